@@ -1,0 +1,2 @@
+#![no_std]
+//! What is true: configuration, status, conditions, decisions.
