@@ -1,2 +1,20 @@
-#![no_std]
 //! What is true: configuration, status, conditions, decisions.
+//!
+//! This crate does no I/O and reads no clock: observations and the time come in as parameters, so that every
+//! decision can be tested. The status is bounded (`heapless`): see [`status::STATUS_BYTES_MAX`].
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod array;
+pub mod clients;
+pub mod clock;
+pub mod condition;
+pub mod config;
+pub mod name;
+pub mod offsite;
+pub mod ssh_key;
+pub mod status;
+pub mod text;

@@ -1,0 +1,187 @@
+//! Conditions: what a person should know, in words, with advice. Health is the worst condition standing.
+
+use crate::text::Text;
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Most conditions that can stand at once; further ones are counted by [`Conditions::dropped`].
+pub const CONDITIONS_MAX: usize = 64;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing; nothing needs to be done soon.
+    Info,
+    /// Needs attention within days; backups still work.
+    Warning,
+    /// Backups, their off-site copies or the data itself are at risk now.
+    Alarm,
+}
+
+/// The worst condition standing, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// The first observations are still under way.
+    #[default]
+    Starting,
+    /// Nothing stands, or only what is merely worth knowing.
+    Good,
+    /// At least one warning.
+    Warning,
+    /// At least one alarm.
+    Alarm,
+}
+
+/// What kind of condition it is. The name is stable: faces and automations refer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConditionId {
+    /// No configuration has been given yet.
+    NotConfigured,
+    /// A new configuration was refused; the last good one is in force.
+    ConfigRefused,
+    /// A file or secret that the configuration names is absent.
+    ConfigFileMissing,
+    /// The state partition could not be mounted; nothing survives a restart.
+    StateLost,
+    /// The state partition is nearly full.
+    StateFull,
+    /// The array is not set up: consent or a disk is missing.
+    ArrayNotReady,
+    /// Creating or assembling the array failed or was refused.
+    ArrayFailed,
+    /// A member of the array is missing.
+    MemberMissing,
+    /// The array's file system could not be mounted.
+    ArrayNotMounted,
+    /// The array is nearly full.
+    ArrayFull,
+    /// The clock is not synchronised.
+    ClockUnsynchronised,
+    /// chronyd does not answer.
+    ClockUnknown,
+    /// The kernel does not use the clock source that it should.
+    ClockSourceDemoted,
+    /// A client's repository could not be read.
+    RepositoryUnreadable,
+    /// A client has never made a backup.
+    ClientNeverSeen,
+    /// A client has been silent for longer than expected.
+    ClientSilent,
+    /// A push failed; it is tried again.
+    PushFailed,
+    /// A client has no off-site target.
+    NoTarget,
+    /// A repository has never been pushed to a target.
+    NeverPushed,
+    /// The broker does not answer or refuses.
+    MqttUnreachable,
+    /// A unit of the appliance has failed.
+    UnitFailed,
+    /// A duty of the supervisor has stopped and is being started again.
+    DutyFailed,
+}
+
+/// One thing that a person should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// What kind it is.
+    pub id: ConditionId,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The client, disk, target or unit that it is about; empty for the appliance as a whole.
+    pub subject: Text<64>,
+    /// What is wrong, in words.
+    pub text: Text<280>,
+    /// What to do about it.
+    pub advice: Text<280>,
+}
+
+impl Condition {
+    /// A condition about `subject`.
+    pub fn new(id: ConditionId, severity: Severity, subject: &str, text: &str, advice: &str) -> Self {
+        Self {
+            id,
+            severity,
+            subject: subject.into(),
+            text: text.into(),
+            advice: advice.into(),
+        }
+    }
+}
+
+/// The conditions standing, the worst first, bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// The conditions, the worst first.
+    pub standing: Vec<Condition, CONDITIONS_MAX>,
+    /// How many did not fit.
+    pub dropped: u16,
+}
+
+impl Conditions {
+    /// Adds a condition. When the list is full, the mildest gives way to a worse one; either way one is counted as
+    /// dropped.
+    pub fn raise(&mut self, condition: Condition) {
+        let at = self
+            .standing
+            .iter()
+            .position(|other| other.severity < condition.severity)
+            .unwrap_or(self.standing.len());
+        if self.standing.is_full() {
+            self.dropped = self.dropped.saturating_add(1);
+            if at == self.standing.len() {
+                return;
+            }
+            self.standing.pop();
+        }
+        // There is room: checked or made above.
+        let _ = self.standing.insert(at, condition);
+    }
+
+    /// The worst condition standing.
+    pub fn health(&self) -> Health {
+        match self.standing.first().map(|condition| condition.severity) {
+            None | Some(Severity::Info) => Health::Good,
+            Some(Severity::Warning) => Health::Warning,
+            Some(Severity::Alarm) => Health::Alarm,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(severity: Severity, subject: &str) -> Condition {
+        Condition::new(ConditionId::PushFailed, severity, subject, "text", "advice")
+    }
+
+    #[test]
+    fn health_is_the_worst_condition() {
+        let mut conditions = Conditions::default();
+        assert_eq!(conditions.health(), Health::Good);
+        conditions.raise(condition(Severity::Info, "a"));
+        assert_eq!(conditions.health(), Health::Good);
+        conditions.raise(condition(Severity::Alarm, "b"));
+        conditions.raise(condition(Severity::Warning, "c"));
+        assert_eq!(conditions.health(), Health::Alarm);
+        let order: std::vec::Vec<_> = conditions.standing.iter().map(|c| c.subject.as_str()).collect();
+        assert_eq!(order, ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn an_alarm_is_never_dropped_for_a_warning() {
+        let mut conditions = Conditions::default();
+        for _ in 0..CONDITIONS_MAX {
+            conditions.raise(condition(Severity::Warning, "w"));
+        }
+        conditions.raise(condition(Severity::Alarm, "a"));
+        conditions.raise(condition(Severity::Warning, "w"));
+        assert_eq!(conditions.standing[0].subject.as_str(), "a");
+        assert_eq!(conditions.standing.len(), CONDITIONS_MAX);
+        assert_eq!(conditions.dropped, 2);
+    }
+}

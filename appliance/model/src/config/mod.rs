@@ -1,0 +1,280 @@
+//! The configuration, `strongroom.toml`: strict, validated as a whole, explained where it is wrong.
+//!
+//! [`Config::parse`] is the only way in. What it returns is consistent: names are unique, references resolve.
+//! Secrets and certificates are files beside the configuration, referred to by name, never part of it.
+
+mod error;
+mod parts;
+
+pub use error::ConfigError;
+pub use parts::*;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// Largest configuration file that is looked at, in bytes.
+pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Host name and addresses.
+    pub network: Network,
+    /// Who may administer.
+    pub admin: Admin,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// The array and the consent to create it.
+    pub array: Option<Array>,
+    /// The broker.
+    pub mqtt: Option<Mqtt>,
+    /// Off-site targets and recipients.
+    pub offsite: Offsite,
+    /// The clients.
+    pub client: Vec<Client>,
+    /// When jobs run.
+    pub schedule: Schedule,
+}
+
+impl Config {
+    /// Parses and validates a whole file.
+    ///
+    /// Errors: the first thing that is wrong, with its line and what to do.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        if text.len() > CONFIG_BYTES_MAX {
+            return Err(ConfigError::whole(
+                "the file is larger than 256 KiB",
+                "Check that this is really strongroom.toml.",
+            ));
+        }
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::from_toml(text, &error))?;
+        validate(&config).map_err(|fault| ConfigError::at(text, fault.span, fault.message, fault.remedy))?;
+        Ok(config)
+    }
+
+    /// The targets that a client is pushed to: those that it names, or all.
+    pub fn targets_of<'a>(&'a self, client: &'a Client) -> impl Iterator<Item = &'a Target> {
+        self.offsite.target.iter().filter(move |target| match &client.targets {
+            Some(named) => named.iter().any(|name| name.get_ref() == target.name.get_ref()),
+            None => true,
+        })
+    }
+
+    /// The client of that name.
+    pub fn client(&self, name: &str) -> Option<&Client> {
+        self.client.iter().find(|client| client.name.get_ref().as_str() == name)
+    }
+
+    /// The recipient of that name.
+    pub fn recipient(&self, name: &str) -> Option<&Recipient> {
+        self.offsite
+            .recipient
+            .iter()
+            .find(|recipient| recipient.name.get_ref().as_str() == name)
+    }
+
+    /// Names of all secret files that the configuration refers to, each once.
+    pub fn secrets(&self) -> Vec<&FileName> {
+        let mut names: Vec<&FileName> = self.mqtt.iter().filter_map(|mqtt| mqtt.password.as_ref()).collect();
+        for target in &self.offsite.target {
+            names.push(&target.secret_key);
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Names of all public files (certificates) that the configuration refers to, each once.
+    pub fn public_files(&self) -> Vec<&FileName> {
+        let mut names: Vec<&FileName> = self
+            .offsite
+            .recipient
+            .iter()
+            .map(|recipient| &recipient.certificate)
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+struct Fault {
+    span: core::ops::Range<usize>,
+    message: String,
+    remedy: &'static str,
+}
+
+fn fault<T>(at: &Spanned<T>, message: String, remedy: &'static str) -> Fault {
+    Fault {
+        span: at.span(),
+        message,
+        remedy,
+    }
+}
+
+fn duplicate<'a, T: PartialEq + 'a>(items: impl Iterator<Item = &'a Spanned<T>>) -> Option<&'a Spanned<T>> {
+    let mut seen: Vec<&T> = Vec::new();
+    for item in items {
+        if seen.contains(&item.get_ref()) {
+            return Some(item);
+        }
+        seen.push(item.get_ref());
+    }
+    None
+}
+
+fn validate(config: &Config) -> Result<(), Fault> {
+    validate_clients(config)?;
+    validate_offsite(config)?;
+    if let Some(array) = &config.array {
+        if let Some(again) = duplicate(core::iter::once(&array.system_disk).chain(&array.data_disks)) {
+            return Err(fault(
+                again,
+                alloc::format!("the disk with serial `{}` is named twice", again.get_ref()),
+                "Name each disk once: the system disk in `system_disk`, every other one in `data_disks`.",
+            ));
+        }
+        if array.data_disks.is_empty() || array.data_disks.len() >= crate::status::DISKS_MAX {
+            return Err(fault(
+                &array.system_disk,
+                "the array needs between 1 and 15 data disks".into(),
+                "Put the serial number of each data disk in `data_disks`.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn validate_clients(config: &Config) -> Result<(), Fault> {
+    if config.client.len() > crate::status::CLIENTS_MAX {
+        let extra = &config.client[crate::status::CLIENTS_MAX].name;
+        return Err(fault(
+            extra,
+            "there are more than 64 clients".into(),
+            "Remove some, or use a second appliance.",
+        ));
+    }
+    if let Some(again) = duplicate(config.client.iter().map(|client| &client.name)) {
+        return Err(fault(
+            again,
+            alloc::format!("there are two clients named `{}`", again.get_ref()),
+            "Give each client a name of its own; several keys of one client go into its `keys`.",
+        ));
+    }
+    let mut seen: Vec<(&crate::ssh_key::SshPublicKey, String)> = config
+        .admin
+        .keys
+        .iter()
+        .map(|key| (key.get_ref(), "the administrator".to_string()))
+        .collect();
+    for client in &config.client {
+        if client.keys.is_empty() {
+            return Err(fault(
+                &client.name,
+                alloc::format!("client `{}` has no key", client.name.get_ref()),
+                "Put the line of its `id_ed25519.pub` into `keys`.",
+            ));
+        }
+        for key in &client.keys {
+            if let Some((_, owner)) = seen.iter().find(|(other, _)| other.same_key(key.get_ref())) {
+                return Err(fault(
+                    key,
+                    alloc::format!(
+                        "this key of client `{}` already belongs to {owner}",
+                        client.name.get_ref()
+                    ),
+                    "The key decides who logs in, so each needs one of its own: make it with `ssh-keygen -t ed25519`.",
+                ));
+            }
+            seen.push((key.get_ref(), alloc::format!("client `{}`", client.name.get_ref())));
+        }
+        for target in client.targets.iter().flatten() {
+            if !config
+                .offsite
+                .target
+                .iter()
+                .any(|known| known.name.get_ref() == target.get_ref())
+            {
+                return Err(fault(
+                    target,
+                    alloc::format!(
+                        "client `{}` names a target `{}` that does not exist",
+                        client.name.get_ref(),
+                        target.get_ref()
+                    ),
+                    "Add an `[[offsite.target]]` of that name, or correct the name.",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn validate_offsite(config: &Config) -> Result<(), Fault> {
+    if let Some(again) = duplicate(config.offsite.target.iter().map(|target| &target.name)) {
+        return Err(fault(
+            again,
+            alloc::format!("there are two targets named `{}`", again.get_ref()),
+            "Give each target a name of its own.",
+        ));
+    }
+    if config.offsite.target.len() > crate::status::TARGETS_MAX {
+        let extra = &config.offsite.target[crate::status::TARGETS_MAX].name;
+        return Err(fault(extra, "there are more than 4 targets".into(), "Remove some."));
+    }
+    if let Some(again) = duplicate(config.offsite.recipient.iter().map(|recipient| &recipient.name)) {
+        return Err(fault(
+            again,
+            alloc::format!("there are two recipients named `{}`", again.get_ref()),
+            "Give each recipient a name of its own.",
+        ));
+    }
+    for target in &config.offsite.target {
+        if target.recipients.is_empty() {
+            return Err(fault(
+                &target.name,
+                alloc::format!(
+                    "target `{}` has no recipient, so nobody could read the copy",
+                    target.name.get_ref()
+                ),
+                "Name at least one `[[offsite.recipient]]` in its `recipients`.",
+            ));
+        }
+        for recipient in &target.recipients {
+            if config.recipient(recipient.get_ref().as_str()).is_none() {
+                return Err(fault(
+                    recipient,
+                    alloc::format!(
+                        "target `{}` names a recipient `{}` that does not exist",
+                        target.name.get_ref(),
+                        recipient.get_ref()
+                    ),
+                    "Add an `[[offsite.recipient]]` of that name, or correct the name.",
+                ));
+            }
+        }
+        let several = config
+            .client
+            .iter()
+            .filter(|client| config.targets_of(client).any(|t| t.name == target.name))
+            .count()
+            > 1;
+        if several && !target.prefix.get_ref().as_str().contains(CLIENT_PLACEHOLDER) {
+            return Err(fault(
+                &target.prefix,
+                alloc::format!(
+                    "several clients would share one prefix at target `{}`",
+                    target.name.get_ref()
+                ),
+                "Put `{client}` into its `prefix`, as in \"{client}\".",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! The parts of the configuration. Each field says what it may hold; anything else is refused by its type.
+
+use crate::name::{ClientName, TargetName};
+use crate::ssh_key::SshPublicKey;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// Stands for the client's name in a target's prefix.
+pub const CLIENT_PLACEHOLDER: &str = "{client}";
+
+macro_rules! checked_string {
+    ($(#[$doc:meta])* $type:ident, $check:expr, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $type(String);
+
+        impl $type {
+            /// Checks and takes the text; `None` when it is not of the form that the type documents.
+            pub fn new(text: &str) -> Option<Self> {
+                let check: fn(&str) -> bool = $check;
+                check(text).then(|| Self(text.into()))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::new(&text).ok_or_else(|| {
+                    serde::de::Error::custom(format_args!("`{}` is not {}", text.escape_debug(), $expected))
+                })
+            }
+        }
+    };
+}
+
+checked_string!(
+    /// Name of a file beside the configuration: letters, digits, `.`, `_`, `-`; no folder, no leading dot.
+    FileName,
+    |text| {
+        (1..=64).contains(&text.len())
+            && !text.starts_with(['.', '-'])
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    },
+    "the name of a file beside strongroom.toml (letters, digits, `.`, `_`, `-`; no folder)"
+);
+checked_string!(
+    /// Host name or its label: letters, digits and hyphens (RFC 1123 section 2.1).
+    HostLabel,
+    |text| {
+        (1..=63).contains(&text.len())
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    },
+    "a host name (letters, digits and hyphens, at most 63)"
+);
+checked_string!(
+    /// Host name or IP address of a server.
+    Host,
+    |text| {
+        (1..=253).contains(&text.len())
+            && !text.starts_with('-')
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b))
+    },
+    "a host name or an IP address"
+);
+checked_string!(
+    /// Serial number of a disk, as printed on it and as `strongroom status` shows it.
+    Serial,
+    |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') && text.trim() == text,
+    "a disk's serial number (see the label on the disk, or `strongroom status`)"
+);
+checked_string!(
+    /// An IP address with its prefix length, e.g. `192.168.1.10/24`.
+    Cidr,
+    |text| {
+        text.split_once('/').is_some_and(|(address, length)| {
+            address.parse::<core::net::IpAddr>().is_ok_and(|address| {
+                length.parse::<u8>().is_ok_and(|length| length <= if address.is_ipv4() { 32 } else { 128 })
+            })
+        })
+    },
+    "an address with its prefix length, as in 192.168.1.10/24"
+);
+checked_string!(
+    /// An S3 endpoint: `https://host[:port]`, or `http://…` for a server on the LAN. No path.
+    Endpoint,
+    |text| {
+        text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).is_some_and(|rest| {
+            let host = rest.strip_suffix('/').unwrap_or(rest);
+            (1..=253).contains(&host.len()) && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
+        })
+    },
+    "an S3 endpoint such as https://NAMESPACE.compat.objectstorage.REGION.oraclecloud.com"
+);
+checked_string!(
+    /// Name of a bucket: letters, digits, `.`, `_`, `-`.
+    Bucket,
+    |text| (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
+    "the name of a bucket (letters, digits, `.`, `_`, `-`)"
+);
+checked_string!(
+    /// Prefix of a target's objects; `{client}` stands for the client's name. No leading or trailing `/`.
+    Prefix,
+    |text| {
+        let plain = text.replace(CLIENT_PLACEHOLDER, "client");
+        plain.len() <= 200
+            && plain.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+            && plain.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
+    },
+    "a prefix of object names (letters, digits, `.`, `_`, `-`, `/` between them, and `{client}`)"
+);
+checked_string!(
+    /// One word of printable characters: a region, a user name, an access key id.
+    Word,
+    |text| (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()),
+    "one word"
+);
+checked_string!(
+    /// A calendar expression of systemd.time(7), e.g. `daily` or `*-*-* 03:30`.
+    Calendar,
+    |text| {
+        (1..=128).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b" *-:,./~".contains(&b))
+    },
+    "a calendar expression such as `daily` or `*-*-* 03:30` (see systemd.time(7))"
+);
+
+impl Prefix {
+    /// The prefix for one client.
+    pub fn for_client(&self, client: &ClientName) -> String {
+        self.as_str().replace(CLIENT_PLACEHOLDER, client.as_str())
+    }
+}
+
+/// `[network]`: DHCP on every wired interface unless an address is given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// Host name.
+    pub hostname: HostLabel,
+    /// Fixed address with its prefix length; DHCP when absent.
+    pub address: Option<Cidr>,
+    /// Router, when the address is fixed.
+    pub gateway: Option<core::net::IpAddr>,
+    /// Name servers; in addition to those given by DHCP.
+    pub dns: Vec<core::net::IpAddr>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            hostname: HostLabel("strongroom".into()),
+            address: None,
+            gateway: None,
+            dns: Vec::new(),
+        }
+    }
+}
+
+/// `[admin]`: who may log in as `admin`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// SSH keys.
+    pub keys: Vec<Spanned<SshPublicKey>>,
+}
+
+/// `[clock]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clock {
+    /// NTP servers, beside those given by DHCP. Without any, the public pool is used.
+    pub servers: Vec<Host>,
+}
+
+/// `[array]`: which disks make up the array.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Array {
+    /// Serial of the flashed disk, whose last partition becomes a member.
+    pub system_disk: Spanned<Serial>,
+    /// Serials of the data disks.
+    pub data_disks: Vec<Spanned<Serial>>,
+    /// Consent to create the array on exactly these disks when they are blank. An existing array is only ever
+    /// assembled.
+    #[serde(default)]
+    pub create: bool,
+}
+
+/// `[mqtt]`: the broker that Home Assistant uses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mqtt {
+    /// Host name or address.
+    pub host: Host,
+    /// Port; 1883 by default.
+    #[serde(default = "mqtt_port")]
+    pub port: u16,
+    /// User name.
+    pub username: Option<Word>,
+    /// Name of the secret file with the password.
+    pub password: Option<FileName>,
+    /// Home Assistant's discovery prefix.
+    #[serde(default = "discovery_prefix")]
+    pub discovery_prefix: Word,
+}
+
+fn mqtt_port() -> u16 {
+    1883
+}
+
+fn discovery_prefix() -> Word {
+    Word("homeassistant".into())
+}
+
+/// `[offsite]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Offsite {
+    /// Who can read the copies.
+    pub recipient: Vec<Recipient>,
+    /// Where the copies go.
+    pub target: Vec<Target>,
+}
+
+/// `[[offsite.recipient]]`: an OpenPGP certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipient {
+    /// Its name here.
+    pub name: Spanned<TargetName>,
+    /// Name of the file with the certificate (public key), armoured or binary.
+    pub certificate: FileName,
+}
+
+/// Whether large objects may be sent in parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Multipart {
+    /// In parts where the object is large. Needs the permission to overwrite.
+    #[default]
+    Auto,
+    /// Each object by one PUT, for credentials that may only create.
+    Never,
+}
+
+/// `[[offsite.target]]`: a bucket and its credentials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Its name.
+    pub name: Spanned<TargetName>,
+    /// Where the S3 service is.
+    pub endpoint: Endpoint,
+    /// Region that requests are signed for.
+    pub region: Word,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// What object names begin with; `{client}` by default.
+    #[serde(default = "prefix")]
+    pub prefix: Spanned<Prefix>,
+    /// Id of the access key (Oracle: of the Customer Secret Key).
+    pub access_key_id: Word,
+    /// Name of the secret file with the secret access key.
+    pub secret_key: FileName,
+    /// Names of the recipients that copies are encrypted to.
+    pub recipients: Vec<Spanned<TargetName>>,
+    /// Whether large objects may be sent in parts.
+    #[serde(default)]
+    pub multipart: Multipart,
+}
+
+fn prefix() -> Spanned<Prefix> {
+    Spanned::new(0..0, Prefix(CLIENT_PLACEHOLDER.into()))
+}
+
+/// `[[client]]`: a machine that backs up here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// Its name; its repository is `/mnt/raid/<name>_repository`.
+    pub name: Spanned<ClientName>,
+    /// Its SSH keys.
+    pub keys: Vec<Spanned<SshPublicKey>>,
+    /// Longest silence in hours before a warning; 48 by default.
+    #[serde(default = "expect_hours")]
+    pub expect_hours: u32,
+    /// Targets that it is pushed to; all by default.
+    pub targets: Option<Vec<Spanned<TargetName>>>,
+}
+
+fn expect_hours() -> u32 {
+    48
+}
+
+/// `[schedule]`, in systemd calendar syntax.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedule {
+    /// When repositories are pushed.
+    pub push: Calendar,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            push: Calendar("*-*-* 03:30".into()),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! One snapshot of everything a person may want to know. Every face renders this and nothing else.
+//!
+//! The snapshot is fixed in size. Times are Unix seconds (UTC), sizes are bytes.
+
+use crate::condition::{Conditions, Health};
+use crate::name::{ClientName, TargetName};
+use crate::text::Text;
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Version of the snapshot's JSON form. It grows when a field changes its meaning or goes.
+pub const STATUS_VERSION: u16 = 1;
+/// Most clients.
+pub const CLIENTS_MAX: usize = 64;
+/// Most disks.
+pub const DISKS_MAX: usize = 16;
+/// Most targets of one client.
+pub const TARGETS_MAX: usize = 4;
+/// Most addresses shown.
+pub const ADDRESSES_MAX: usize = 8;
+/// Most jobs shown at once.
+pub const JOBS_MAX: usize = 16;
+/// Upper bound of `size_of::<Status>()`, checked by a test.
+pub const STATUS_BYTES_MAX: usize = 128 * 1024;
+
+/// The snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`STATUS_VERSION`].
+    pub version: u16,
+    /// The worst condition standing.
+    pub health: Health,
+    /// Who this is.
+    pub appliance: Appliance,
+    /// The clock.
+    pub clock: Clock,
+    /// The array.
+    pub array: Array,
+    /// Every disk seen.
+    pub disks: Vec<Disk, DISKS_MAX>,
+    /// Every configured client, in the order of the configuration.
+    pub clients: Vec<Client, CLIENTS_MAX>,
+    /// Jobs that are running.
+    pub jobs: Vec<Job, JOBS_MAX>,
+    /// What a person should know.
+    pub conditions: Conditions,
+}
+
+/// Who this is and how to reach it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Appliance {
+    /// Stable identity, `[a-z0-9_]`, used in MQTT topics.
+    pub id: Text<32>,
+    /// Host name.
+    pub hostname: Text<64>,
+    /// Release of Strongroom.
+    pub release: Text<32>,
+    /// IP addresses, without prefix length.
+    pub addresses: Vec<Text<46>, ADDRESSES_MAX>,
+    /// Fingerprint of the SSH host key, `SHA256:…`.
+    pub host_key: Text<64>,
+    /// When the appliance booted.
+    pub booted: Option<u64>,
+}
+
+/// What the clock is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockState {
+    /// Not observed yet, or chronyd does not answer.
+    #[default]
+    Unknown,
+    /// Synchronised to a source.
+    Synchronised,
+    /// Running free.
+    Unsynchronised,
+}
+
+/// The clock, as chrony and the kernel see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// What it is worth.
+    pub state: ClockState,
+    /// Offset of the system clock from NTP time, in nanoseconds; positive when it is ahead.
+    pub offset_ns: i64,
+    /// Largest error of the clock: root dispersion plus half the root delay, in nanoseconds.
+    pub error_ns: u64,
+    /// Stratum; 0 when not synchronised.
+    pub stratum: u8,
+    /// Frequency error of the system clock in parts per billion, as corrected by chrony.
+    pub frequency_ppb: i64,
+    /// Name or address of the source that is followed; empty when none.
+    pub source: Text<64>,
+    /// Sources that answered lately.
+    pub reachable: u8,
+    /// Sources known.
+    pub sources: u8,
+    /// The kernel's clock source, e.g. `tsc` or `hpet`.
+    pub clocksource: Text<16>,
+}
+
+/// How far the array is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArrayState {
+    /// Not observed yet.
+    #[default]
+    Unknown,
+    /// Not configured, or consent or a disk is missing; the conditions say what.
+    NotReady,
+    /// Being created or assembled.
+    Working,
+    /// Something went wrong or was refused; the conditions say what.
+    Failed,
+    /// Assembled, but not mounted.
+    Assembled,
+    /// Mounted at `/mnt/raid`.
+    Mounted,
+}
+
+/// The RAID0 over all members.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Array {
+    /// How far it is.
+    pub state: ArrayState,
+    /// Its members' paths by serial, e.g. `S4XYZ partition 6`.
+    pub members: Vec<Text<64>, DISKS_MAX>,
+    /// Size of the file system; 0 when not mounted.
+    pub size_bytes: u64,
+    /// Used on the file system.
+    pub used_bytes: u64,
+}
+
+/// What part a disk plays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskRole {
+    /// None of ours.
+    #[default]
+    Other,
+    /// The disk that was flashed and booted.
+    System,
+    /// A data disk of the configuration.
+    Data,
+}
+
+/// One disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Serial number; the only name by which a disk is configured.
+    pub serial: Text<64>,
+    /// Model.
+    pub model: Text<48>,
+    /// Kernel name right now, e.g. `sda`; it may differ at the next boot.
+    pub kernel_name: Text<16>,
+    /// Size.
+    pub size_bytes: u64,
+    /// What part it plays.
+    pub role: DiskRole,
+    /// Whether it holds a member of the running array.
+    pub member: bool,
+}
+
+/// What is known of a client's repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RepositoryState {
+    /// Not observed: the array is not mounted.
+    #[default]
+    Unknown,
+    /// The directory is there; the client has not run `borg init` yet.
+    Empty,
+    /// A Borg repository.
+    Present,
+    /// Something is there that cannot be read as a Borg 1.x repository.
+    Unreadable,
+}
+
+/// One client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its name.
+    pub name: ClientName,
+    /// What is known of its repository.
+    pub repository: RepositoryState,
+    /// Size of the repository's segments.
+    pub size_bytes: u64,
+    /// Last committed transaction.
+    pub transaction: Option<u64>,
+    /// When it was committed.
+    pub last_backup: Option<u64>,
+    /// Off-site copies.
+    pub targets: Vec<Target, TARGETS_MAX>,
+}
+
+/// How the copy of one repository at one target is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The target's name.
+    pub name: TargetName,
+    /// Transaction of the last manifest that was published.
+    pub transaction: Option<u64>,
+    /// When it was published.
+    pub last_push: Option<u64>,
+    /// Objects that belong to it.
+    pub objects: u64,
+    /// Their size.
+    pub size_bytes: u64,
+    /// Why the last push failed; empty when it did not.
+    pub error: Text<160>,
+}
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// Pushes a client's repository to its targets.
+    Push,
+}
+
+/// One running job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// What it does.
+    pub kind: JobKind,
+    /// The client that it works for.
+    pub client: ClientName,
+    /// The target that it works on now.
+    pub target: TargetName,
+    /// Bytes done.
+    pub done_bytes: u64,
+    /// Bytes in all; 0 while unknown.
+    pub total_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_snapshot_keeps_within_its_documented_size() {
+        let size = core::mem::size_of::<Status>();
+        assert!(size <= STATUS_BYTES_MAX, "{size}");
+    }
+}
