@@ -1,0 +1,28 @@
+//! What flows between the duties, the snapshot and the faces.
+
+use strongroom_model::condition::Condition;
+use strongroom_model::name::ClientName;
+
+/// What a duty or a face says of itself: its part of the status and the conditions that stand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report<T> {
+    /// Its part of the status.
+    pub part: T,
+    /// Conditions standing right now.
+    pub conditions: Vec<Condition>,
+}
+
+impl<T: Default> Default for Report<T> {
+    fn default() -> Self {
+        Self { part: T::default(), conditions: Vec::new() }
+    }
+}
+
+/// What a person may ask for through a face. Nothing here destroys anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Push a client's repository now.
+    Push(ClientName),
+    /// Make the appliance show itself (console bell and a line on the console).
+    Identify,
+}
