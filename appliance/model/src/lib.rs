@@ -17,4 +17,5 @@ pub mod name;
 pub mod offsite;
 pub mod ssh_key;
 pub mod status;
+pub mod superblock;
 pub mod text;
