@@ -1,0 +1,151 @@
+//! Against repositories that the real `borg` wrote.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use strongroom_borg::{EntryKind, ObjectKey, Repository, SegmentNumber};
+
+fn borg(base: &Path) -> Command {
+    let mut command = Command::new("borg");
+    command
+        .env("BORG_BASE_DIR", base.join("base"))
+        .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
+        .env("BORG_RELOCATED_REPO_ACCESS_IS_OK", "yes")
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(base: &Path, arguments: &[&str]) {
+    let output = borg(base)
+        .args(arguments)
+        .output()
+        .expect("missing `borg`: run `cargo image test`, which installs it");
+    assert!(
+        output.status.success(),
+        "borg {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Bytes that do not compress and do not repeat.
+fn noise(length: usize, mut seed: u64) -> Vec<u8> {
+    (0..length)
+        .map(|_| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 24) as u8
+        })
+        .collect()
+}
+
+#[test]
+fn create_prune_and_a_killed_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path();
+    let repo = base.join("repo");
+    let path = repo.to_str().unwrap();
+    fs::create_dir(base.join("files")).unwrap();
+    fs::write(base.join("files/a"), noise(300_000, 1)).unwrap();
+    let files = base.join("files");
+    let files = files.to_str().unwrap();
+
+    run(base, &["init", "--encryption=none", "--append-only", path]);
+    let fresh = Repository::open(&repo).unwrap();
+    assert!(fresh.config().append_only);
+    assert_eq!(fresh.last_commit().unwrap().unwrap().transaction, SegmentNumber(1));
+
+    run(base, &["create", &format!("{path}::one"), files]);
+    run(base, &["create", &format!("{path}::two"), files]);
+    let repository = Repository::open(&repo).unwrap();
+    let t = repository.last_commit().unwrap().unwrap().transaction;
+    let highest = repository.segments().unwrap().last().unwrap().number;
+    assert_eq!(t, highest);
+    let transactions = repository.transactions(SegmentNumber(0), t).unwrap();
+    assert_eq!(transactions.len(), 3);
+    assert_eq!(repository.facts().unwrap().transactions, 3);
+    assert!(
+        transactions.iter().all(|t| t.deletes == t.manifest_deletes),
+        "nothing but the manifest was replaced"
+    );
+    assert!(transactions[1].bytes > 290_000);
+
+    run(base, &["prune", "--keep-last", "1", path]);
+    let pruned = repository.last_commit().unwrap().unwrap().transaction;
+    let audit = repository.transactions(SegmentNumber(t.0 + 1), pruned).unwrap();
+    assert!(
+        audit.iter().map(|t| t.deletes - t.manifest_deletes).sum::<u64>() >= 1,
+        "the archive's item is deleted"
+    );
+
+    // Kill a client while it writes: what it left above the last commit does not count.
+    fs::write(base.join("files/b"), noise(40_000_000, 2)).unwrap();
+    let mut child = borg(base)
+        .args([
+            "create",
+            "--list",
+            "--checkpoint-interval",
+            "3600",
+            &format!("{path}::three"),
+            files,
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(
+        lines.any(|line| line.unwrap().ends_with("files/b")),
+        "borg lists the file once its chunks are written"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let after = repository.last_commit().unwrap().unwrap().transaction;
+    let top = repository.segments().unwrap().last().unwrap().number;
+    if top > pruned {
+        assert_eq!(after, pruned);
+        assert!(repository.state(after).unwrap().iter().all(|s| s.number <= pruned));
+    }
+    let state = repository.state(after).unwrap();
+    let manifests = state
+        .iter()
+        .flat_map(|segment| repository.read_segment(segment).unwrap())
+        .filter(|entry| matches!(entry, Ok(e) if e.kind == EntryKind::Put(ObjectKey::MANIFEST)))
+        .count();
+    assert!(manifests >= 4);
+}
+
+#[test]
+fn twenty_thousand_segments_are_cheap() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = dir.path();
+    fs::write(
+        repo.join("config"),
+        format!("[repository]\nversion = 1\nid = {}\n", "ab".repeat(32)),
+    )
+    .unwrap();
+    for directory in 0..20 {
+        let path = repo.join(format!("data/{directory}"));
+        fs::create_dir_all(&path).unwrap();
+        for number in directory * 1000..(directory + 1) * 1000 {
+            // 10 TB in all, without a byte on disk: only the last one is ever read.
+            let file = fs::File::create(path.join(number.to_string())).unwrap();
+            file.set_len(500 * 1024 * 1024).unwrap();
+        }
+    }
+    let mut commit = b"BORG_SEG".to_vec();
+    commit.extend([0x40, 0xf4, 0x3c, 0x25, 0x09, 0, 0, 0, 0x02]);
+    fs::write(repo.join("data/19/19998"), commit).unwrap();
+    let repository = Repository::open(repo).unwrap();
+    let started = std::time::Instant::now();
+    assert_eq!(
+        repository.last_commit().unwrap().unwrap().transaction,
+        SegmentNumber(19_998)
+    );
+    let facts = repository.facts().unwrap();
+    println!("last commit and facts of 20,000 segments: {:?}", started.elapsed());
+    assert_eq!(facts.segments, 20_000);
+    assert_eq!(facts.bytes, 19_999 * 500 * 1024 * 1024 + 17);
+}
