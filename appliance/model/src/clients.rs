@@ -1,1 +1,162 @@
-//! Decisions; written next.
+//! What to say of a client, from what its repository shows. Pure.
+
+use crate::condition::{Condition, ConditionId, Severity};
+use crate::name::ClientName;
+use crate::status::RepositoryState;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// How long after its configuration a client may be without a first backup before it is mentioned, in seconds.
+pub const FIRST_BACKUP_GRACE: u64 = 24 * 3600;
+
+/// What was observed of one client's repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// What is there.
+    pub repository: RepositoryState,
+    /// Why it could not be read.
+    pub error: Option<String>,
+    /// When the last transaction was committed, Unix seconds.
+    pub last_backup: Option<u64>,
+}
+
+/// Decides what a person should know about a client.
+///
+/// `expect_hours` is the longest silence that is still usual; `now` and `booted` are Unix seconds, and `now` is `None`
+/// while the clock isn't trusted: then nothing is said about ages.
+pub fn decide(
+    name: &ClientName,
+    expect_hours: u32,
+    observation: &Observation,
+    now: Option<u64>,
+    booted: Option<u64>,
+) -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    let mut raise = |id, severity, text: String, advice: &str| {
+        conditions.push(Condition::new(id, severity, name.as_str(), &text, advice));
+    };
+    match observation.repository {
+        RepositoryState::Unknown => {}
+        RepositoryState::Unreadable => raise(
+            ConditionId::RepositoryUnreadable,
+            Severity::Alarm,
+            format!(
+                "The repository of {name} can't be read: {}",
+                observation.error.as_deref().unwrap_or("no reason is known")
+            ),
+            "Run `borg check` on the client, and restore damaged files from the off-site copy.",
+        ),
+        RepositoryState::Empty => {
+            let waited = now
+                .zip(booted)
+                .map(|(now, booted)| now.saturating_sub(booted))
+                .unwrap_or(0);
+            let severity = if waited > FIRST_BACKUP_GRACE {
+                Severity::Warning
+            } else {
+                Severity::Info
+            };
+            raise(
+                ConditionId::ClientNeverSeen,
+                severity,
+                format!("{name} has never made a backup."),
+                "Run `borg init --append-only` and then `borg create` on the client; docs/clients.md shows how.",
+            );
+        }
+        RepositoryState::Present => match (observation.last_backup, now) {
+            (Some(last), Some(now)) => {
+                let hours = now.saturating_sub(last) / 3600;
+                if hours >= u64::from(expect_hours) {
+                    raise(
+                        ConditionId::ClientSilent,
+                        Severity::Warning,
+                        format!("{name} has not made a backup for {hours} hours; it is expected every {expect_hours}."),
+                        "See whether the client is on and what its backup script says.",
+                    );
+                }
+            }
+            (None, _) => raise(
+                ConditionId::ClientNeverSeen,
+                Severity::Info,
+                format!("{name} has a repository, but no backup was ever completed."),
+                "Run `borg create` on the client.",
+            ),
+            (Some(_), None) => {}
+        },
+    }
+    conditions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn present(last_backup: Option<u64>) -> Observation {
+        Observation {
+            repository: RepositoryState::Present,
+            error: None,
+            last_backup,
+        }
+    }
+
+    fn ids(observation: &Observation, now: Option<u64>) -> Vec<(ConditionId, Severity)> {
+        let name = ClientName::new("asus").unwrap();
+        decide(&name, 48, observation, now, Some(0))
+            .into_iter()
+            .map(|c| (c.id, c.severity))
+            .collect()
+    }
+
+    #[test]
+    fn silence_is_told_once_it_is_unusual() {
+        let hour = 3600;
+        assert_eq!(ids(&present(Some(1000)), Some(1000 + 47 * hour)), []);
+        assert_eq!(
+            ids(&present(Some(1000)), Some(1000 + 48 * hour)),
+            [(ConditionId::ClientSilent, Severity::Warning)]
+        );
+    }
+
+    #[test]
+    fn without_a_trusted_clock_ages_are_not_judged() {
+        assert_eq!(ids(&present(Some(1)), None), []);
+    }
+
+    #[test]
+    fn a_new_client_has_a_day() {
+        let empty = Observation {
+            repository: RepositoryState::Empty,
+            error: None,
+            last_backup: None,
+        };
+        assert_eq!(ids(&empty, Some(60)), [(ConditionId::ClientNeverSeen, Severity::Info)]);
+        assert_eq!(
+            ids(&empty, Some(2 * 86400)),
+            [(ConditionId::ClientNeverSeen, Severity::Warning)]
+        );
+        assert_eq!(ids(&empty, None), [(ConditionId::ClientNeverSeen, Severity::Info)]);
+    }
+
+    #[test]
+    fn an_unreadable_repository_is_an_alarm_with_its_reason() {
+        let name = ClientName::new("asus").unwrap();
+        let bad = Observation {
+            repository: RepositoryState::Unreadable,
+            error: Some("version 2".into()),
+            last_backup: None,
+        };
+        let conditions = decide(&name, 48, &bad, Some(0), Some(0));
+        assert_eq!(conditions[0].severity, Severity::Alarm);
+        assert!(conditions[0].text.contains("version 2"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_backup_in_the_future_is_never_silence(last in 0u64..u64::MAX, now in 0u64..u64::MAX) {
+            prop_assume!(last >= now);
+            prop_assert!(ids(&present(Some(last)), Some(now)).is_empty());
+        }
+    }
+}
