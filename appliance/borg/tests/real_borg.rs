@@ -1,4 +1,10 @@
 //! Against repositories that the real `borg` wrote.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
