@@ -1,1 +1,11 @@
-//! Placeholder until the first commit of this crate.
+//! The off-site copy: encrypt, push, verify and restore, against S3-compatible storage.
+//!
+//! Owns the layout of a target (DESIGN.md, "Off-site layout"), its ledger, and the OpenPGP framing.
+//! Usable without an appliance: nothing here knows of systemd, D-Bus or the configuration file.
+//! Reads repositories through `strongroom-borg`; never writes to one, never deletes an object.
+
+pub mod digest;
+pub mod s3;
+pub mod target;
+
+pub use target::{BadTarget, Credentials, Multipart, Target};

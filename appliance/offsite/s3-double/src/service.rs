@@ -487,7 +487,6 @@ impl S3 for Service {
         let Some(days) = days else {
             return Err(s3_error!(InvalidArgument, "Days must be between 1 and 10"));
         };
-        let mut response = S3Response::new(RestoreObjectOutput::default());
         match tier {
             Tier::Standard => return Err(s3_error!(InvalidObjectState, "The object is not archived")),
             Tier::Restoring => return Err(s3_error!(RestoreAlreadyInProgress)),
@@ -498,6 +497,6 @@ impl S3 for Service {
                 response.status = Some(hyper::StatusCode::ACCEPTED);
             }
         }
-        Ok(response)
+        Ok(S3Response::new(RestoreObjectOutput::default()))
     }
 }

@@ -1,0 +1,480 @@
+//! The operations on one bucket.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use reqwest::Method;
+use sha2::Sha256;
+
+use super::S3Error;
+use super::http::{Call, Clock, EMPTY_SHA256, Retry, Sender};
+use super::stream::{BodySender, channel};
+use super::xml::{
+    CompleteMultipartUploadResult, ErrorBody, InitiateMultipartUploadResult, ListBucketResult,
+    ListMultipartUploadsResult, complete, parse, restore,
+};
+use crate::digest::{Md5Sum, Sha256Sum};
+use crate::target::{Credentials, Target};
+
+/// Largest XML answer that is read, in bytes: a page of 1000 long keys has about 1.5 MB.
+const MAX_XML: usize = 8 * 1024 * 1024;
+/// Longest silence while a body is received.
+const LONGEST_SILENCE: Duration = Duration::from_secs(120);
+
+/// A payload whose sums are known before it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// Length in bytes.
+    pub size: u64,
+    /// For `x-amz-content-sha256`.
+    pub sha256: Sha256Sum,
+    /// For `Content-MD5`.
+    pub md5: Md5Sum,
+}
+
+impl Payload {
+    /// The sums of some bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            size: bytes.len() as u64,
+            sha256: crate::digest::Digest(Sha256::digest(bytes).into()),
+            md5: crate::digest::Digest(Md5::digest(bytes).into()),
+        }
+    }
+}
+
+/// Where an object stands in an archive bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archive {
+    /// It can be read now.
+    Readable,
+    /// It must be restored first.
+    Archived,
+    /// It is being restored.
+    Restoring,
+}
+
+/// What HEAD tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Size in bytes.
+    pub size: u64,
+    /// Without quotes; usually the MD5 in hexadecimal.
+    pub etag: String,
+    /// Whether it can be read.
+    pub archive: Archive,
+}
+
+/// One line of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Full key.
+    pub key: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Without quotes.
+    pub etag: String,
+}
+
+/// An unfinished multipart upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Full key.
+    pub key: String,
+    /// The service's id for it.
+    pub id: String,
+}
+
+/// One bucket, with credentials. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    sender: Sender,
+    retry: Retry,
+}
+
+impl Client {
+    /// Prepares a client; sends nothing.
+    ///
+    /// # Errors
+    /// [`S3Error::Target`] when the target is not valid, [`S3Error::Connect`] when TLS cannot be set up.
+    pub fn new(target: &Target, credentials: Credentials, clock: Clock, retry: Retry) -> Result<Self, S3Error> {
+        Ok(Self {
+            sender: Sender::new(target, credentials, clock)?,
+            retry,
+        })
+    }
+
+    /// The patience in use.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    /// Sends a request that may be repeated without harm, and reads the answer.
+    async fn repeat(
+        &self,
+        method: Method,
+        key: Option<&str>,
+        query: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Result<reqwest::Response, S3Error> {
+        let payload = body.as_deref().map(Payload::of);
+        let sha256 = payload
+            .as_ref()
+            .map_or_else(|| EMPTY_SHA256.to_owned(), |payload| payload.sha256.to_string());
+        let md5 = payload.as_ref().map(|payload| STANDARD.encode(payload.md5.0));
+        let mut failed = 0;
+        loop {
+            let call = Call {
+                method: method.clone(),
+                key,
+                query,
+                sha256: &sha256,
+                md5: md5.as_deref(),
+                length: payload.as_ref().map_or(0, |payload| payload.size),
+                body: body.clone().map(reqwest::Body::from),
+            };
+            match self.sender.send(call).await {
+                Ok(response) => return Ok(response),
+                Err(error) => {
+                    failed += 1;
+                    let Some(wait) = self.retry.wait(failed, &error) else {
+                        return Err(error);
+                    };
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    async fn xml(&self, operation: &str, mut response: reqwest::Response) -> Result<Vec<u8>, S3Error> {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.chunk(operation, &mut response).await? {
+            all.extend_from_slice(&chunk);
+            if all.len() > MAX_XML {
+                return Err(S3Error::BadAnswer {
+                    operation: operation.into(),
+                    why: "it is too long".into(),
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The next piece of a body, or `None` at its end.
+    ///
+    /// # Errors
+    /// [`S3Error::Interrupted`] when the connection breaks or nothing comes for two minutes.
+    pub async fn chunk(&self, operation: &str, response: &mut reqwest::Response) -> Result<Option<Bytes>, S3Error> {
+        match tokio::time::timeout(LONGEST_SILENCE, response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(self.sender.broken(operation, &error)),
+            Err(_) => Err(S3Error::Interrupted {
+                operation: operation.into(),
+                why: "it fell silent".into(),
+            }),
+        }
+    }
+
+    /// PUTs some bytes, once: after a broken connection the caller looks whether it was done.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn put_once(&self, key: &str, bytes: Bytes, payload: &Payload) -> Result<String, S3Error> {
+        self.put_body(key, &[], payload, bytes.into()).await
+    }
+
+    /// PUTs a body that is produced while it is sent, once. `produce` runs on a thread that may block.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn put_stream_once(
+        &self,
+        key: &str,
+        payload: &Payload,
+        produce: impl FnOnce(BodySender) + Send + 'static,
+    ) -> Result<String, S3Error> {
+        let (sender, body) = channel(payload.size);
+        let producer = tokio::task::spawn_blocking(move || produce(sender));
+        let result = self.put_body(key, &[], payload, reqwest::Body::wrap(body)).await;
+        // Its channel is closed now, so it ends by itself.
+        let _ = producer.await;
+        result
+    }
+
+    async fn put_body(
+        &self,
+        key: &str,
+        query: &[(&str, &str)],
+        payload: &Payload,
+        body: reqwest::Body,
+    ) -> Result<String, S3Error> {
+        let call = Call {
+            method: Method::PUT,
+            key: Some(key),
+            query,
+            sha256: &payload.sha256.to_string(),
+            md5: Some(&STANDARD.encode(payload.md5.0)),
+            length: payload.size,
+            body: Some(body),
+        };
+        let response = self.sender.send(call).await?;
+        Ok(etag(&response))
+    }
+
+    /// What is known of an object; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`S3Error`]; [`S3Error::AccessDenied`] when the credentials may not inspect.
+    pub async fn head(&self, key: &str) -> Result<Option<Head>, S3Error> {
+        let response = match self.repeat(Method::HEAD, Some(key), &[], None).await {
+            Ok(response) => response,
+            Err(S3Error::NoSuchKey { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let Some(size) = header("content-length").and_then(|text| text.parse().ok()) else {
+            return Err(S3Error::BadAnswer {
+                operation: format!("HEAD {key}"),
+                why: "no Content-Length".into(),
+            });
+        };
+        let class = header("x-amz-storage-class").unwrap_or_default();
+        // Oracle says it in headers of its own.
+        let state = header("archival-state").unwrap_or_default();
+        let archive = match header("x-amz-restore") {
+            Some(text) if text.contains("ongoing-request=\"true\"") => Archive::Restoring,
+            Some(text) if text.contains("ongoing-request=\"false\"") => Archive::Readable,
+            _ if state.eq_ignore_ascii_case("restoring") => Archive::Restoring,
+            _ if state.eq_ignore_ascii_case("restored") => Archive::Readable,
+            _ if state.eq_ignore_ascii_case("archived") => Archive::Archived,
+            _ if matches!(class, "GLACIER" | "DEEP_ARCHIVE" | "ARCHIVE" | "Archive") => Archive::Archived,
+            _ => Archive::Readable,
+        };
+        Ok(Some(Head {
+            size,
+            etag: etag(&response),
+            archive,
+        }))
+    }
+
+    /// Starts to read an object; go on with [`Client::chunk`].
+    ///
+    /// # Errors
+    /// [`S3Error`]; [`S3Error::Archived`] when it must be restored first.
+    pub async fn get(&self, key: &str) -> Result<reqwest::Response, S3Error> {
+        self.repeat(Method::GET, Some(key), &[], None).await
+    }
+
+    /// Reads an object of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`S3Error`]; [`S3Error::BadAnswer`] when it is larger.
+    pub async fn get_small(&self, key: &str, limit: usize) -> Result<Vec<u8>, S3Error> {
+        let operation = format!("GET {key}");
+        let mut response = self.get(key).await?;
+        let mut all = Vec::new();
+        while let Some(chunk) = self.chunk(&operation, &mut response).await? {
+            all.extend_from_slice(&chunk);
+            if all.len() > limit {
+                return Err(S3Error::BadAnswer {
+                    operation,
+                    why: format!("larger than {limit} bytes"),
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// All objects whose key starts with `prefix`, page by page.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, S3Error> {
+        let operation = format!("LIST {prefix}");
+        let mut all = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let mut query = vec![("list-type", "2"), ("prefix", prefix)];
+            query.extend(token.as_deref().map(|token| ("continuation-token", token)));
+            let response = self.repeat(Method::GET, None, &query, None).await?;
+            let body = self.xml(&operation, response).await?;
+            let page: ListBucketResult = parse(&body).map_err(|why| S3Error::BadAnswer {
+                operation: operation.clone(),
+                why,
+            })?;
+            all.extend(page.contents.into_iter().map(|found| Listed {
+                key: found.key,
+                size: found.size,
+                etag: found.etag.trim_matches('"').to_owned(),
+            }));
+            match page.next.filter(|_| page.is_truncated) {
+                // A page that leads to itself would never end.
+                Some(next) if token.as_ref() != Some(&next) => token = Some(next),
+                Some(_) => {
+                    return Err(S3Error::BadAnswer {
+                        operation,
+                        why: "its pages repeat".into(),
+                    });
+                }
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Starts a multipart upload and gives its id.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn create_multipart(&self, key: &str) -> Result<String, S3Error> {
+        let operation = format!("POST {key}?uploads");
+        let response = self.repeat(Method::POST, Some(key), &[("uploads", "")], None).await?;
+        let body = self.xml(&operation, response).await?;
+        let started: InitiateMultipartUploadResult =
+            parse(&body).map_err(|why| S3Error::BadAnswer { operation, why })?;
+        Ok(started.upload_id)
+    }
+
+    /// Sends part `number` (from 1), again if need be, and gives its ETag.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn upload_part(
+        &self,
+        key: &str,
+        id: &str,
+        number: u32,
+        bytes: Bytes,
+        payload: &Payload,
+    ) -> Result<String, S3Error> {
+        let number = number.to_string();
+        let query = [("partNumber", number.as_str()), ("uploadId", id)];
+        let mut failed = 0;
+        loop {
+            match self.put_body(key, &query, payload, bytes.clone().into()).await {
+                Ok(etag) => return Ok(etag),
+                Err(error) => {
+                    failed += 1;
+                    let Some(wait) = self.retry.wait(failed, &error) else {
+                        return Err(error);
+                    };
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Makes the parts one object, once: after a broken connection the caller looks whether it was done.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn complete_multipart_once(
+        &self,
+        key: &str,
+        id: &str,
+        parts: &[(u32, String)],
+    ) -> Result<String, S3Error> {
+        let operation = format!("POST {key}?uploadId");
+        let body = Bytes::from(complete(parts));
+        let payload = Payload::of(&body);
+        let call = Call {
+            method: Method::POST,
+            key: Some(key),
+            query: &[("uploadId", id)],
+            sha256: &payload.sha256.to_string(),
+            md5: Some(&STANDARD.encode(payload.md5.0)),
+            length: payload.size,
+            body: Some(body.into()),
+        };
+        let response = self.sender.send(call).await?;
+        let body = self.xml(&operation, response).await?;
+        // A failure can come with status 200, since the answer is started before the work is done.
+        if let Some(error) = ErrorBody::parse(&body) {
+            let (status, code) = (200, error.code);
+            return Err(S3Error::Unavailable {
+                operation,
+                status,
+                code,
+                retry_after: None,
+            });
+        }
+        let done: CompleteMultipartUploadResult = parse(&body).map_err(|why| S3Error::BadAnswer { operation, why })?;
+        Ok(done.etag.trim_matches('"').to_owned())
+    }
+
+    /// Drops an unfinished upload. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn abort_multipart(&self, key: &str, id: &str) -> Result<(), S3Error> {
+        match self.repeat(Method::DELETE, Some(key), &[("uploadId", id)], None).await {
+            Ok(_) | Err(S3Error::NoSuchUpload { .. } | S3Error::NoSuchKey { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Unfinished uploads of keys that start with `prefix`.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn list_multipart(&self, prefix: &str) -> Result<Vec<Upload>, S3Error> {
+        let operation = format!("LIST {prefix}?uploads");
+        let mut all = Vec::new();
+        let mut marker: Option<(String, String)> = None;
+        loop {
+            let mut query = vec![("uploads", ""), ("prefix", prefix)];
+            if let Some((key, upload)) = &marker {
+                query.extend([("key-marker", key.as_str()), ("upload-id-marker", upload.as_str())]);
+            }
+            let response = self.repeat(Method::GET, None, &query, None).await?;
+            let body = self.xml(&operation, response).await?;
+            let page: ListMultipartUploadsResult = parse(&body).map_err(|why| S3Error::BadAnswer {
+                operation: operation.clone(),
+                why,
+            })?;
+            all.extend(page.uploads.into_iter().map(|found| Upload {
+                key: found.key,
+                id: found.upload_id,
+            }));
+            match page.next_key.zip(page.next_upload).filter(|_| page.is_truncated) {
+                Some(next) if marker.as_ref() != Some(&next) => marker = Some(next),
+                Some(_) => {
+                    return Err(S3Error::BadAnswer {
+                        operation,
+                        why: "its pages repeat".into(),
+                    });
+                }
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Asks for an archived object to be made readable for `days` (1 to 10); [`Client::head`] tells when it is.
+    /// Asking again while it is under way, or done, is fine.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn restore(&self, key: &str, days: u32) -> Result<(), S3Error> {
+        let body = Bytes::from(restore(days));
+        match self
+            .repeat(Method::POST, Some(key), &[("restore", "")], Some(body))
+            .await
+        {
+            Ok(_) | Err(S3Error::RestoreInProgress { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn etag(response: &reqwest::Response) -> String {
+    let value = response
+        .headers()
+        .get("etag")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value.trim_matches('"').to_owned()
+}

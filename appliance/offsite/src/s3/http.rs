@@ -1,0 +1,290 @@
+//! One signed HTTP request, and the patience between attempts. Knows nothing of what is asked.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rand::Rng;
+
+use super::S3Error;
+use super::error::{Context, explain};
+use super::sign::{Request, amz_date, authorization, canonical_query, encode};
+use super::xml::ErrorBody;
+use crate::target::{BadTarget, Credentials, Target};
+
+/// Where the time of signatures comes from.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// The machine's clock.
+#[must_use]
+pub fn system_clock() -> Clock {
+    Arc::new(SystemTime::now)
+}
+
+/// How often and how long to try.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    /// Attempts in all, at least 1.
+    pub attempts: u32,
+    /// Wait after the first failure; doubles each time.
+    pub first_wait: Duration,
+    /// Longest wait.
+    pub longest_wait: Duration,
+}
+
+impl Default for Retry {
+    /// Six attempts within about a minute.
+    fn default() -> Self {
+        Self {
+            attempts: 6,
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Retry {
+    /// How long to wait after failure number `failed` (from 1), or `None` to give up.
+    pub(crate) fn wait(&self, failed: u32, error: &S3Error) -> Option<Duration> {
+        if failed >= self.attempts || !error.is_transient() {
+            return None;
+        }
+        let exponential = self.first_wait.saturating_mul(1_u32 << (failed - 1).min(16));
+        // Spread over half to the whole, so that many appliances don't come back at once.
+        let spread = exponential
+            .min(self.longest_wait)
+            .mul_f64(rand::thread_rng().gen_range(0.5..=1.0));
+        match error {
+            S3Error::Unavailable {
+                retry_after: Some(asked),
+                ..
+            } => Some(spread.max((*asked).min(self.longest_wait))),
+            _ => Some(spread),
+        }
+    }
+}
+
+/// SHA-256 of nothing.
+pub(super) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// The slowest line that a request's time limit allows for, in bytes per second.
+const SLOWEST: u64 = 32 * 1024;
+const LONGEST_ANSWER: Duration = Duration::from_secs(120);
+
+/// One request to be sent.
+pub(super) struct Call<'a> {
+    pub method: reqwest::Method,
+    /// Full key; `None` for the bucket.
+    pub key: Option<&'a str>,
+    pub query: &'a [(&'a str, &'a str)],
+    pub sha256: &'a str,
+    /// Base64 MD5 of the payload.
+    pub md5: Option<&'a str>,
+    pub length: u64,
+    pub body: Option<reqwest::Body>,
+}
+
+/// Time allowed for a transfer of `length` bytes.
+pub(super) fn time_limit(length: u64) -> Duration {
+    LONGEST_ANSWER + Duration::from_secs(length / SLOWEST)
+}
+
+/// Sends signed requests to one bucket.
+#[derive(Clone)]
+pub(super) struct Sender {
+    http: reqwest::Client,
+    origin: String,
+    host: String,
+    pub bucket: String,
+    region: String,
+    credentials: Credentials,
+    clock: Clock,
+}
+
+impl Sender {
+    pub fn new(target: &Target, credentials: Credentials, clock: Clock) -> Result<Self, S3Error> {
+        target.check()?;
+        let bad = || BadTarget::Endpoint(target.endpoint.clone());
+        let url = reqwest::Url::parse(&target.endpoint).map_err(|_| bad())?;
+        let plain = matches!(url.scheme(), "https" | "http")
+            && matches!(url.path(), "" | "/")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        let host = url.host_str().filter(|_| plain).ok_or_else(bad)?;
+        let host = url
+            .port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        // Another part of the program may have chosen a provider already; any will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("strongroom/", env!("CARGO_PKG_VERSION")))
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(Duration::from_secs(20))
+            .tcp_keepalive(Duration::from_secs(30))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build()
+            .map_err(|error| S3Error::Connect {
+                endpoint: target.endpoint.clone(),
+                why: causes(&error),
+            })?;
+        Ok(Self {
+            http,
+            origin: format!("{}://{host}", url.scheme()),
+            host,
+            bucket: target.bucket.clone(),
+            region: target.region.clone(),
+            credentials,
+            clock,
+        })
+    }
+
+    /// Sends once. The answer's status is a success, or the error explains.
+    pub async fn send(&self, call: Call<'_>) -> Result<reqwest::Response, S3Error> {
+        let operation = format!("{} {}", call.method, call.key.unwrap_or(&self.bucket));
+        let path = match call.key {
+            Some(key) => format!("/{}/{}", self.bucket, encode(key, true)),
+            None => format!("/{}", self.bucket),
+        };
+        let date = amz_date((self.clock)());
+        let mut headers = vec![
+            ("host", self.host.as_str()),
+            ("x-amz-content-sha256", call.sha256),
+            ("x-amz-date", date.as_str()),
+        ];
+        headers.extend(call.md5.map(|md5| ("content-md5", md5)));
+        let request = Request {
+            method: call.method.as_str(),
+            path: &path,
+            query: call.query,
+            headers: &headers,
+            payload: call.sha256,
+        };
+        let authorization = authorization(&request, &self.credentials, &self.region, &date);
+        let mut url = format!("{}{path}", self.origin);
+        if !call.query.is_empty() {
+            url = format!("{url}?{}", canonical_query(call.query));
+        }
+        let is_head = call.method == reqwest::Method::HEAD;
+        let has_payload = matches!(call.method.as_str(), "PUT" | "POST");
+        let mut builder = self
+            .http
+            .request(call.method, url)
+            .header("authorization", authorization);
+        for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
+            builder = builder.header(*name, *value);
+        }
+        if has_payload {
+            builder = builder
+                .header("content-length", call.length)
+                .timeout(time_limit(call.length));
+        }
+        if let Some(body) = call.body {
+            builder = builder.body(body);
+        }
+        let answer = if has_payload {
+            builder.send().await
+        } else {
+            // The body may take longer: its reader has its own limit.
+            match tokio::time::timeout(LONGEST_ANSWER, builder.send()).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    return Err(S3Error::Interrupted {
+                        operation,
+                        why: "no answer in time".into(),
+                    });
+                }
+            }
+        };
+        let response = answer.map_err(|error| self.broken(&operation, &error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let header = |name: &str| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|v| v.to_str().ok())
+                .map(str::to_owned)
+        };
+        let context = Context {
+            operation: &operation,
+            bucket: &self.bucket,
+            region: &self.region,
+            status: response.status().as_u16(),
+            date: header("date"),
+            retry_after: header("retry-after")
+                .and_then(|text| text.parse().ok())
+                .map(Duration::from_secs),
+        };
+        let body = if is_head {
+            None
+        } else {
+            small_body(response).await.and_then(|body| ErrorBody::parse(&body))
+        };
+        Err(explain(context, body))
+    }
+
+    pub fn broken(&self, operation: &str, error: &reqwest::Error) -> S3Error {
+        let why = causes(error);
+        if error.is_connect() {
+            S3Error::Connect {
+                endpoint: self.origin.clone(),
+                why,
+            }
+        } else {
+            S3Error::Interrupted {
+                operation: operation.to_owned(),
+                why,
+            }
+        }
+    }
+}
+
+/// A body that must be small, or nothing.
+async fn small_body(mut response: reqwest::Response) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        all.extend_from_slice(&chunk);
+        if all.len() > 64 * 1024 {
+            return None;
+        }
+    }
+    Some(all)
+}
+
+/// An error with all its causes: reqwest's own text stops at "error sending request".
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut parts = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        parts.push(cause.to_string());
+        next = cause.source();
+    }
+    parts.dedup();
+    if parts.is_empty() {
+        error.to_string()
+    } else {
+        parts.join(": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_end() {
+        let retry = Retry::default();
+        let error = S3Error::Interrupted {
+            operation: String::new(),
+            why: String::new(),
+        };
+        let waits: Vec<_> = (1..).map_while(|n| retry.wait(n, &error)).collect();
+        assert_eq!(waits.len(), 5);
+        assert!(waits.iter().all(|wait| *wait <= retry.longest_wait));
+        assert!(waits[4] >= Duration::from_secs(8));
+        assert_eq!(retry.wait(1, &S3Error::UnknownAccessKey), None);
+    }
+}
