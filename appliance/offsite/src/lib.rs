@@ -5,6 +5,7 @@
 //! Reads repositories through `strongroom-borg`; never writes to one, never deletes an object.
 
 pub mod digest;
+pub mod openpgp;
 pub mod s3;
 pub mod target;
 

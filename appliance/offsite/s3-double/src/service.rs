@@ -494,7 +494,6 @@ impl S3 for Service {
             Tier::Archived => {
                 self.store
                     .restore(&input.bucket, &input.key, self.restore_delay, days)?;
-                response.status = Some(hyper::StatusCode::ACCEPTED);
             }
         }
         Ok(S3Response::new(RestoreObjectOutput::default()))

@@ -77,3 +77,117 @@ pub fn noise(length: usize, mut seed: u64) -> Vec<u8> {
         })
         .collect()
 }
+
+/// A GnuPG home of its own, with the agent that gpg starts for it.
+pub struct Gpg {
+    home: tempfile::TempDir,
+}
+
+impl Gpg {
+    pub fn new() -> Self {
+        // The agent's socket needs a short path.
+        let home = tempfile::Builder::new().prefix("gpg").tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        Self { home }
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("gpg");
+        command
+            .arg("--homedir")
+            .arg(self.home())
+            .args(["--batch", "--yes", "--quiet", "--pinentry-mode", "loopback"]);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = run(self.command().args(arguments));
+        assert!(
+            output.status.success(),
+            "gpg {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output.stdout
+    }
+
+    /// A key pair: `kind` as for `--quick-generate-key`; RSA gets an encryption subkey.
+    pub fn generate(&self, name: &str, kind: &str, expire: &str, passphrase: &str) {
+        let usage = if kind == "future-default" { "default" } else { "cert" };
+        self.run(&[
+            "--passphrase",
+            passphrase,
+            "--quick-generate-key",
+            name,
+            kind,
+            usage,
+            expire,
+        ]);
+        if kind.starts_with("rsa") {
+            let fingerprint = self.fingerprint(name);
+            self.run(&[
+                "--passphrase",
+                passphrase,
+                "--quick-add-key",
+                &fingerprint,
+                kind,
+                "encr",
+                expire,
+            ]);
+        }
+    }
+
+    fn fingerprint(&self, name: &str) -> String {
+        let listing = String::from_utf8(self.run(&["--with-colons", "--list-keys", name])).unwrap();
+        listing
+            .lines()
+            .find_map(|line| line.strip_prefix("fpr:::::::::"))
+            .unwrap()
+            .trim_end_matches(':')
+            .to_owned()
+    }
+
+    pub fn export(&self, name: &str) -> Vec<u8> {
+        self.run(&["--export", name])
+    }
+
+    pub fn export_secret(&self, name: &str, passphrase: &str) -> Vec<u8> {
+        self.run(&["--passphrase", passphrase, "--armor", "--export-secret-keys", name])
+    }
+
+    pub fn revoke(&self, name: &str) {
+        let path = self
+            .home()
+            .join(format!("openpgp-revocs.d/{}.rev", self.fingerprint(name)));
+        let text = std::fs::read_to_string(&path)
+            .unwrap()
+            .replace(":-----BEGIN", "-----BEGIN");
+        std::fs::write(&path, text).unwrap();
+        self.run(&["--import", path.to_str().unwrap()]);
+    }
+
+    /// The plaintext, only if gpg ended well.
+    pub fn decrypt(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let path = self.home().join("message.gpg");
+        std::fs::write(&path, message).unwrap();
+        let output = run(self
+            .command()
+            .args(["--passphrase", "correct horse", "--decrypt"])
+            .arg(path));
+        output.status.success().then_some(output.stdout)
+    }
+}
+
+impl Drop for Gpg {
+    fn drop(&mut self) {
+        // Ends the agent of this home only.
+        let _ = Command::new("gpgconf")
+            .arg("--homedir")
+            .arg(self.home())
+            .args(["--kill", "gpg-agent"])
+            .status();
+    }
+}

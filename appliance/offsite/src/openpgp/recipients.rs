@@ -1,0 +1,345 @@
+//! Recipients: which key of which certificate a message is encrypted to.
+//!
+//! A certificate is used only if its primary key and one encryption key are bound by valid signatures,
+//! neither revoked nor expired. Anything else is an error that says why: a copy that nobody can open is
+//! worse than none.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use pgp::composed::{Deserializable, RawSessionKey, SignedPublicKey};
+use pgp::crypto::public_key::PublicKeyAlgorithm;
+use pgp::crypto::sym::SymmetricKeyAlgorithm;
+use pgp::packet::{PacketTrait, PublicKeyEncryptedSessionKey, Signature, SignatureType};
+use pgp::types::{EncryptionKey, KeyDetails, KeyVersion};
+use rand::RngCore;
+use zeroize::Zeroizing;
+
+use super::message::Seal;
+
+/// Why recipients cannot be used. `certificate` is a fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecipientError {
+    /// Not one certificate was given.
+    #[error("no recipient is configured: export a certificate with `gpg --export --armor NAME` and name it")]
+    None,
+    /// Not an OpenPGP certificate.
+    #[error("recipient number {number} is not an OpenPGP certificate ({why}); export it with `gpg --export --armor`")]
+    NotACertificate {
+        /// Which of the given files, from 1.
+        number: usize,
+        /// The parser's reason.
+        why: String,
+    },
+    /// A secret key was given instead of a certificate.
+    #[error("recipient number {number} is a secret key; give the certificate only (`gpg --export --armor`)")]
+    SecretKey {
+        /// Which of the given files, from 1.
+        number: usize,
+    },
+    /// No valid signature of its own binds the certificate together.
+    #[error("certificate {certificate} has no valid self-signature; export it anew")]
+    NotBound {
+        /// Its fingerprint.
+        certificate: String,
+    },
+    /// The certificate is revoked.
+    #[error("certificate {certificate} is revoked; give another recipient")]
+    Revoked {
+        /// Its fingerprint.
+        certificate: String,
+    },
+    /// The certificate has expired.
+    #[error("certificate {certificate} has expired; extend it with `gpg --quick-set-expire` and export it anew")]
+    Expired {
+        /// Its fingerprint.
+        certificate: String,
+    },
+    /// No key of the certificate can be used for encryption.
+    #[error("certificate {certificate} has no usable encryption key{reason}")]
+    NoEncryptionKey {
+        /// Its fingerprint.
+        certificate: String,
+        /// Such as `: 0123… has expired`.
+        reason: String,
+    },
+    /// The key exists, but encrypting to it failed.
+    #[error("cannot encrypt to key {key}: {why}")]
+    Encrypt {
+        /// The key's fingerprint.
+        key: String,
+        /// The library's reason.
+        why: String,
+    },
+}
+
+enum Key {
+    Primary(pgp::packet::PublicKey),
+    Sub(pgp::packet::PublicSubkey),
+}
+
+/// One certificate's chosen key.
+struct Recipient {
+    certificate: String,
+    key: Key,
+    /// Length of its key packet: the longest that can come out, so that every message has it.
+    packet_length: usize,
+}
+
+/// All recipients of a push.
+pub struct Recipients(Vec<Recipient>);
+
+impl fmt::Debug for Recipients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.fingerprints()).finish()
+    }
+}
+
+impl Recipients {
+    /// Parses certificates, armoured or binary, one or more in each item, and chooses their encryption keys.
+    ///
+    /// # Errors
+    /// [`RecipientError`] for the first that cannot be used.
+    pub fn parse<B: AsRef<[u8]>>(certificates: &[B], now: SystemTime) -> Result<Self, RecipientError> {
+        let mut all = Vec::new();
+        for (number, bytes) in (1..).zip(certificates) {
+            let not = |why: String| RecipientError::NotACertificate { number, why };
+            let bytes = bytes.as_ref();
+            if bytes.windows(27).any(|text| text == b"BEGIN PGP PRIVATE KEY BLOCK") || is_secret_packet(bytes) {
+                return Err(RecipientError::SecretKey { number });
+            }
+            let (found, _) = SignedPublicKey::from_reader_many(bytes).map_err(|error| not(error.to_string()))?;
+            let before = all.len();
+            for certificate in found {
+                all.push(choose(certificate.map_err(|error| not(error.to_string()))?, now)?);
+            }
+            if all.len() == before {
+                return Err(not("nothing in it".into()));
+            }
+        }
+        if all.is_empty() {
+            Err(RecipientError::None)
+        } else {
+            Ok(Self(all))
+        }
+    }
+
+    /// The certificates' fingerprints, in hexadecimal.
+    pub fn fingerprints(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|recipient| recipient.certificate.as_str())
+    }
+
+    /// Length of all key packets together: the same for every message, whatever the random numbers.
+    #[must_use]
+    pub fn key_packets_length(&self) -> u64 {
+        self.0.iter().map(|recipient| recipient.packet_length as u64).sum()
+    }
+
+    /// Makes the secrets and key packets of one new message.
+    ///
+    /// # Errors
+    /// [`RecipientError::Encrypt`].
+    pub fn seal(&self) -> Result<Seal, RecipientError> {
+        let mut random = rand::thread_rng();
+        let mut session_key = Zeroizing::new([0; 32]);
+        let mut prefix = [0; 16];
+        random.fill_bytes(&mut *session_key);
+        random.fill_bytes(&mut prefix);
+        let mut key_packets = Vec::new();
+        for recipient in &self.0 {
+            let packet = loop {
+                let packet = recipient.key_packet(&session_key)?;
+                // An RSA result with leading zeros is shorter, once in 256 times: make another.
+                if packet.len() == recipient.packet_length {
+                    break packet;
+                }
+            };
+            key_packets.extend(packet);
+        }
+        Ok(Seal {
+            key_packets,
+            session_key,
+            prefix,
+        })
+    }
+}
+
+impl Recipient {
+    fn new(certificate: String, key: Key) -> Result<Self, RecipientError> {
+        let mut recipient = Self {
+            certificate,
+            key,
+            packet_length: 0,
+        };
+        // Eight tries miss the full length with a chance of 256⁻⁸.
+        for _ in 0..8 {
+            let length = recipient.key_packet(&[0x55; 32])?.len();
+            recipient.packet_length = recipient.packet_length.max(length);
+        }
+        Ok(recipient)
+    }
+
+    fn key_packet(&self, session_key: &[u8; 32]) -> Result<Vec<u8>, RecipientError> {
+        match &self.key {
+            Key::Primary(key) => key_packet(key, session_key),
+            Key::Sub(key) => key_packet(key, session_key),
+        }
+    }
+}
+
+fn key_packet<K: EncryptionKey>(key: &K, session_key: &[u8; 32]) -> Result<Vec<u8>, RecipientError> {
+    let failed = |error: pgp::errors::Error| RecipientError::Encrypt {
+        key: fingerprint(key),
+        why: error.to_string(),
+    };
+    let session_key = RawSessionKey::from(session_key.as_slice());
+    let packet = PublicKeyEncryptedSessionKey::from_session_key_v3(
+        rand::thread_rng(),
+        &session_key,
+        SymmetricKeyAlgorithm::AES256,
+        key,
+    )
+    .map_err(failed)?;
+    let mut out = Vec::new();
+    packet.to_writer_with_header(&mut out).map_err(failed)?;
+    Ok(out)
+}
+
+fn fingerprint(key: &impl KeyDetails) -> String {
+    format!("{:X}", key.fingerprint())
+}
+
+/// Whether binary data starts with a secret key packet (tag 5), in the old or the new format.
+fn is_secret_packet(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|tag| matches!(*tag, 0x94..=0x97 | 0xc5))
+}
+
+fn created(signature: &Signature) -> SystemTime {
+    signature.created().map_or(SystemTime::UNIX_EPOCH, SystemTime::from)
+}
+
+fn expired(key: &impl KeyDetails, signature: &Signature, now: SystemTime) -> bool {
+    let lasts = signature.key_expiration_time().map_or(Duration::ZERO, Duration::from);
+    !lasts.is_zero() && SystemTime::from(key.created_at()) + lasts <= now
+}
+
+/// Whether the newest statement about a key may be used now.
+fn can_encrypt(signature: &Signature) -> bool {
+    let flags = signature.key_flags();
+    flags.encrypt_storage() || flags.encrypt_comms()
+}
+
+fn usable_algorithm(key: &impl KeyDetails) -> bool {
+    key.version() == KeyVersion::V4
+        && matches!(
+            key.algorithm(),
+            PublicKeyAlgorithm::RSA | PublicKeyAlgorithm::RSAEncrypt | PublicKeyAlgorithm::ECDH
+        )
+}
+
+fn choose(certificate: SignedPublicKey, now: SystemTime) -> Result<Recipient, RecipientError> {
+    let primary = &certificate.primary_key;
+    let name = fingerprint(primary);
+    let fail = |make: fn(String) -> RecipientError| Err(make(name.clone()));
+    if certificate
+        .details
+        .revocation_signatures
+        .iter()
+        .any(|signature| signature.verify_key(primary).is_ok())
+    {
+        return fail(|certificate| RecipientError::Revoked { certificate });
+    }
+    let direct = certificate
+        .details
+        .direct_signatures
+        .iter()
+        .filter(|s| s.verify_key(primary).is_ok());
+    let users = certificate.details.users.iter().flat_map(|user| {
+        user.signatures.iter().filter(|signature| {
+            signature.is_certification()
+                && signature
+                    .verify_certification(primary, pgp::types::Tag::UserId, &user.id)
+                    .is_ok()
+        })
+    });
+    let Some(own) = direct
+        .chain(users)
+        .filter(|s| created(s) <= now)
+        .max_by_key(|s| created(s))
+    else {
+        return fail(|certificate| RecipientError::NotBound { certificate });
+    };
+    if expired(primary, own, now) {
+        return fail(|certificate| RecipientError::Expired { certificate });
+    }
+    let mut reasons = Vec::new();
+    let mut best: Option<(SystemTime, &pgp::packet::PublicSubkey)> = None;
+    for subkey in &certificate.public_subkeys {
+        let valid = |kind| {
+            subkey.signatures.iter().filter(move |signature| {
+                signature.typ() == Some(kind) && signature.verify_subkey_binding(primary, &subkey.key).is_ok()
+            })
+        };
+        let Some(binding) = valid(SignatureType::SubkeyBinding).max_by_key(|signature| created(signature)) else {
+            reasons.push(format!("{} has no valid binding", fingerprint(&subkey.key)));
+            continue;
+        };
+        if !can_encrypt(binding) {
+            continue;
+        }
+        let fault = if valid(SignatureType::SubkeyRevocation).next().is_some() {
+            "is revoked"
+        } else if expired(&subkey.key, binding, now) {
+            "has expired"
+        } else if !usable_algorithm(&subkey.key) {
+            "is of a kind that not every gpg can use (RSA and Cv25519 are)"
+        } else {
+            let since = SystemTime::from(subkey.key.created_at());
+            if best.is_none_or(|(other, _)| since >= other) {
+                best = Some((since, &subkey.key));
+            }
+            continue;
+        };
+        reasons.push(format!("{} {fault}", fingerprint(&subkey.key)));
+    }
+    match best {
+        Some((_, key)) => Recipient::new(name, Key::Sub(key.clone())),
+        None if can_encrypt(own) && usable_algorithm(primary) => {
+            Recipient::new(name, Key::Primary(certificate.primary_key))
+        }
+        None => {
+            let reason = if reasons.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", reasons.join("; "))
+            };
+            Err(RecipientError::NoEncryptionKey {
+                certificate: name,
+                reason,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_certificate_is_named() {
+        let now = SystemTime::now();
+        let none: [&[u8]; 0] = [];
+        assert_eq!(Recipients::parse(&none, now).unwrap_err(), RecipientError::None);
+        for bad in [
+            b"".as_slice(),
+            b"hello",
+            b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n",
+        ] {
+            let error = Recipients::parse(&[bad], now).unwrap_err();
+            assert!(
+                matches!(error, RecipientError::NotACertificate { number: 1, .. }),
+                "{error}"
+            );
+        }
+    }
+}
