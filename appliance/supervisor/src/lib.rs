@@ -4,7 +4,21 @@
 //! A foreign service is one thin module in [`services`]. The roles (`configure`, `array`, `serve`, `push`) are small
 //! programs of their own; their mains are in `src/bin`.
 
+pub mod clients;
 pub mod clock;
+pub mod configuration;
+pub mod daemon;
+pub mod disks;
+pub mod durable;
 pub mod faces;
+pub mod identity;
+pub mod offsite;
+pub mod paths;
 pub mod report;
 pub mod services;
+pub mod snapshot;
+
+/// The time, Unix seconds; `None` before 1970.
+pub fn clock_now() -> Option<u64> {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}

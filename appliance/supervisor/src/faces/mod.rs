@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Faces: each renders the snapshot and takes typed commands. None talks to a foreign service of a duty.
+
+pub mod dbus;
+pub mod mqtt;

@@ -1,0 +1,179 @@
+//! The appliance's D-Bus face, seen from this side: status, pushes, and the console that follows the status.
+
+use crate::{console, now, words};
+use std::io::Write;
+use std::time::Duration;
+use strongroom_model::status::Status;
+
+/// How often the console is drawn again though nothing changed, so that ages stay right.
+const REDRAW: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_secs(1);
+/// How long a push that was asked for may take to come up or to end at once.
+const PUSH_START: Duration = Duration::from_secs(15);
+
+/// Why the appliance could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplianceError {
+    /// No bus, no supervisor, or no permission.
+    #[error("{}", explain(.0))]
+    Bus(#[from] zbus::Error),
+    /// The supervisor is of another version.
+    #[error("the supervisor's answer can't be understood: {0}. Is this command of the same release?")]
+    Form(#[from] serde_json::Error),
+    /// The push failed.
+    #[error("{0}")]
+    Push(String),
+}
+
+fn explain(error: &zbus::Error) -> String {
+    match error {
+        zbus::Error::MethodError(name, text, _) => {
+            let text = text.as_deref().unwrap_or_default();
+            match name.as_str() {
+                "org.freedesktop.DBus.Error.AccessDenied" => {
+                    "not permitted; log in as `admin`, or be in the group strongroom-admin".to_string()
+                }
+                "org.freedesktop.DBus.Error.ServiceUnknown" | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
+                    "the supervisor is not running; is this the appliance? `systemctl status strongroomd` says more".to_string()
+                }
+                _ => text.to_string(),
+            }
+        }
+        zbus::Error::InputOutput(error) => format!("there is no system bus here ({error}); run this on the appliance"),
+        other => other.to_string(),
+    }
+}
+
+#[zbus::proxy(
+    interface = "org.strongroom.Appliance1",
+    default_service = "org.strongroom.Appliance1",
+    default_path = "/org/strongroom/Appliance1"
+)]
+trait Appliance {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn status(&self) -> zbus::Result<String>;
+    fn push(&self, client: &str) -> zbus::Result<()>;
+}
+
+/// A connection to the supervisor.
+pub struct Connection {
+    proxy: ApplianceProxy<'static>,
+}
+
+/// Reads a snapshot.
+pub fn parse(text: &str) -> Result<Box<Status>, ApplianceError> {
+    Ok(serde_json::from_str(text)?)
+}
+
+impl Connection {
+    /// Connects over the system bus.
+    pub async fn open() -> Result<Self, ApplianceError> {
+        let bus = zbus::Connection::system().await?;
+        Ok(Self { proxy: ApplianceProxy::new(&bus).await? })
+    }
+
+    /// The snapshot, as JSON.
+    pub async fn status_json(&self) -> Result<String, ApplianceError> {
+        Ok(self.proxy.status().await?)
+    }
+
+    async fn status(&self) -> Result<Box<Status>, ApplianceError> {
+        parse(&self.status_json().await?)
+    }
+
+    /// Asks for a push, and unless told otherwise shows its progress and waits for its end.
+    ///
+    /// Errors: the push failed at some target; the reason is the target's.
+    pub async fn push(&self, client: &str, wait: bool) -> Result<(), ApplianceError> {
+        let before = self.status().await?;
+        self.proxy.push(client).await?;
+        if !wait {
+            return Ok(());
+        }
+        let asked = std::time::Instant::now();
+        let mut seen_running = false;
+        loop {
+            tokio::time::sleep(POLL).await;
+            let status = self.status().await?;
+            let job = status.jobs.iter().find(|job| job.client.as_str() == client);
+            if let Some(job) = job {
+                seen_running = true;
+                eprint!("\r{}: {} of {}   ", job.target, words::size(job.done_bytes), words::size(job.total_bytes));
+                let _ = std::io::stderr().flush();
+                continue;
+            }
+            let pushed = |status: &Status| status.clients.iter().find(|c| c.name.as_str() == client).map(|c| c.targets.clone());
+            // A short push may begin and end between two looks.
+            if !seen_running && pushed(&before) == pushed(&status) && asked.elapsed() < PUSH_START {
+                continue;
+            }
+            if seen_running {
+                eprintln!();
+            }
+            return report(client, pushed(&status).unwrap_or_default().iter());
+        }
+    }
+}
+
+fn report<'a>(
+    client: &str,
+    targets: impl Iterator<Item = &'a strongroom_model::status::Target>,
+) -> Result<(), ApplianceError> {
+    let mut failed = Vec::new();
+    for target in targets {
+        if target.error.is_empty() {
+            match target.transaction {
+                Some(transaction) => println!(
+                    "{client} at {}: transaction {transaction}, {} objects, {}",
+                    target.name,
+                    target.objects,
+                    words::size(target.size_bytes)
+                ),
+                None => println!("{client} at {}: nothing to push yet", target.name),
+            }
+        } else {
+            failed.push(format!("{client} at {}: {}", target.name, target.error));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(ApplianceError::Push(failed.join("\n"))) }
+}
+
+/// Draws the status on the terminal for ever; while the supervisor can't be asked, says so.
+pub async fn console() {
+    let mut shown = String::new();
+    let mut drawn = std::time::Instant::now();
+    let mut connection = None;
+    loop {
+        let (columns, rows) = terminal_size();
+        let screen = match status_now(&mut connection).await {
+            Ok(status) => console::render(&status, now(), columns, rows),
+            Err(error) => format!("\x1b[2J\x1b[HStrongroom\r\n\r\nThe supervisor does not answer yet: {error}\r\n"),
+        };
+        if screen != shown || drawn.elapsed() >= REDRAW {
+            print!("{screen}");
+            let _ = std::io::stdout().flush();
+            shown = screen;
+            drawn = std::time::Instant::now();
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// The status over a connection that is kept while it works.
+async fn status_now(kept: &mut Option<Connection>) -> Result<Box<Status>, ApplianceError> {
+    let connection = match kept.take() {
+        Some(connection) => connection,
+        None => Connection::open().await?,
+    };
+    let status = connection.status().await?;
+    *kept = Some(connection);
+    Ok(status)
+}
+
+fn terminal_size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(std::io::stdout()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => (80, 24),
+    }
+}
+

@@ -1,0 +1,127 @@
+//! The verbs of the `strongroom` command, one module each.
+//!
+//! Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong usage; 3 (`status`) an alarm stands.
+
+mod appliance;
+pub mod console;
+mod restore;
+pub mod words;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use strongroom_model::condition::Health;
+use strongroom_model::config::Config;
+
+/// A home backup server that checks itself and says how it is doing.
+#[derive(Parser)]
+#[command(name = "strongroom", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show how the appliance is doing. Exit code 3: an alarm stands.
+    Status {
+        /// The whole snapshot as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Push a client's repository to its off-site targets now.
+    Push {
+        /// The client's name.
+        client: String,
+        /// Come back at once instead of waiting for the end.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Show the status on this terminal, for ever.
+    Console,
+    /// Look after the configuration.
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+    /// Bring a repository back from its off-site copy, on any computer.
+    Restore(restore::RestoreArguments),
+}
+
+#[derive(Subcommand)]
+enum ConfigVerb {
+    /// Check a strongroom.toml without using it.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Appliance(#[from] appliance::ApplianceError),
+    #[error(transparent)]
+    Restore(#[from] restore::RestoreFailure),
+    #[error("{0}: {1}")]
+    File(PathBuf, std::io::Error),
+    #[error("{0}")]
+    Config(#[from] strongroom_model::config::ConfigError),
+    #[error("the program could not start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Parses the command line and runs the verb.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)
+        .and_then(|runtime| runtime.block_on(perform(arguments.verb)));
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("strongroom: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Status { json } => {
+            let appliance = appliance::Connection::open().await?;
+            let text = appliance.status_json().await?;
+            let status = appliance::parse(&text)?;
+            if json {
+                println!("{text}");
+            } else {
+                print!("{}", console::status_text(&status, now()));
+            }
+            Ok(if status.health == Health::Alarm { ExitCode::from(3) } else { ExitCode::SUCCESS })
+        }
+        Verb::Push { client, no_wait } => {
+            let appliance = appliance::Connection::open().await?;
+            appliance.push(&client, !no_wait).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Console => {
+            appliance::console().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Config { verb: ConfigVerb::Check { file } } => {
+            let text = std::fs::read_to_string(&file).map_err(|error| Failure::File(file.clone(), error))?;
+            let config = Config::parse(&text)?;
+            println!("{}: good ({} clients, {} targets)", file.display(), config.client.len(), config.offsite.target.len());
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Restore(arguments) => {
+            restore::run(arguments).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Unix seconds.
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,214 @@
+//! `strongroom restore`: brings a repository back from its off-site copy, on any computer, with the recipient's secret
+//! key and nothing else of ours.
+
+use crate::words;
+use clap::Args;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use strongroom_model::config::{Config, ConfigError};
+use strongroom_model::name::{ClientName, NameError};
+use strongroom_offsite::{Credentials, Multipart, Target};
+use zeroize::Zeroizing;
+
+/// Where from, where to, and with which keys.
+#[derive(Args)]
+pub struct RestoreArguments {
+    /// The client whose repository is wanted.
+    client: String,
+    /// An empty or new folder for the repository.
+    into: PathBuf,
+    /// The OpenPGP secret key of a recipient, armoured or binary.
+    #[arg(long)]
+    key: PathBuf,
+    /// A file with the key's passphrase. Asked for when absent and needed.
+    #[arg(long)]
+    passphrase_file: Option<PathBuf>,
+    /// The appliance's strongroom.toml, which names the target; its secret file is looked for beside it.
+    #[arg(long, required_unless_present = "endpoint")]
+    config: Option<PathBuf>,
+    /// Which target of the configuration; needed when there are several.
+    #[arg(long, requires = "config")]
+    target: Option<String>,
+    /// Without a configuration: address of the S3 service.
+    #[arg(long, conflicts_with = "config", requires_all = ["region", "bucket", "access_key_id"])]
+    endpoint: Option<String>,
+    /// Without a configuration: its region.
+    #[arg(long)]
+    region: Option<String>,
+    /// Without a configuration: the bucket.
+    #[arg(long)]
+    bucket: Option<String>,
+    /// Without a configuration: what the names of the objects begin with; the client's name by default.
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Without a configuration: id of the access key.
+    #[arg(long)]
+    access_key_id: Option<String>,
+    /// A file with the secret access key; STRONGROOM_SECRET_KEY in the environment otherwise.
+    #[arg(long)]
+    secret_key_file: Option<PathBuf>,
+    /// Restore the state of this transaction instead of the newest.
+    #[arg(long)]
+    transaction: Option<u32>,
+}
+
+/// Why nothing, or not everything, was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFailure {
+    /// A file can't be read.
+    #[error("{0} could not be read: {1}")]
+    Read(PathBuf, std::io::Error),
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The client's name is wrong.
+    #[error("`{0}` is not a client: {1}")]
+    Name(String, NameError),
+    /// The configuration has no such client.
+    #[error("there is no client `{0}` in the configuration")]
+    NoClient(String),
+    /// There is no such target, or the choice is not clear.
+    #[error("choose one of the client's targets with --target: {0}")]
+    WhichTarget(String),
+    /// There is no secret access key.
+    #[error("the secret access key is needed: give --secret-key-file, or STRONGROOM_SECRET_KEY in the environment")]
+    NoSecret,
+    /// The passphrase could not be asked for.
+    #[error("the passphrase could not be read: {0}")]
+    Passphrase(std::io::Error),
+    /// The key can't be used.
+    #[error("the key {0} can't be used: {1}")]
+    Key(PathBuf, strongroom_offsite::openpgp::OpenError),
+    /// The restore failed.
+    #[error("{0}")]
+    Restore(#[from] strongroom_offsite::restore::RestoreError),
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, RestoreFailure> {
+    std::fs::read(path).map(Zeroizing::new).map_err(|error| RestoreFailure::Read(path.into(), error))
+}
+
+fn read_line(path: &Path) -> Result<Zeroizing<String>, RestoreFailure> {
+    let bytes = read(path)?;
+    Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_string()))
+}
+
+/// Runs the restore to its end, with progress on standard error.
+pub async fn run(arguments: RestoreArguments) -> Result<(), RestoreFailure> {
+    let client =
+        ClientName::new(&arguments.client).map_err(|error| RestoreFailure::Name(arguments.client.clone(), error))?;
+    let (target, credentials) = match &arguments.config {
+        Some(path) => from_config(path, &client, &arguments)?,
+        None => from_arguments(&client, &arguments)?,
+    };
+    let key = read(&arguments.key)?;
+    let passphrase = match &arguments.passphrase_file {
+        Some(path) => read_line(path)?,
+        None if std::io::stdin().is_terminal() => {
+            let prompt = format!("Passphrase of {} (empty if it has none): ", arguments.key.display());
+            Zeroizing::new(rpassword::prompt_password(prompt).map_err(RestoreFailure::Passphrase)?)
+        }
+        None => Zeroizing::default(),
+    };
+    let keyring = strongroom_offsite::Keyring::parse(&[&*key], &passphrase)
+        .map_err(|error| RestoreFailure::Key(arguments.key.clone(), error))?;
+
+    let show = std::io::stderr().is_terminal();
+    let mut last = String::new();
+    let request = strongroom_offsite::restore::Request {
+        target,
+        credentials,
+        keyring,
+        into: arguments.into.clone(),
+        transaction: arguments.transaction,
+        poll: Duration::from_secs(60),
+    };
+    let report = strongroom_offsite::restore::restore(&request, |progress| {
+        let line = format!(
+            "{}: {} of {} objects, {} of {}",
+            progress.phase,
+            progress.objects_done,
+            progress.objects_total,
+            words::size(progress.bytes_done),
+            words::size(progress.bytes_total)
+        );
+        if show && line != last {
+            eprint!("\r\x1b[K{line}");
+            let _ = std::io::stderr().flush();
+            last = line;
+        }
+    })
+    .await?;
+    if show {
+        eprintln!();
+    }
+    println!(
+        "Restored {client} as of transaction {} into {}: {} objects, {}; every checksum is right.\nNow run: borg check --verify-data {}",
+        report.transaction,
+        arguments.into.display(),
+        report.objects,
+        words::size(report.bytes),
+        arguments.into.display()
+    );
+    Ok(())
+}
+
+fn secret(arguments: &RestoreArguments, beside: Option<PathBuf>) -> Result<Zeroizing<String>, RestoreFailure> {
+    match (&arguments.secret_key_file, std::env::var("STRONGROOM_SECRET_KEY"), beside) {
+        (Some(path), _, _) => read_line(path),
+        (None, Ok(secret), _) => Ok(Zeroizing::new(secret)),
+        (None, Err(_), Some(path)) if path.exists() => read_line(&path),
+        _ => Err(RestoreFailure::NoSecret),
+    }
+}
+
+fn from_config(
+    path: &Path,
+    client: &ClientName,
+    arguments: &RestoreArguments,
+) -> Result<(Target, Credentials), RestoreFailure> {
+    let text = String::from_utf8_lossy(&read(path)?).into_owned();
+    let config = Config::parse(&text)?;
+    let known = config.client(client.as_str()).ok_or_else(|| RestoreFailure::NoClient(client.to_string()))?;
+    let targets: Vec<_> = config.targets_of(known).collect();
+    let wanted: Vec<_> = targets
+        .iter()
+        .filter(|target| arguments.target.as_deref().is_none_or(|name| target.name.get_ref().as_str() == name))
+        .collect();
+    let [target] = wanted.as_slice() else {
+        let names: Vec<String> = targets.iter().map(|target| target.name.get_ref().to_string()).collect();
+        return Err(RestoreFailure::WhichTarget(names.join(", ")));
+    };
+    let beside = path.parent().map(|folder| folder.join(target.secret_key.as_str()));
+    Ok((
+        Target {
+            name: target.name.get_ref().to_string(),
+            endpoint: target.endpoint.to_string(),
+            region: target.region.to_string(),
+            bucket: target.bucket.to_string(),
+            prefix: target.prefix.get_ref().for_client(client),
+            multipart: Multipart::Auto,
+        },
+        Credentials::new(target.access_key_id.as_str(), secret(arguments, beside)?),
+    ))
+}
+
+fn from_arguments(
+    client: &ClientName,
+    arguments: &RestoreArguments,
+) -> Result<(Target, Credentials), RestoreFailure> {
+    // clap has seen to it that these are there.
+    let given = |value: &Option<String>| value.clone().unwrap_or_default();
+    Ok((
+        Target {
+            name: "the given bucket".into(),
+            endpoint: given(&arguments.endpoint),
+            region: given(&arguments.region),
+            bucket: given(&arguments.bucket),
+            prefix: arguments.prefix.clone().unwrap_or_else(|| client.to_string()),
+            multipart: Multipart::Auto,
+        },
+        Credentials::new(given(&arguments.access_key_id), secret(arguments, None)?),
+    ))
+}

@@ -1,0 +1,115 @@
+//! The clients duty: reads what each client's repository shows. It never writes to a repository and takes no lock.
+
+pub mod serve;
+
+use crate::paths::Paths;
+use crate::report::Report;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+use strongroom_borg::Repository;
+use strongroom_model::clients::{Observation, decide};
+use strongroom_model::config::Config;
+use strongroom_model::status::{ArrayState, Client, RepositoryState};
+use tokio::sync::watch;
+
+/// How often repositories are looked at. Cheap: names and sizes, and the ends of the last segments.
+const POLL: Duration = Duration::from_secs(20);
+
+/// What the duty needs to know of the rest.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surroundings {
+    /// How far the array is.
+    pub array: ArrayState,
+    /// The time, when the clock is trusted.
+    pub clock_trusted: bool,
+    /// When the appliance booted, Unix seconds.
+    pub booted: Option<u64>,
+}
+
+/// Runs the duty for ever.
+pub async fn run(
+    paths: Paths,
+    config: Arc<Config>,
+    mut surroundings: watch::Receiver<Surroundings>,
+    report: watch::Sender<Report<Vec<Client>>>,
+) {
+    loop {
+        let around = surroundings.borrow_and_update().clone();
+        let (paths, config) = (paths.clone(), config.clone());
+        // Reading a sick disk may hang; only this observation hangs with it.
+        if let Ok(new) = tokio::task::spawn_blocking(move || observe(&paths, &config, &around)).await {
+            report.send_if_modified(|old| {
+                let changed = *old != new;
+                *old = new;
+                changed
+            });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            changed = surroundings.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn observe(paths: &Paths, config: &Config, around: &Surroundings) -> Report<Vec<Client>> {
+    let mut report = Report::<Vec<Client>>::default();
+    let now = around.clock_trusted.then(crate::clock_now).flatten();
+    for client in &config.client {
+        let name = client.name.get_ref();
+        let mut status = Client { name: name.clone(), ..Client::default() };
+        let mut error = None;
+        if around.array == ArrayState::Mounted {
+            match look(&paths.repository(name)) {
+                Ok(Some(facts)) => {
+                    status.repository = RepositoryState::Present;
+                    status.size_bytes = facts.bytes;
+                    status.transaction = facts.last_commit.map(|commit| u64::from(commit.transaction.0));
+                    status.last_backup = facts
+                        .last_commit
+                        .and_then(|commit| commit.at.duration_since(UNIX_EPOCH).ok())
+                        .map(|time| time.as_secs());
+                }
+                Ok(None) => status.repository = RepositoryState::Empty,
+                Err(why) => {
+                    status.repository = RepositoryState::Unreadable;
+                    error = Some(why);
+                }
+            }
+        }
+        let observation = Observation { repository: status.repository, error, last_backup: status.last_backup };
+        report.conditions.extend(decide(name, client.expect_hours, &observation, now, around.booted));
+        report.part.push(status);
+    }
+    report
+}
+
+/// Facts of a repository; `None` while the folder is empty or absent.
+fn look(path: &Path) -> Result<Option<strongroom_borg::Facts>, String> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => {
+            if entries.next().is_none() {
+                return Ok(None);
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{}: {error}", path.display())),
+    }
+    Repository::open(path).and_then(|repository| repository.facts()).map(Some).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_absent_and_foreign_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(look(folder.path()).unwrap().is_none());
+        assert!(look(&folder.path().join("none")).unwrap().is_none());
+        fs::write(folder.path().join("letter.txt"), "hello").unwrap();
+        assert!(look(folder.path()).unwrap_err().contains("not a Borg repository"));
+    }
+}

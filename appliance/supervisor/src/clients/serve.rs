@@ -1,0 +1,124 @@
+//! The role `strongroom-serve NAME`: the forced command of a client's key. It becomes `borg serve`, confined to that
+//! client's repository and append-only; it runs nothing else, whatever the client asked for.
+
+use crate::paths::{ARRAY_MOUNT, Paths};
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use strongroom_model::name::ClientName;
+
+/// Why a session was refused. The client's user reads this.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    /// The generated command is wrong.
+    #[error("strongroom-serve was started without a client's name; make a report to the appliance's owner")]
+    NoName,
+    /// No command was given: a shell was wanted.
+    #[error("Strongroom: this key belongs to client `{0}` and serves Borg only. Use it as borgbackup@HOST:/mnt/raid/{0}_repository")]
+    NotBorg(ClientName),
+    /// The array is not mounted.
+    #[error("Strongroom: the array is not ready, so nothing can be backed up or restored now. The appliance's console and status say why")]
+    NoArray,
+    /// The repository's folder is missing.
+    #[error("Strongroom: the repository of client `{0}` has not been made ready yet. Try again in a minute")]
+    NoRepository(ClientName),
+    /// Borg could not be started.
+    #[error("Strongroom: borg could not be started: {0}")]
+    Start(String),
+}
+
+/// Checks what can be checked and becomes `borg serve`. Returns only with an error.
+pub fn run(paths: &Paths, name: Option<&str>, wanted: Option<OsString>) -> ServeError {
+    match prepare(paths, name, wanted) {
+        Ok(mut command) => ServeError::Start(command.exec().to_string()),
+        Err(error) => error,
+    }
+}
+
+fn prepare(paths: &Paths, name: Option<&str>, wanted: Option<OsString>) -> Result<Command, ServeError> {
+    let name = name.and_then(|name| ClientName::new(name).ok()).ok_or(ServeError::NoName)?;
+    let Some(wanted) = wanted.filter(|wanted| is_borg_serve(wanted)) else {
+        return Err(ServeError::NotBorg(name));
+    };
+    let mounts = std::fs::read_to_string(paths.at("/proc/self/mountinfo")).unwrap_or_default();
+    if !mounts.lines().any(|line| line.split(' ').nth(4) == Some(ARRAY_MOUNT)) {
+        return Err(ServeError::NoArray);
+    }
+    let repository = paths.repository(&name);
+    if !repository.is_dir() {
+        return Err(ServeError::NoRepository(name));
+    }
+    let mut command = Command::new("borg");
+    command
+        .args(["serve", "--append-only", "--umask=077", "--restrict-to-repository"])
+        .arg(repository)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("LANG", "C.UTF-8")
+        .env("HOME", "/var/lib/strongroom/borgbackup")
+        .env("BORG_BASE_DIR", "/var/lib/strongroom/borgbackup")
+        // borg takes the log level and --lock-wait from here and ignores the rest (FACTS: Serving).
+        .env("SSH_ORIGINAL_COMMAND", wanted)
+        .current_dir("/");
+    Ok(command)
+}
+
+/// The client's `--remote-path` may name the program otherwise, as in `borg-1.4` or `/usr/bin/borg`.
+fn is_borg_serve(wanted: &OsString) -> bool {
+    let text = wanted.to_string_lossy();
+    let mut words = text.split_ascii_whitespace();
+    let program = words.next().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+    program.starts_with("borg") && words.next() == Some("serve")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn appliance(mounted: bool, repository: bool) -> (tempfile::TempDir, Paths) {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path());
+        std::fs::create_dir_all(paths.at("/proc/self")).unwrap();
+        let table = if mounted { "36 35 9:127 / /mnt/raid rw - ext4 /dev/md127 rw\n" } else { "" };
+        std::fs::write(paths.at("/proc/self/mountinfo"), table).unwrap();
+        if repository {
+            std::fs::create_dir_all(paths.at("/mnt/raid/asus_repository")).unwrap();
+        }
+        (folder, paths)
+    }
+
+    fn refusal(paths: &Paths, name: Option<&str>, wanted: Option<&str>) -> ServeError {
+        prepare(paths, name, wanted.map(OsString::from)).unwrap_err()
+    }
+
+    #[test]
+    fn the_session_is_confined_whatever_was_asked_for() {
+        let (_folder, paths) = appliance(true, true);
+        for wanted in ["borg serve", "borg serve --restrict-to-path / --umask=000", "/usr/local/bin/borg-1.4 serve --debug"] {
+            let command = prepare(&paths, Some("asus"), Some(wanted.into())).unwrap();
+            let arguments: Vec<String> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+            assert_eq!(arguments[..4], ["serve", "--append-only", "--umask=077", "--restrict-to-repository"]);
+            assert!(arguments[4].ends_with("/mnt/raid/asus_repository"));
+            assert_eq!(arguments.len(), 5);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_in_words() {
+        let (_folder, paths) = appliance(true, true);
+        let asus = ClientName::new("asus").unwrap();
+        for wanted in [None, Some("sh"), Some(""), Some("scp -t /"), Some("borg create x"), Some("sh -c 'borg serve'")] {
+            assert_eq!(refusal(&paths, Some("asus"), wanted), ServeError::NotBorg(asus.clone()));
+        }
+        assert_eq!(refusal(&paths, Some("../x"), Some("borg serve")), ServeError::NoName);
+        assert_eq!(refusal(&paths, None, Some("borg serve")), ServeError::NoName);
+    }
+
+    #[test]
+    fn an_array_that_is_not_there_is_told_and_nothing_is_written_beneath_the_mount_point() {
+        let (_folder, paths) = appliance(false, true);
+        assert_eq!(refusal(&paths, Some("asus"), Some("borg serve")), ServeError::NoArray);
+        let (_folder, paths) = appliance(true, false);
+        assert!(matches!(refusal(&paths, Some("asus"), Some("borg serve")), ServeError::NoRepository(_)));
+    }
+}

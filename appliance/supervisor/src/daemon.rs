@@ -1,0 +1,211 @@
+//! The daemon: one task per duty and face, wired by channels that carry data one way. It decides nothing itself.
+
+use crate::clients::{self, Surroundings};
+use crate::configuration::seal;
+use crate::disks;
+use crate::faces::{dbus, mqtt};
+use crate::identity;
+use crate::offsite;
+use crate::paths::Paths;
+use crate::report::{Command, Report};
+use crate::services::systemd::Systemd;
+use crate::snapshot::{self, Reports};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use strongroom_model::condition::{Condition, ConditionId, Severity};
+use strongroom_model::config::{Config, Mqtt};
+use strongroom_model::status::{ClockState, Status};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use zbus::Connection;
+
+/// Least time between two snapshots.
+const SNAPSHOT_PERIOD: Duration = Duration::from_millis(250);
+/// Pause before a duty that stopped is started again.
+const DUTY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why the daemon could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The system bus refuses.
+    #[error("the system bus does not answer or refuses: {0}")]
+    Bus(#[from] zbus::Error),
+    /// Signals can't be listened to.
+    #[error("signals can't be waited for: {0}")]
+    Signal(#[from] std::io::Error),
+}
+
+/// Runs until asked to stop by a signal.
+pub async fn run(paths: Paths) -> Result<(), DaemonError> {
+    let config = Arc::new(load(&paths));
+    let bus = Connection::system().await?;
+    let systemd = Systemd::new(&bus).await?;
+
+    let (status_sender, status) = watch::channel(Arc::<Status>::default());
+    let (commands, mut incoming) = mpsc::channel::<Command>(16);
+    let (pushes, mut push_requests) = mpsc::channel(16);
+    let (duty_sender, duties) = watch::channel(Vec::<Condition>::new());
+    let (appliance_sender, appliance) = watch::channel(Report::default());
+    let (clock_sender, clock) = watch::channel(Report::default());
+    let (disks_sender, disks) = watch::channel(Report::default());
+    let (clients_sender, clients) = watch::channel(Report::default());
+    let (offsite_sender, offsite) = watch::channel(Report::default());
+    let (mqtt_sender, mqtt) = watch::channel(Report::default());
+    let (surroundings_sender, surroundings) = watch::channel(Surroundings::default());
+    let (stop_sender, stop) = watch::channel(false);
+
+    dbus::serve(&bus, status.clone(), commands.clone()).await?;
+    tokio::spawn(dbus::announce(bus.clone(), status.clone()));
+    tokio::spawn(crate::clock::run(clock_sender));
+    tokio::spawn(clients::run(paths.clone(), config.clone(), surroundings, clients_sender));
+    {
+        let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
+        tokio::spawn(async move {
+            loop {
+                let ended = identity::run(paths.clone(), systemd.clone(), appliance_sender.clone()).await;
+                stopped("appliance", ended, &duty).await;
+            }
+        });
+    }
+    {
+        let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
+        tokio::spawn(async move {
+            loop {
+                let ended = disks::run(paths.clone(), systemd.clone(), disks_sender.clone()).await;
+                stopped("disks", ended, &duty).await;
+            }
+        });
+    }
+    {
+        let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
+        tokio::spawn(async move {
+            loop {
+                let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
+                let ended =
+                    offsite::run(paths, config, systemd, &mut push_requests, offsite_sender.clone()).await;
+                stopped("offsite", ended, &duty_sender).await;
+            }
+        });
+    }
+    let mqtt_task = config.mqtt.clone().map(|settings| {
+        let password = mqtt_password(&settings);
+        tokio::spawn(mqtt::run_until(settings, password, status.clone(), commands.clone(), mqtt_sender, stop))
+    });
+    tokio::spawn(async move {
+        while let Some(command) = incoming.recv().await {
+            match command {
+                Command::Push(client) => {
+                    if pushes.send(client).await.is_err() {
+                        return;
+                    }
+                }
+                Command::Identify => identify(),
+            }
+        }
+    });
+    tokio::spawn(async move {
+        let mut receivers = (appliance, clock, disks, clients, offsite, mqtt, duties);
+        loop {
+            let reports = Reports {
+                appliance: receivers.0.borrow_and_update().clone(),
+                clock: receivers.1.borrow_and_update().clone(),
+                disks: receivers.2.borrow_and_update().clone(),
+                clients: receivers.3.borrow_and_update().clone(),
+                offsite: receivers.4.borrow_and_update().clone(),
+                mqtt: receivers.5.borrow_and_update().clone(),
+                duties: receivers.6.borrow_and_update().clone(),
+            };
+            let clock_trusted = reports.clock.part.state == ClockState::Synchronised;
+            let around = Surroundings {
+                array: reports.disks.part.array.state,
+                clock_trusted,
+                booted: reports.appliance.part.booted,
+            };
+            surroundings_sender.send_if_modified(|old| {
+                let changed = *old != around;
+                *old = around;
+                changed
+            });
+            let new = snapshot::compose(&reports, clock_trusted.then(crate::clock_now).flatten());
+            status_sender.send_if_modified(|old| {
+                let changed = **old != *new;
+                if changed {
+                    *old = Arc::from(new);
+                }
+                changed
+            });
+            tokio::time::sleep(SNAPSHOT_PERIOD).await;
+            // A sender that is gone belongs to a duty that ended; the others go on.
+            tokio::select! {
+                Ok(()) = receivers.0.changed() => {}
+                Ok(()) = receivers.1.changed() => {}
+                Ok(()) = receivers.2.changed() => {}
+                Ok(()) = receivers.3.changed() => {}
+                Ok(()) = receivers.4.changed() => {}
+                Ok(()) = receivers.5.changed() => {}
+                Ok(()) = receivers.6.changed() => {}
+                else => return,
+            }
+        }
+    });
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // The broker is told, so that Home Assistant does not wait for the will.
+    let _ = stop_sender.send(true);
+    if let Some(task) = mqtt_task {
+        let _ = tokio::time::timeout(Duration::from_secs(3), task).await;
+    }
+    Ok(())
+}
+
+fn load(paths: &Paths) -> Config {
+    match std::fs::read_to_string(paths.config()) {
+        Ok(text) => Config::parse(&text).unwrap_or_else(|error| {
+            eprintln!("the last good configuration is not understood: {error}");
+            Config::default()
+        }),
+        Err(_) => Config::default(),
+    }
+}
+
+async fn stopped<E: std::fmt::Display>(duty: &str, ended: Result<(), E>, conditions: &watch::Sender<Vec<Condition>>) {
+    let Err(error) = ended else { return std::future::pending().await };
+    eprintln!("the duty {duty} stopped: {error}");
+    let of_this = |condition: &Condition| condition.subject.as_str() == duty;
+    conditions.send_modify(|standing| {
+        standing.retain(|condition| !of_this(condition));
+        standing.push(Condition::new(
+            ConditionId::DutyFailed,
+            Severity::Warning,
+            duty,
+            &format!("The supervisor's duty `{duty}` stopped: {error}."),
+            "It is started again by itself. If this stays, restart the appliance.",
+        ));
+    });
+    tokio::time::sleep(DUTY_PAUSE).await;
+    conditions.send_modify(|standing| standing.retain(|condition| !of_this(condition)));
+}
+
+fn mqtt_password(settings: &Mqtt) -> Option<String> {
+    let name = settings.password.as_ref()?;
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+    let path = Path::new(&folder).join(seal::credential(seal::MQTT, name));
+    match std::fs::read_to_string(&path) {
+        Ok(password) => Some(password),
+        Err(error) => {
+            eprintln!("the secret `{name}` could not be read: {error}");
+            None
+        }
+    }
+}
+
+/// Shows which of several machines this is: a bell and a line on its console.
+fn identify() {
+    let _ = std::fs::write("/dev/console", "\x07\r\n*** This is the appliance that you asked to identify itself. ***\r\n");
+}

@@ -1,0 +1,78 @@
+//! The D-Bus face, `org.strongroom.Appliance1`: the snapshot as a property, and methods that start jobs. Who may call
+//! is decided by the bus's policy (`org.strongroom.Appliance1.conf`): root and the group strongroom-admin.
+
+use crate::report::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use strongroom_model::name::ClientName;
+use strongroom_model::status::Status;
+use tokio::sync::{mpsc, watch};
+use zbus::{Connection, fdo, interface};
+
+/// Name on the system bus.
+pub const BUS_NAME: &str = "org.strongroom.Appliance1";
+/// Path of the one object.
+pub const OBJECT_PATH: &str = "/org/strongroom/Appliance1";
+/// Least time between two announcements of a change.
+const ANNOUNCE_PERIOD: Duration = Duration::from_millis(500);
+
+struct ApplianceFace {
+    status: watch::Receiver<Arc<Status>>,
+    commands: mpsc::Sender<Command>,
+}
+
+#[interface(name = "org.strongroom.Appliance1")]
+impl ApplianceFace {
+    /// The whole snapshot, as JSON (`strongroom_model::status::Status`).
+    #[zbus(property)]
+    async fn status(&self) -> fdo::Result<String> {
+        let status = self.status.borrow().clone();
+        serde_json::to_string(&*status).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
+    /// `starting`, `good`, `warning` or `alarm`.
+    #[zbus(property)]
+    async fn health(&self) -> String {
+        serde_json::to_value(self.status.borrow().health)
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_string))
+            .unwrap_or_default()
+    }
+
+    /// Pushes a client's repository to its targets now. Returns once the job is asked for.
+    async fn push(&self, client: &str) -> fdo::Result<()> {
+        let name = ClientName::new(client).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
+        let status = self.status.borrow().clone();
+        let Some(known) = status.clients.iter().find(|known| known.name == name) else {
+            return Err(fdo::Error::InvalidArgs(format!("there is no client `{name}`; `strongroom status` lists them")));
+        };
+        if known.targets.is_empty() {
+            return Err(fdo::Error::Failed(format!(
+                "client `{name}` has no off-site target; add an [[offsite.target]] to strongroom.toml"
+            )));
+        }
+        self.commands.send(Command::Push(name)).await.map_err(|_| fdo::Error::Failed("the supervisor is stopping".into()))
+    }
+}
+
+/// Serves the face on `bus` and takes the bus name.
+pub async fn serve(
+    bus: &Connection,
+    status: watch::Receiver<Arc<Status>>,
+    commands: mpsc::Sender<Command>,
+) -> zbus::Result<()> {
+    bus.object_server().at(OBJECT_PATH, ApplianceFace { status, commands }).await?;
+    bus.request_name(BUS_NAME).await
+}
+
+/// Announces changes for ever.
+pub async fn announce(bus: Connection, mut status: watch::Receiver<Arc<Status>>) -> zbus::Result<()> {
+    let face = bus.object_server().interface::<_, ApplianceFace>(OBJECT_PATH).await?;
+    while status.changed().await.is_ok() {
+        status.borrow_and_update();
+        face.get().await.status_changed(face.signal_emitter()).await?;
+        face.get().await.health_changed(face.signal_emitter()).await?;
+        tokio::time::sleep(ANNOUNCE_PERIOD).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The offsite duty: starts the schedule, starts a push when asked to, and reads what pushes left behind. The pushing
+//! itself is [`push_job`], in a unit of its own, so that it outlives the daemon; systemd starts it again, less and less
+//! often, when it fails.
+
+pub mod push_job;
+
+use crate::paths::Paths;
+use crate::report::Report;
+use crate::services::systemd::{Systemd, SystemdError, UnitState};
+use push_job::PushProgress;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use strongroom_model::config::Config;
+use strongroom_model::name::ClientName;
+use strongroom_model::status::{Job, JobKind, Target};
+use tokio::sync::{mpsc, watch};
+
+const POLL_IDLE: Duration = Duration::from_secs(10);
+const POLL_RUNNING: Duration = Duration::from_secs(2);
+
+/// The duty's part of the status.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offsite {
+    /// Copies of each client.
+    pub targets: BTreeMap<ClientName, Vec<Target>>,
+    /// Pushes that are running.
+    pub jobs: Vec<Job>,
+}
+
+/// Runs the duty for ever. Returns only when systemd can't be talked to; the daemon starts it again.
+pub async fn run(
+    paths: Paths,
+    config: Arc<Config>,
+    systemd: Systemd,
+    pushes: &mut mpsc::Receiver<ClientName>,
+    report: watch::Sender<Report<Offsite>>,
+) -> Result<(), SystemdError> {
+    let clients: Vec<ClientName> = config
+        .client
+        .iter()
+        .filter(|client| config.targets_of(client).next().is_some())
+        .map(|client| client.name.get_ref().clone())
+        .collect();
+    // The schedule's drop-in was made after systemd read its units.
+    systemd.reload().await?;
+    for client in &clients {
+        systemd.restart(&timer(client)).await?;
+    }
+    let units: Vec<String> = clients.iter().map(unit).collect();
+    let units: Vec<&str> = units.iter().map(String::as_str).collect();
+    loop {
+        let states = if units.is_empty() { Vec::new() } else { systemd.states(&units).await? };
+        let new = observe(&paths, &config, &clients, &states);
+        let running = !new.part.jobs.is_empty();
+        report.send_if_modified(|old| {
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+        tokio::select! {
+            () = tokio::time::sleep(if running { POLL_RUNNING } else { POLL_IDLE }) => {}
+            push = pushes.recv() => match push {
+                Some(client) if clients.contains(&client) => {
+                    systemd.start(&unit(&client)).await?;
+                    // Let the job come up before its state is read.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Some(client) => eprintln!("{client} has no target to push to"),
+                None => return Ok(()),
+            },
+        }
+    }
+}
+
+fn unit(client: &ClientName) -> String {
+    format!("strongroom-push@{client}.service")
+}
+
+fn timer(client: &ClientName) -> String {
+    format!("strongroom-push@{client}.timer")
+}
+
+fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[UnitState]) -> Report<Offsite> {
+    let mut part = Offsite::default();
+    for (client, state) in clients.iter().zip(states) {
+        let progress: PushProgress = std::fs::read(paths.push_report(client))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        let Some(configured) = config.client(client.as_str()) else { continue };
+        let targets = config.targets_of(configured).map(|target| {
+            let name = target.name.get_ref().clone();
+            let summary = strongroom_offsite::ledger::read_summary(&paths.ledger(client, &name)).ok().flatten();
+            let error = progress.errors.iter().find(|(failed, _)| *failed == name).map(|(_, error)| error.as_str());
+            let mut status = Target { name, error: error.unwrap_or_default().into(), ..Target::default() };
+            if let Some(summary) = summary {
+                status.transaction = Some(u64::from(summary.transaction.0));
+                status.last_push = Some(summary.at);
+                status.objects = summary.objects;
+                status.size_bytes = summary.bytes;
+            }
+            status
+        });
+        part.targets.insert(client.clone(), targets.collect());
+        if state.is_running() {
+            part.jobs.push(Job {
+                kind: JobKind::Push,
+                client: client.clone(),
+                target: progress.target,
+                done_bytes: progress.done_bytes,
+                total_bytes: progress.total_bytes,
+            });
+        }
+    }
+    Report { part, conditions: Vec::new() }
+}

@@ -1,0 +1,151 @@
+//! The role `strongroom-push NAME`: pushes one client's repository to each of its targets, and leaves its progress and
+//! its errors where the offsite duty reads them. It ends with an error if any target failed; systemd tries again.
+
+use crate::configuration::seal;
+use crate::durable;
+use crate::paths::Paths;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use strongroom_model::config::{self, Config, FileName};
+use strongroom_model::name::{ClientName, TargetName};
+use strongroom_offsite::{Credentials, Target};
+use zeroize::Zeroizing;
+
+/// Least time between two writes of the progress.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
+
+/// What the job is doing and what went wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushProgress {
+    /// The target it works on.
+    pub target: TargetName,
+    /// Bytes of that target done.
+    pub done_bytes: u64,
+    /// Bytes in all; 0 while unknown.
+    pub total_bytes: u64,
+    /// Targets that failed, with the reason. Those of an earlier run stand until the target has been tried again.
+    pub errors: Vec<(TargetName, String)>,
+}
+
+/// Why nothing could be pushed at all.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// The name is of the wrong form.
+    #[error("strongroom-push needs the name of a client")]
+    NoName,
+    /// There is no good configuration.
+    #[error("there is no configuration that could be read")]
+    NoConfig,
+    /// The client is not configured.
+    #[error("there is no client `{0}` in strongroom.toml")]
+    NoClient(ClientName),
+    /// Some targets failed.
+    #[error("{0} of {1} targets failed; it is tried again")]
+    Failed(usize, usize),
+    /// A runtime could not be made.
+    #[error("the job could not start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs the role to its end.
+pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
+    let name = name.and_then(|name| ClientName::new(name).ok()).ok_or(PushError::NoName)?;
+    let text = fs::read_to_string(paths.config()).map_err(|_| PushError::NoConfig)?;
+    let config = Config::parse(&text).map_err(|_| PushError::NoConfig)?;
+    let client = config.client(name.as_str()).ok_or_else(|| PushError::NoClient(name.clone()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PushError::Runtime)?;
+
+    let report = paths.push_report(&name);
+    let mut progress: PushProgress =
+        fs::read(&report).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let targets: Vec<&config::Target> = config.targets_of(client).collect();
+    // An error of a target that was removed from the configuration goes.
+    progress.errors.retain(|(name, _)| targets.iter().any(|target| target.name.get_ref() == name));
+    for target in &targets {
+        progress.target = target.name.get_ref().clone();
+        (progress.done_bytes, progress.total_bytes) = (0, 0);
+        write(&report, &progress);
+        let outcome = runtime.block_on(push(paths, &config, &name, target, &report, &progress));
+        progress.errors.retain(|(name, _)| *name != progress.target);
+        match outcome {
+            Ok(words) => eprintln!("{name} to {}: {words}", target.name.get_ref()),
+            Err(error) => {
+                eprintln!("{name} to {}: {error}", target.name.get_ref());
+                progress.errors.push((target.name.get_ref().clone(), error));
+            }
+        }
+    }
+    write(&report, &progress);
+    match progress.errors.len() {
+        0 => Ok(()),
+        failed => Err(PushError::Failed(failed, targets.len())),
+    }
+}
+
+fn write(report: &std::path::Path, progress: &PushProgress) {
+    let text = serde_json::to_vec(progress).unwrap_or_default();
+    if let Err(error) = durable::write(report, &text, 0o644) {
+        eprintln!("the progress could not be written: {error}");
+    }
+}
+
+async fn push(
+    paths: &Paths,
+    config: &Config,
+    client: &ClientName,
+    target: &config::Target,
+    report: &std::path::Path,
+    progress: &PushProgress,
+) -> Result<String, String> {
+    let mut recipients = Vec::new();
+    for name in &target.recipients {
+        let recipient = config.recipient(name.get_ref().as_str());
+        let file = recipient.map(|recipient| paths.config_files().join(recipient.certificate.as_str()));
+        let file = file.ok_or_else(|| format!("the recipient `{}` is unknown", name.get_ref()))?;
+        recipients.push(fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?);
+    }
+    let request = strongroom_offsite::push::Request {
+        repository: paths.repository(client),
+        target: Target {
+            name: target.name.get_ref().to_string(),
+            endpoint: target.endpoint.to_string(),
+            region: target.region.to_string(),
+            bucket: target.bucket.to_string(),
+            prefix: target.prefix.get_ref().for_client(client),
+            multipart: match target.multipart {
+                config::Multipart::Auto => strongroom_offsite::Multipart::Auto,
+                config::Multipart::Never => strongroom_offsite::Multipart::Never,
+            },
+        },
+        credentials: Credentials::new(target.access_key_id.as_str(), secret(&target.secret_key)?),
+        recipients,
+        ledger: paths.ledger(client, target.name.get_ref()),
+        now: crate::clock_now().unwrap_or_default(),
+    };
+    let shown = Mutex::new((Instant::now(), progress.clone()));
+    let outcome = strongroom_offsite::push::push(&request, |now| {
+        let Ok(mut shown) = shown.lock() else { return };
+        if shown.0.elapsed() >= PROGRESS_PERIOD {
+            shown.0 = Instant::now();
+            (shown.1.done_bytes, shown.1.total_bytes) = (now.bytes_done, now.bytes_total);
+            write(report, &shown.1);
+        }
+    })
+    .await
+    .map_err(|error| error.to_string())?;
+    Ok(if outcome.nothing_to_do {
+        format!("transaction {} is there already", outcome.transaction)
+    } else {
+        format!("transaction {}, {} objects, {} bytes", outcome.transaction, outcome.objects, outcome.bytes)
+    })
+}
+
+fn secret(name: &FileName) -> Result<Zeroizing<String>, String> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .ok_or("no secrets were given to the job; start it by `strongroom push`")?;
+    let path = PathBuf::from(folder).join(seal::credential(seal::OFFSITE, name));
+    fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| format!("the secret `{name}` could not be read: {error}"))
+}

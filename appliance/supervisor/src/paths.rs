@@ -1,0 +1,96 @@
+//! Where everything lies on the appliance. The root is a parameter, so that tests can use a folder of their own.
+
+use std::path::{Path, PathBuf};
+use strongroom_model::name::{ClientName, TargetName};
+
+/// Where the array is mounted.
+pub const ARRAY_MOUNT: &str = "/mnt/raid";
+
+/// All paths, beneath one root.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self::new("/")
+    }
+}
+
+impl Paths {
+    /// Paths beneath `root`; `/` on the appliance.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Any absolute path, beneath the root.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Folder on the ESP where the owner puts the configuration.
+    pub fn owner_config(&self) -> PathBuf {
+        self.at("/boot/efi/CONFIG")
+    }
+
+    /// The last good configuration.
+    pub fn config(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/config/strongroom.toml")
+    }
+
+    /// Public files that the last good configuration names.
+    pub fn config_files(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/config/files")
+    }
+
+    /// Sealed secrets of one use: `mqtt` or `offsite`.
+    pub fn secrets(&self, usage: &str) -> PathBuf {
+        self.at("/var/lib/strongroom/secrets").join(usage)
+    }
+
+    /// Why the last offered configuration was refused, for the status; absent when it was not.
+    pub fn config_report(&self) -> PathBuf {
+        self.at("/run/strongroom/config-report.json")
+    }
+
+    /// What [`crate::disks::array_job`] found and did.
+    pub fn array_report(&self) -> PathBuf {
+        self.at("/run/strongroom/array.json")
+    }
+
+    /// Present while an array is being created: its identity is not known to hold a file system yet.
+    pub fn array_creating(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/array-creating")
+    }
+
+    /// Progress and outcome of a client's push.
+    pub fn push_report(&self, client: &ClientName) -> PathBuf {
+        self.at("/run/strongroom-push").join(client.as_str()).join("report.json")
+    }
+
+    /// Ledger of one client at one target.
+    pub fn ledger(&self, client: &ClientName, target: &TargetName) -> PathBuf {
+        self.at("/var/lib/strongroom/offsite").join(client.as_str()).join(target.as_str())
+    }
+
+    /// A client's repository.
+    pub fn repository(&self, client: &ClientName) -> PathBuf {
+        self.at(ARRAY_MOUNT).join(repository_name(client))
+    }
+
+    /// Public half of the SSH host key.
+    pub fn host_key(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/ssh/ssh_host_ed25519_key.pub")
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+/// Name of a client's repository on the array.
+pub fn repository_name(client: &ClientName) -> String {
+    format!("{client}_repository")
+}

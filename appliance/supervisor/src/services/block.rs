@@ -1,0 +1,170 @@
+//! Block devices, as `lsblk` and `blkid` tell them and as the superblock reads. Observes only; never writes.
+
+use super::command::{self, CommandError};
+use serde::Deserialize;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+use strongroom_model::array::{Contents, DiskFacts, PartitionFacts, RAID_START_BYTES};
+use strongroom_model::superblock::{self, Found, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET};
+
+/// Why the disks could not be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    /// A program failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// Its output was not of the expected form.
+    #[error("lsblk's output can't be understood: {0}")]
+    Form(#[from] serde_json::Error),
+}
+
+#[derive(Debug, Deserialize)]
+struct Listing {
+    blockdevices: Vec<Device>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Device {
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+    size: Option<u64>,
+    serial: Option<String>,
+    model: Option<String>,
+    partn: Option<u32>,
+    /// In sectors of 512 bytes.
+    start: Option<u64>,
+    partlabel: Option<String>,
+    #[serde(default)]
+    mountpoints: Vec<Option<String>>,
+    #[serde(default)]
+    children: Vec<Device>,
+}
+
+const COLUMNS: &str = "PATH,TYPE,SIZE,SERIAL,MODEL,PARTN,START,PARTLABEL,MOUNTPOINTS";
+
+/// Every disk with its partitions and what is on them. The booted disk is the one that holds the root file system.
+pub fn disks() -> Result<Vec<DiskFacts>, BlockError> {
+    let text = command::run("lsblk", &["--json", "--bytes", "--output", COLUMNS], "")?;
+    let listing = parse(&text)?;
+    Ok(listing.into_iter().map(observe).collect())
+}
+
+fn parse(text: &str) -> Result<Vec<Device>, serde_json::Error> {
+    let listing: Listing = serde_json::from_str(text)?;
+    Ok(listing.blockdevices.into_iter().filter(|device| device.kind == "disk" && device.size != Some(0)).collect())
+}
+
+fn is_mounted_at(device: &Device, mountpoint: &str) -> bool {
+    device.mountpoints.iter().flatten().any(|at| at == mountpoint)
+        || device.children.iter().any(|child| is_mounted_at(child, mountpoint))
+}
+
+fn observe(device: Device) -> DiskFacts {
+    let booted = is_mounted_at(&device, "/");
+    let contents = if booted { contents_at(&device.path, RAID_START_BYTES) } else { contents_at(&device.path, 0) };
+    let partitions = device
+        .children
+        .iter()
+        .filter(|child| child.kind == "part")
+        .map(|child| PartitionFacts {
+            number: child.partn.unwrap_or(0),
+            path: child.path.clone(),
+            start_bytes: child.start.unwrap_or(0) * 512,
+            size_bytes: child.size.unwrap_or(0),
+            label: child.partlabel.clone().unwrap_or_default(),
+            contents: contents_at(&child.path, 0),
+        })
+        .collect();
+    DiskFacts {
+        serial: device.serial.unwrap_or_default().trim().to_string(),
+        path: device.path,
+        model: device.model.unwrap_or_default().trim().to_string(),
+        size_bytes: device.size.unwrap_or(0),
+        booted,
+        contents,
+        partitions,
+    }
+}
+
+/// What lies at `offset` of a device: a member's superblock, another signature, or nothing.
+fn contents_at(path: &str, offset: u64) -> Contents {
+    match read_superblock(Path::new(path), offset) {
+        Ok(Found::Superblock(superblock)) => return Contents::Member(superblock),
+        Ok(Found::Damaged) => return Contents::Signature("a damaged superblock of an md array".into()),
+        Ok(Found::Nothing) => {}
+        Err(error) => return Contents::Unreadable(error.to_string()),
+    }
+    let offset = offset.to_string();
+    match command::outcome("blkid", &["--probe", "--output", "export", "--offset", &offset, path]) {
+        Ok(outcome) => from_blkid(outcome.code, &outcome.stdout),
+        Err(error) => Contents::Unreadable(error.to_string()),
+    }
+}
+
+fn read_superblock(path: &Path, offset: u64) -> io::Result<Found> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset + SUPERBLOCK_OFFSET))?;
+    let mut bytes = Vec::with_capacity(SUPERBLOCK_BYTES);
+    file.take(SUPERBLOCK_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(superblock::parse(&bytes))
+}
+
+/// blkid(8), EXIT CODE: 0 found, 2 nothing found, 8 ambivalent. A bare partition table is told by the partitions.
+fn from_blkid(code: Option<i32>, output: &str) -> Contents {
+    let value = |key: &str| output.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    match code {
+        Some(0) => match (value("TYPE"), value("LABEL")) {
+            (Some(kind), Some(label)) => Contents::Signature(format!("{kind} named `{label}`")),
+            (Some(kind), None) => Contents::Signature(kind.to_string()),
+            (None, _) if value("PTTYPE").is_some() => Contents::Blank,
+            (None, _) => Contents::Signature("something that blkid knows".into()),
+        },
+        Some(2) => Contents::Blank,
+        Some(8) => Contents::Signature("signatures of several kinds".into()),
+        _ => Contents::Unreadable("blkid could not read it".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LSBLK: &str = r#"{"blockdevices":[
+      {"path":"/dev/sda","type":"disk","size":8589934592,"serial":"STRONGROOM-SYS","model":"QEMU HARDDISK","partn":null,"start":null,"partlabel":null,"mountpoints":[null],
+       "children":[
+         {"path":"/dev/sda3","type":"part","size":805306368,"serial":null,"model":null,"partn":3,"start":268288,"partlabel":"system-a","mountpoints":["/"]},
+         {"path":"/dev/sda5","type":"part","size":2147483648,"serial":null,"model":null,"partn":5,"start":3414016,"partlabel":"state","mountpoints":["/var"]}]},
+      {"path":"/dev/sdb","type":"disk","size":3221225472,"serial":" STRONGROOM-DATA ","model":"QEMU HARDDISK","partn":null,"start":null,"partlabel":null,"mountpoints":[null]},
+      {"path":"/dev/sr0","type":"rom","size":1073741312,"serial":"QM00003","model":"QEMU DVD-ROM","partn":null,"start":null,"partlabel":null,"mountpoints":[null]}]}"#;
+
+    #[test]
+    fn disks_are_told_from_other_devices_and_the_booted_one_is_known() {
+        let devices = parse(LSBLK).unwrap();
+        assert_eq!(devices.len(), 2);
+        assert!(is_mounted_at(&devices[0], "/"));
+        assert!(!is_mounted_at(&devices[1], "/"));
+    }
+
+    #[test]
+    fn blkid_is_read_by_its_exit_code() {
+        assert_eq!(from_blkid(Some(2), ""), Contents::Blank);
+        assert_eq!(from_blkid(Some(0), "DEVNAME=/dev/sdb\nPTUUID=x\nPTTYPE=gpt\n"), Contents::Blank);
+        assert_eq!(from_blkid(Some(0), "TYPE=ext4\nLABEL=x\n"), Contents::Signature("ext4 named `x`".into()));
+        assert!(matches!(from_blkid(Some(8), ""), Contents::Signature(_)));
+        assert!(matches!(from_blkid(Some(4), ""), Contents::Unreadable(_)));
+    }
+
+    #[test]
+    fn real_files_are_probed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let path_text = path.to_str().unwrap();
+        File::create(&path).unwrap().set_len(64 << 20).unwrap();
+        assert_eq!(contents_at(path_text, 0), Contents::Blank);
+        command::run("/sbin/mkfs.ext4", &["-q", "-L", "data", path_text], "").unwrap();
+        assert_eq!(contents_at(path_text, 0), Contents::Signature("ext4 named `data`".into()));
+        assert!(matches!(contents_at("/nonexistent", 0), Contents::Unreadable(_)));
+    }
+}

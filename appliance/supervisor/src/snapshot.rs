@@ -1,0 +1,102 @@
+//! The one snapshot: every duty's part put together. Pure.
+
+use crate::disks::Disks;
+use crate::offsite::Offsite;
+use crate::report::Report;
+use strongroom_model::condition::{Condition, Conditions, Health};
+use strongroom_model::status::{Appliance, Client, Clock, STATUS_VERSION, Status};
+
+/// What every duty and face last reported.
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    /// Identity, and conditions of the appliance as a whole.
+    pub appliance: Report<Appliance>,
+    /// The clock.
+    pub clock: Report<Clock>,
+    /// Disks and array.
+    pub disks: Report<Disks>,
+    /// Clients' repositories.
+    pub clients: Report<Vec<Client>>,
+    /// Off-site copies.
+    pub offsite: Report<Offsite>,
+    /// The connection to the broker.
+    pub mqtt: Report<()>,
+    /// Duties that have stopped.
+    pub duties: Vec<Condition>,
+}
+
+/// Puts the snapshot together. `now` is Unix seconds, `None` while the clock isn't trusted.
+pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
+    let mut status = Box::<Status>::default();
+    status.version = STATUS_VERSION;
+    status.appliance = reports.appliance.part.clone();
+    status.clock = reports.clock.part.clone();
+    status.array = reports.disks.part.array.clone();
+    status.disks = reports.disks.part.disks.iter().take(status.disks.capacity()).cloned().collect();
+    let mut conditions = Conditions::default();
+    for client in reports.clients.part.iter().take(status.clients.capacity()) {
+        let mut client = client.clone();
+        let targets = reports.offsite.part.targets.get(&client.name);
+        client.targets = targets.into_iter().flatten().take(client.targets.capacity()).cloned().collect();
+        for condition in strongroom_model::offsite::decide(&client, now) {
+            conditions.raise(condition);
+        }
+        // There is room: the iterator was bounded above.
+        let _ = status.clients.push(client);
+    }
+    status.jobs = reports.offsite.part.jobs.iter().take(status.jobs.capacity()).cloned().collect();
+    let standing = [
+        &reports.appliance.conditions,
+        &reports.clock.conditions,
+        &reports.disks.conditions,
+        &reports.clients.conditions,
+        &reports.offsite.conditions,
+        &reports.mqtt.conditions,
+        &reports.duties,
+    ];
+    for condition in standing.into_iter().flatten() {
+        conditions.raise(condition.clone());
+    }
+    let observed = status.array.state != Default::default() && !status.appliance.id.is_empty();
+    status.health = if observed { conditions.health() } else { Health::Starting };
+    status.conditions = conditions;
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strongroom_model::condition::{ConditionId, Severity};
+    use strongroom_model::name::{ClientName, TargetName};
+    use strongroom_model::status::{ArrayState, Target};
+
+    #[test]
+    fn parts_and_conditions_come_together() {
+        let name = ClientName::new("asus").unwrap();
+        let mut reports = Reports::default();
+        reports.appliance.part.id = "strongroom_1".into();
+        reports.disks.part.array.state = ArrayState::Mounted;
+        reports.clients.part = vec![Client { name: name.clone(), transaction: Some(3), ..Client::default() }];
+        let target = Target { name: TargetName::new("oracle").unwrap(), error: "refused".into(), ..Target::default() };
+        reports.offsite.part.targets.insert(name, vec![target]);
+        let advice = Condition::new(ConditionId::StateLost, Severity::Alarm, "", "text", "advice");
+        reports.appliance.conditions = vec![advice];
+        let status = compose(&reports, None);
+        assert_eq!(status.health, Health::Alarm);
+        let ids: Vec<_> = status.conditions.standing.iter().map(|c| c.id).collect();
+        assert_eq!(ids, [ConditionId::StateLost, ConditionId::PushFailed]);
+        assert_eq!(status.clients[0].targets.len(), 1);
+    }
+
+    #[test]
+    fn before_the_first_observations_health_is_not_claimed() {
+        assert_eq!(compose(&Reports::default(), None).health, Health::Starting);
+    }
+
+    #[test]
+    fn more_clients_than_fit_do_no_harm() {
+        let mut reports = Reports::default();
+        reports.clients.part = vec![Client::default(); 100];
+        assert_eq!(compose(&reports, None).clients.len(), 64);
+    }
+}
