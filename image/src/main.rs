@@ -1,2 +1,4 @@
-//! x
-fn main() {}
+//! `cargo image`: see the library.
+fn main() -> std::process::ExitCode {
+    image::main()
+}

@@ -1,0 +1,55 @@
+#!/bin/sh
+# Makes the system's root file system from Debian's base and the overlay, and the initramfs.
+#
+# Runs as root of private mount and process namespaces (see src/namespace.rs), so that nothing it mounts outlives it.
+# Reads BASE (tar), OVERLAY (folder), MANIFEST; works in ROOT, which it removes; makes or, if it exists, takes INITRD;
+# writes OUT (tar), nothing in it newer than SOURCE_DATE_EPOCH. All of these come in by the environment.
+set -eu
+umask 022
+
+rm -rf --one-file-system "$ROOT"
+mkdir "$ROOT"
+# Never across a mount: a failure may leave the machine's own /dev bound in there.
+trap 'umount -R "$ROOT/proc" "$ROOT/dev" 2>/dev/null || :; rm -rf --one-file-system "$ROOT"' EXIT
+
+tar -C "$ROOT" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xpf "$BASE"
+rm -rf "$ROOT"/etc/systemd/system/*.wants
+tar -C "$OVERLAY" --owner=0 --group=0 --mode='u=rwX,go=rX' -cf - . | tar -C "$ROOT" --keep-directory-symlink -xpf -
+
+mkdir -p "$ROOT/dev" "$ROOT/proc" "$ROOT/sys" "$ROOT/run" "$ROOT/tmp"
+
+version=$(ls "$ROOT/usr/lib/modules")
+mount -t proc proc "$ROOT/proc"
+mount --rbind /dev "$ROOT/dev"
+if [ ! -e "$INITRD" ]; then
+	chroot "$ROOT" mkinitramfs -o /boot/initrd.img "$version"
+	cp "$ROOT/boot/initrd.img" "$INITRD.new"
+	mv "$INITRD.new" "$INITRD"
+fi
+chroot "$ROOT" systemd-sysusers
+chroot "$ROOT" systemctl preset-all
+umount -R "$ROOT/proc" "$ROOT/dev"
+
+# The kernel under the name that grub-slot.cfg knows.
+mv "$ROOT/boot/vmlinuz-$version" "$ROOT/boot/kernel"
+rm -f "$ROOT"/boot/System.map-* "$ROOT"/boot/config-* "$ROOT"/boot/vmlinuz* "$ROOT"/boot/initrd* "$ROOT"/vmlinuz* "$ROOT"/initrd*
+mv "$ROOT/boot/kernel" "$ROOT/boot/vmlinuz"
+cp "$INITRD" "$ROOT/boot/initrd.img"
+chmod 0644 "$ROOT/boot/vmlinuz" "$ROOT/boot/initrd.img"
+
+# Places that others fill: mount points, our programs, the identity that the initramfs binds here.
+mkdir -p "$ROOT/mnt/raid" "$ROOT/boot/efi" "$ROOT/usr/lib/strongroom" "$ROOT/usr/share/strongroom"
+rm -f "$ROOT/etc/machine-id"
+: >"$ROOT/etc/machine-id"
+cp "$MANIFEST" "$ROOT/usr/share/strongroom/manifest"
+echo 'IMAGE_ID=strongroom' >>"$ROOT/usr/lib/os-release"
+
+# What only made sense while packages were installed, what belongs to one machine, and the old /var, which the state
+# partition covers.
+rm -rf "$ROOT"/etc/ssh/ssh_host_* "$ROOT/etc/apt" "$ROOT/etc/systemd/user" "$ROOT"/etc/*- "$ROOT/etc/.pwd.lock" \
+	"$ROOT/etc/kernel" "$ROOT/etc/cron.d" "$ROOT/etc/cron.daily" "$ROOT/etc/logrotate.d" \
+	"$ROOT/usr/share/initramfs-tools" "$ROOT"/var/* "$ROOT"/tmp/* "$ROOT"/run/*
+
+tar -C "$ROOT" --one-file-system --exclude='./dev/*' --sort=name --numeric-owner --xattrs --xattrs-include='*' \
+	--format=posix --pax-option='exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime' \
+	--clamp-mtime --mtime="@$SOURCE_DATE_EPOCH" -cf "$OUT" .

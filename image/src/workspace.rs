@@ -1,0 +1,87 @@
+//! Where things are: the sources, and the folder under `target/` that everything made here goes to.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{OnFile, Result};
+use crate::process;
+
+/// The base name of all that is made.
+pub const NAME: &str = "strongroom-x86_64";
+
+/// The source tree and the output folder in it.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// The top of the source tree.
+    pub root: PathBuf,
+}
+
+impl Workspace {
+    /// The tree that this program was compiled from.
+    #[must_use]
+    pub fn here() -> Self {
+        let crate_directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Self {
+            root: crate_directory.parent().unwrap_or(crate_directory).to_owned(),
+        }
+    }
+
+    /// `target/image`, made if missing: the finished files.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn output(&self) -> Result<PathBuf> {
+        self.made("target/image")
+    }
+
+    /// `target/image/work`, made if missing: intermediate products, logs, and fingerprints of what they were made of.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn work(&self) -> Result<PathBuf> {
+        self.made("target/image/work")
+    }
+
+    /// `target/run`, made if missing: disks and keys of `cargo image run`.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn run(&self) -> Result<PathBuf> {
+        self.made("target/run")
+    }
+
+    /// One of the finished files, by its ending: `img`, `bmap`, `manifest`, …
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn product(&self, ending: &str) -> Result<PathBuf> {
+        Ok(self.output()?.join(format!("{NAME}.{ending}")))
+    }
+
+    /// The time of the last commit in seconds since 1970, the age of everything built. 0 outside a git checkout.
+    #[must_use]
+    pub fn commit_time(&self) -> u64 {
+        let mut git = process::command("git");
+        git.args(["log", "-1", "--format=%ct"]).current_dir(&self.root);
+        process::capture("ask for the time of the last commit", &mut git)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// What `git describe` says of the tree, for the release file; `unknown` outside a git checkout.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut git = process::command("git");
+        git.args(["describe", "--always", "--dirty=+", "--tags"])
+            .current_dir(&self.root);
+        process::capture("describe the source tree", &mut git)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_else(|_| "unknown".to_owned())
+    }
+
+    fn made(&self, path: &str) -> Result<PathBuf> {
+        let path = self.root.join(path);
+        std::fs::create_dir_all(&path).on("create", &path)?;
+        Ok(path)
+    }
+}
