@@ -30,7 +30,7 @@ type Added = (String, u32, Vec<u8>);
 pub fn slot(workspace: &Workspace, system: &System, programs: &[Program], version: &str) -> Result<(PathBuf, String)> {
     let work = workspace.work()?;
     let slot = work.join("system-a.squashfs");
-    let mut fingerprint = Fingerprint::of("slot", 1)
+    let mut fingerprint = Fingerprint::of("slot", 2)
         .text("system", &system.fingerprint)
         .text("version", version);
     for program in programs {
@@ -77,6 +77,7 @@ fn pack(system: &Path, files: &[Added], slot: &Path, time: u64, log: &Path) -> R
         .arg(slot)
         // gzip, since GRUB reads the kernel out of it and emulated processors are slow at anything better.
         .args(["-tar", "-comp", "gzip", "-b", "256K", "-noappend", "-no-progress"])
+        .args(["-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"])
         .env("SOURCE_DATE_EPOCH", time.to_string())
         .stdin(Stdio::piped())
         .stderr(out.try_clone().on("create", log)?)
