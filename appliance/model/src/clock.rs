@@ -77,11 +77,25 @@ pub struct Kernel {
     pub noapic: bool,
 }
 
+/// Why there is no answer from chronyd.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Silence {
+    /// The program that asks it cannot be run.
+    #[error("`chronyc` cannot be run")]
+    NoClient,
+    /// It does not answer.
+    #[error("chronyd does not answer")]
+    NoAnswer,
+    /// It answers, but not in the known form; holds what was not understood.
+    #[error("chronyd's answer is not understood, at `{0}`")]
+    Strange(Text<64>),
+}
+
 /// Everything that the decision rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
     /// chronyd's answer, or why there is none.
-    pub chrony: Result<Chrony, Text<160>>,
+    pub chrony: Result<Chrony, Silence>,
     /// What the kernel says.
     pub kernel: Kernel,
     /// Seconds since the appliance was started.
@@ -137,7 +151,7 @@ fn total_error(clock: &Clock) -> u64 {
     clock.offset_ns.unsigned_abs().saturating_add(clock.error_ns)
 }
 
-fn silent(why: &str, uptime_s: u64) -> Option<Condition> {
+fn silent(why: &Silence, uptime_s: u64) -> Option<Condition> {
     // chronyd starts after this duty may have asked for the first time.
     (uptime_s >= SETTLING_S).then(|| {
         condition(

@@ -1,6 +1,8 @@
 //! The clock duty against a real chronyd on loopback, which has no control of this machine's clock (`-x`) and follows
 //! a time server of ours that is wrong on purpose.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

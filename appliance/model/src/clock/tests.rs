@@ -121,7 +121,7 @@ fn a_young_boot_is_no_warning() {
     });
     seen.uptime_s = SETTLING_S - 1;
     assert_eq!(only(&seen).severity, Severity::Info);
-    seen.chrony = Err("chronyd does not answer".into());
+    seen.chrony = Err(Silence::NoAnswer);
     assert_eq!(
         decide(&seen),
         (
@@ -256,7 +256,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
         });
     let chrony = prop_oneof![
         (tracking, sources).prop_map(|(tracking, sources)| Ok(Chrony { tracking, sources })),
-        ".{0,200}".prop_map(|why| Err(why.as_str().into())),
+        ".{0,200}".prop_map(|why| Err(Silence::Strange(why.as_str().into()))),
     ];
     let name = prop_oneof![Just("tsc"), Just("hpet"), Just("acpi_pm"), Just("jiffies"), Just("")];
     (chrony, name, any::<bool>(), any::<bool>(), any::<u64>()).prop_map(
