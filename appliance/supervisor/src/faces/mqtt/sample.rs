@@ -1,0 +1,60 @@
+//! A snapshot for tests.
+
+use super::topics::Topics;
+use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
+use strongroom_model::name::{ClientName, TargetName};
+use strongroom_model::status::{ArrayState, Client, ClockState, RepositoryState, Status, Target};
+
+pub(super) fn topics() -> Topics {
+    Topics::new("strongroom_0a1b2c3d", "homeassistant")
+}
+
+/// Two clients; the first has a target whose last push failed.
+pub(super) fn sample() -> Status {
+    let mut status = Status {
+        health: Health::Warning,
+        ..Status::default()
+    };
+    status.appliance.id = "strongroom_0a1b2c3d".into();
+    status.appliance.hostname = "backup".into();
+    status.appliance.release = "0.1.0".into();
+    status.appliance.booted = Some(1_700_000_000);
+    status.clock.state = ClockState::Synchronised;
+    status.clock.offset_ns = -120_000;
+    status.clock.stratum = 3;
+    status.array.state = ArrayState::Mounted;
+    status.array.size_bytes = 4_000_000;
+    status.array.used_bytes = 1_000_000;
+    let mut first = Client {
+        name: ClientName::new("asus_home").unwrap(),
+        repository: RepositoryState::Present,
+        size_bytes: 1_000_000,
+        transaction: Some(17),
+        last_backup: Some(1_700_010_000),
+        ..Client::default()
+    };
+    let target = Target {
+        name: TargetName::new("oracle").unwrap(),
+        transaction: Some(13),
+        last_push: Some(1_700_013_600),
+        error: "no route".into(),
+        ..Target::default()
+    };
+    first.targets.push(target).unwrap();
+    status.clients.push(first).unwrap();
+    status
+        .clients
+        .push(Client {
+            name: ClientName::new("laptop").unwrap(),
+            ..Client::default()
+        })
+        .unwrap();
+    status.conditions.raise(Condition::new(
+        ConditionId::PushFailed,
+        Severity::Warning,
+        "asus_home",
+        "a",
+        "b",
+    ));
+    status
+}

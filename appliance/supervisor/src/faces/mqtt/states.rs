@@ -1,0 +1,240 @@
+//! The snapshot as retained JSON, one message per subject. Pure: status in, messages out.
+//!
+//! Times are ISO 8601 with offset, as Home Assistant wants them; what is not known is `null`, never a number that
+//! looks like an answer.
+
+use super::topics::Topics;
+use serde_json::{Map, Value, json};
+use strongroom_model::condition::Health;
+use strongroom_model::status::{Array, ArrayState, Client, Clock, ClockState, STATUS_VERSION, Status};
+
+/// A message to publish, always with QoS 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where.
+    pub topic: String,
+    /// What; empty clears a retained message.
+    pub payload: String,
+    /// Whether the broker keeps it.
+    pub retain: bool,
+}
+
+impl Message {
+    /// A retained message.
+    pub fn retained(topic: String, payload: String) -> Self {
+        Self {
+            topic,
+            payload,
+            retain: true,
+        }
+    }
+}
+
+/// The states of everything but availability.
+pub fn states(topics: &Topics, status: &Status) -> Vec<Message> {
+    let mut messages = vec![
+        Message::retained(topics.of("health"), health(status).to_string()),
+        Message::retained(topics.of("clock"), clock(&status.clock).to_string()),
+        Message::retained(topics.of("array"), array(&status.array).to_string()),
+        Message::retained(topics.of("disks"), json!({ "disks": &status.disks }).to_string()),
+        Message::retained(topics.of("appliance"), appliance(status).to_string()),
+    ];
+    for one in &status.clients {
+        messages.push(Message::retained(
+            topics.client(one.name.as_str()),
+            client(one).to_string(),
+        ));
+    }
+    messages
+}
+
+fn health(status: &Status) -> Value {
+    json!({
+        "health": status.health,
+        "problem": matches!(status.health, Health::Warning | Health::Alarm),
+        "conditions": &status.conditions.standing,
+        "dropped": status.conditions.dropped,
+    })
+}
+
+fn clock(clock: &Clock) -> Value {
+    let known = clock.state != ClockState::Unknown;
+    let milliseconds = |ns: f64| known.then_some(ns / 1e6);
+    json!({
+        "state": clock.state,
+        "synchronised": clock.state == ClockState::Synchronised,
+        "offset_ms": milliseconds(clock.offset_ns as f64),
+        "error_ms": milliseconds(clock.error_ns as f64),
+        "stratum": (clock.stratum > 0).then_some(clock.stratum),
+        "frequency_ppm": known.then_some(clock.frequency_ppb as f64 / 1e3),
+        "source": &clock.source,
+        "reachable": clock.reachable,
+        "sources": clock.sources,
+        "clocksource": &clock.clocksource,
+    })
+}
+
+fn array(array: &Array) -> Value {
+    let mounted = array.state == ArrayState::Mounted && array.size_bytes > 0;
+    // In tenths, so that the last byte written does not make a new message.
+    let percent = |_| (u128::from(array.used_bytes) * 1000 / u128::from(array.size_bytes)) as f64 / 10.0;
+    json!({
+        "state": array.state,
+        "size_bytes": mounted.then_some(array.size_bytes),
+        "used_bytes": mounted.then_some(array.used_bytes),
+        "used_percent": mounted.then_some(()).map(percent),
+        "members": &array.members,
+    })
+}
+
+fn appliance(status: &Status) -> Value {
+    let appliance = &status.appliance;
+    json!({
+        "version": STATUS_VERSION,
+        "id": &appliance.id,
+        "hostname": &appliance.hostname,
+        "release": &appliance.release,
+        "addresses": &appliance.addresses,
+        "host_key": &appliance.host_key,
+        "booted": appliance.booted.map(iso8601),
+    })
+}
+
+fn client(client: &Client) -> Value {
+    let targets: Map<String, Value> = client
+        .targets
+        .iter()
+        .map(|target| {
+            let state = json!({
+                "transaction": target.transaction,
+                "last_push": target.last_push.map(iso8601),
+                "objects": target.objects,
+                "size_bytes": target.size_bytes,
+                "problem": !target.error.is_empty(),
+                "error": &target.error,
+            });
+            (target.name.to_string(), state)
+        })
+        .collect();
+    json!({
+        "name": &client.name,
+        "repository": client.repository,
+        "size_bytes": client.size_bytes,
+        "transaction": client.transaction,
+        "last_backup": client.last_backup.map(iso8601),
+        "targets": targets,
+    })
+}
+
+/// Unix seconds as ISO 8601 in UTC, e.g. `2026-11-23T04:38:26+00:00`. Years beyond 9999 are cut to the last second of
+/// that year: nothing here lives that long, and a damaged time must not break a reader.
+pub fn iso8601(unix: u64) -> String {
+    const LAST: u64 = 253_402_300_799;
+    let unix = unix.min(LAST);
+    let (days, seconds) = (unix / 86_400, unix % 86_400);
+    // Days since 0000-03-01, in eras of 400 years (the proleptic Gregorian calendar repeats after 146,097 days).
+    let day = days + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day_of_month:02}T{:02}:{:02}:{:02}+00:00",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faces::mqtt::sample::{sample, topics};
+    use proptest::prelude::*;
+
+    fn payload(messages: &[Message], topic: &str) -> Value {
+        let message = messages.iter().find(|message| message.topic == topic).unwrap();
+        assert!(message.retain);
+        serde_json::from_str(&message.payload).unwrap()
+    }
+
+    #[test]
+    fn one_retained_message_per_subject() {
+        let messages = states(&topics(), &sample());
+        let names: Vec<&str> = messages
+            .iter()
+            .map(|message| message.topic.strip_prefix("strongroom/strongroom_0a1b2c3d/").unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "health",
+                "clock",
+                "array",
+                "disks",
+                "appliance",
+                "client/asus_home",
+                "client/laptop"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_they_say() {
+        let messages = states(&topics(), &sample());
+        let of = |subject: &str| payload(&messages, &topics().of(subject));
+        assert_eq!(of("health")["health"], "warning");
+        assert_eq!(of("health")["problem"], true);
+        assert_eq!(of("health")["conditions"][0]["id"], "push-failed");
+        assert_eq!(of("clock")["synchronised"], true);
+        assert_eq!(of("clock")["offset_ms"], -0.12);
+        assert_eq!(of("array")["used_percent"], 25.0);
+        assert_eq!(of("appliance")["booted"], "2023-11-14T22:13:20+00:00");
+        let client = of("client/asus_home");
+        assert_eq!(client["last_backup"], "2023-11-15T01:00:00+00:00");
+        assert_eq!(client["targets"]["oracle"]["last_push"], "2023-11-15T02:00:00+00:00");
+        assert_eq!(client["targets"]["oracle"]["problem"], true);
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let messages = states(&topics(), &Status::default());
+        let of = |subject: &str| payload(&messages, &topics().of(subject));
+        assert_eq!(of("health")["problem"], false);
+        for (subject, key) in [
+            ("clock", "offset_ms"),
+            ("clock", "stratum"),
+            ("array", "used_percent"),
+            ("appliance", "booted"),
+        ] {
+            assert_eq!(of(subject)[key], Value::Null, "{subject} {key}");
+        }
+    }
+
+    #[test]
+    fn known_dates() {
+        for (unix, text) in [
+            (0, "1970-01-01T00:00:00+00:00"),
+            (951_782_400, "2000-02-29T00:00:00+00:00"),
+            (4_107_542_399, "2100-02-28T23:59:59+00:00"),
+            (4_107_542_400, "2100-03-01T00:00:00+00:00"),
+            (u64::MAX, "9999-12-31T23:59:59+00:00"),
+        ] {
+            assert_eq!(iso8601(unix), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn later_times_sort_later(a in 0u64..253_402_300_799, b in 0u64..253_402_300_799) {
+            prop_assert_eq!(iso8601(a).cmp(&iso8601(b)), a.cmp(&b));
+        }
+    }
+}
