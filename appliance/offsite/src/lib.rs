@@ -5,8 +5,17 @@
 //! Reads repositories through `strongroom-borg`; never writes to one, never deletes an object.
 
 pub mod digest;
+pub mod layout;
+pub mod ledger;
+pub mod manifest;
 pub mod openpgp;
+pub mod progress;
+pub mod push;
+pub mod restore;
 pub mod s3;
 pub mod target;
 
+pub use progress::{OnProgress, Phase, Progress};
+pub use push::{PushError, PushReport, PushRequest, Tuning, push};
+pub use restore::{RestoreError, RestoreReport, RestoreRequest, list_states, restore};
 pub use target::{BadTarget, Credentials, Multipart, Target};

@@ -1,0 +1,144 @@
+//! Names of objects below a target's prefix.
+//!
+//! A name is used once. When it is taken by something that cannot be proved to be ours, a revision (the
+//! push's time in Unix seconds) goes before the extension: `data/0/17.1763871234.gpg`.
+
+use strongroom_borg::SegmentNumber;
+
+use crate::digest::Sha256Sum;
+
+/// Stem and extension of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    stem: String,
+    extension: &'static str,
+}
+
+impl Name {
+    /// A segment, by its path in the repository: `data/0/17`.
+    #[must_use]
+    pub fn segment(path: &str) -> Self {
+        Self {
+            stem: path.to_owned(),
+            extension: "gpg",
+        }
+    }
+
+    /// A version of the repository's `config`.
+    #[must_use]
+    pub fn config(sha256: &Sha256Sum) -> Self {
+        let sum = sha256.to_string();
+        Self {
+            stem: format!("config.{}", sum.get(..8).unwrap_or(&sum)),
+            extension: "gpg",
+        }
+    }
+
+    /// The manifest of a transaction.
+    #[must_use]
+    pub fn manifest(transaction: SegmentNumber) -> Self {
+        Self {
+            stem: format!("manifest/{transaction}"),
+            extension: "json.gpg",
+        }
+    }
+
+    /// The clear sums of a transaction.
+    #[must_use]
+    pub fn sums(transaction: SegmentNumber) -> Self {
+        Self {
+            stem: format!("manifest/{transaction}"),
+            extension: "SHA256SUMS",
+        }
+    }
+
+    /// The instructions.
+    #[must_use]
+    pub fn recovery() -> Self {
+        Self {
+            stem: "RECOVERY".into(),
+            extension: "txt",
+        }
+    }
+
+    /// The object's name; `None` for the first choice.
+    #[must_use]
+    pub fn revision(&self, revision: Option<u64>) -> String {
+        match revision {
+            None => format!("{}.{}", self.stem, self.extension),
+            Some(revision) => format!("{}.{revision}.{}", self.stem, self.extension),
+        }
+    }
+}
+
+/// Reads a manifest's name: transaction and revision (0 for the first). Later ones compare greater.
+#[must_use]
+pub fn parse_manifest(object: &str) -> Option<(SegmentNumber, u64)> {
+    let stem = object.strip_prefix("manifest/")?.strip_suffix(".json.gpg")?;
+    let (transaction, revision) = match stem.split_once('.') {
+        None => (stem, 0),
+        Some((transaction, revision)) => (transaction, revision.parse().ok()?),
+    };
+    Some((SegmentNumber(transaction.parse().ok()?), revision))
+}
+
+/// The sums that belong to a manifest.
+#[must_use]
+pub fn sums_of_manifest(manifest: &str) -> Option<String> {
+    Some(format!("{}.SHA256SUMS", manifest.strip_suffix(".json.gpg")?))
+}
+
+/// Whether a path from a manifest may be written below a directory: `config`, or `data/N/N`.
+#[must_use]
+pub fn is_repository_path(path: &str) -> bool {
+    let number = |text: &str| text.parse::<u32>().is_ok_and(|n| n.to_string() == text);
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["config"] => true,
+        ["data", directory, segment] => number(directory) && number(segment),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(Name::segment("data/0/17").revision(None), "data/0/17.gpg");
+        assert_eq!(Name::segment("data/0/17").revision(Some(5)), "data/0/17.5.gpg");
+        assert_eq!(
+            Name::config(&crate::digest::Digest([0xab; 32])).revision(None),
+            "config.abababab.gpg"
+        );
+        let first = Name::manifest(SegmentNumber(17)).revision(None);
+        let second = Name::manifest(SegmentNumber(17)).revision(Some(99));
+        assert_eq!(first, "manifest/17.json.gpg");
+        assert!(parse_manifest(&first) < parse_manifest(&second));
+        assert!(parse_manifest(&second) < parse_manifest("manifest/18.json.gpg"));
+        assert_eq!(
+            sums_of_manifest(&second).unwrap(),
+            Name::sums(SegmentNumber(17)).revision(Some(99))
+        );
+        assert_eq!(parse_manifest("manifest/17.SHA256SUMS"), None);
+    }
+
+    #[test]
+    fn a_manifest_cannot_write_elsewhere() {
+        for good in ["config", "data/0/0", "data/12/12345"] {
+            assert!(is_repository_path(good));
+        }
+        for bad in [
+            "",
+            "/etc/passwd",
+            "../config",
+            "data/../x",
+            "data/0/1/2",
+            "data//1",
+            "data/0/01",
+            "hints.1",
+        ] {
+            assert!(!is_repository_path(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! The ledger: what has been sent, so that it is sent once. One directory per client and target.
+//!
+//! `ledger.jsonl` is a log of JSON lines, each flushed to the disk before the next step is taken.
+//! `summary.json` is small and readable without credentials. A torn last line is dropped; a file that
+//! cannot be read is set aside, and the ledger rebuilt from the bucket. It is a cache of what lies there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use strongroom_borg::SegmentNumber;
+
+use crate::digest::{Md5Sum, Sha256Sum};
+
+/// What an object holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A segment.
+    Segment(SegmentNumber),
+    /// The `config` with this SHA-256.
+    Config(Sha256Sum),
+    /// The clear sums of a transaction.
+    Sums(SegmentNumber),
+    /// The manifest of a transaction, with the SHA-256 of the `config` it names.
+    Manifest(SegmentNumber, Sha256Sum),
+    /// The instructions.
+    Recovery,
+}
+
+/// An object and its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Name below the prefix.
+    pub object: String,
+    /// The object's size in bytes.
+    pub size: u64,
+    /// The ETag that the service gives, or is expected to.
+    pub etag: String,
+    /// The object's MD5, if it was sent in one piece.
+    pub md5: Option<Md5Sum>,
+    /// The object's SHA-256; unknown when taken on after the ledger was lost.
+    pub sha256: Option<Sha256Sum>,
+    /// The content's size in bytes.
+    pub plain_size: u64,
+    /// The content's SHA-256; unknown as above.
+    pub plain_sha256: Option<Sha256Sum>,
+    /// The file's time of change, in nanoseconds since 1970, when it was read.
+    pub modified: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+enum Record {
+    Header {
+        version: u32,
+        repository: String,
+        bucket: String,
+        prefix: String,
+    },
+    Intent {
+        what: What,
+        item: Item,
+    },
+    Stored {
+        what: What,
+        item: Item,
+    },
+    Dropped {
+        object: String,
+    },
+    Taken {
+        object: String,
+    },
+    Upload {
+        object: String,
+        id: String,
+    },
+    UploadEnded {
+        id: String,
+    },
+}
+
+const VERSION: u32 = 1;
+
+/// What the records add up to.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub segments: BTreeMap<SegmentNumber, Item>,
+    pub configs: BTreeMap<Sha256Sum, Item>,
+    /// The newest manifest: transaction and `config`.
+    pub manifest: Option<(SegmentNumber, Sha256Sum)>,
+    pub recovery: bool,
+    /// Objects that were about to be sent when the record ends.
+    pub intents: BTreeMap<String, (What, Item)>,
+    /// Names that must not be used (again).
+    pub taken: BTreeSet<String>,
+    /// Unfinished multipart uploads, by id.
+    pub uploads: BTreeMap<String, String>,
+}
+
+impl State {
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Header { .. } => {}
+            Record::Intent { what, item } => {
+                self.intents.insert(item.object.clone(), (what, item));
+            }
+            Record::Stored { what, item } => {
+                self.intents.remove(&item.object);
+                match what {
+                    What::Segment(number) => {
+                        self.segments.insert(number, item);
+                    }
+                    What::Config(sum) => {
+                        self.configs.insert(sum, item);
+                    }
+                    What::Manifest(transaction, config) => {
+                        self.manifest = Some((transaction, config));
+                        self.taken.insert(item.object);
+                    }
+                    What::Sums(_) => {
+                        self.taken.insert(item.object);
+                    }
+                    What::Recovery => self.recovery = true,
+                }
+            }
+            Record::Dropped { object } => {
+                self.intents.remove(&object);
+            }
+            Record::Taken { object } => {
+                self.intents.remove(&object);
+                self.taken.insert(object);
+            }
+            Record::Upload { object, id } => {
+                self.uploads.insert(id, object);
+            }
+            Record::UploadEnded { id } => {
+                self.uploads.remove(&id);
+            }
+        }
+    }
+}
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Reading or writing failed.
+    #[error("cannot use the ledger {path}: {source}; check the space on the state partition")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Another push of this client to this target is running.
+    #[error("another push is using the ledger {path}; wait until it has ended")]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The ledger is of another repository.
+    #[error(
+        "the repository was replaced: its id was {known} and is {found}. If that was intended, give the client a new \
+         prefix in the target; the old copy stays as it is"
+    )]
+    OtherRepository {
+        /// The id in the ledger or the bucket.
+        known: String,
+        /// The id on the disk.
+        found: String,
+    },
+}
+
+/// What a push last achieved; for a status, without credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The last transaction whose manifest was published.
+    pub transaction: SegmentNumber,
+    /// When a push last ended well, in Unix seconds, even if there was nothing to send.
+    pub at: u64,
+    /// When the manifest was published, in Unix seconds.
+    pub published_at: u64,
+    /// Objects that the manifest names.
+    pub objects: u64,
+    /// Their sizes together, in bytes.
+    pub bytes: u64,
+}
+
+/// Reads the summary of the ledger in `directory`; `None` before the first push has ended well.
+///
+/// # Errors
+/// [`LedgerError::Io`], also when the file is damaged.
+pub fn read_summary(directory: &Path) -> Result<Option<Summary>, LedgerError> {
+    let path = directory.join("summary.json");
+    match fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(summary) => Ok(Some(summary)),
+            Err(error) => Err(LedgerError::Io {
+                path,
+                source: error.into(),
+            }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LedgerError::Io { path, source }),
+    }
+}
+
+/// Whose ledger it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Identity<'a> {
+    pub repository: &'a str,
+    pub bucket: &'a str,
+    pub prefix: &'a str,
+}
+
+/// An open, locked ledger.
+pub(crate) struct Ledger {
+    directory: PathBuf,
+    path: PathBuf,
+    file: File,
+    pub state: State,
+    /// It was new: perhaps the bucket knows more.
+    pub fresh: bool,
+}
+
+impl Ledger {
+    /// Opens or makes the ledger. One that is damaged, or of another bucket or prefix, is set aside first.
+    pub fn open(directory: &Path, identity: Identity<'_>, now: u64) -> Result<Self, LedgerError> {
+        let path = directory.join("ledger.jsonl");
+        let io = |source| LedgerError::Io {
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(directory).map_err(io)?;
+        let mut file = open_locked(&path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        let mut state = None;
+        if !bytes.is_empty() {
+            match replay(&bytes, identity)? {
+                Some((replayed, good)) => {
+                    file.set_len(good as u64).map_err(io)?;
+                    state = Some(replayed);
+                }
+                None => {
+                    fs::rename(&path, directory.join(format!("ledger.{now}.old"))).map_err(io)?;
+                    file = open_locked(&path)?;
+                }
+            }
+        }
+        let fresh = state.is_none();
+        file.seek(SeekFrom::End(0)).map_err(io)?;
+        let mut ledger = Self {
+            directory: directory.into(),
+            path,
+            file,
+            state: state.unwrap_or_default(),
+            fresh,
+        };
+        if fresh {
+            ledger.append(Record::Header {
+                version: VERSION,
+                repository: identity.repository.into(),
+                bucket: identity.bucket.into(),
+                prefix: identity.prefix.into(),
+            })?;
+            sync_directory(directory).map_err(|source| ledger.io(source))?;
+        }
+        Ok(ledger)
+    }
+
+    fn io(&self, source: io::Error) -> LedgerError {
+        LedgerError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn append(&mut self, record: Record) -> Result<(), LedgerError> {
+        let mut line = serde_json::to_vec(&record).map_err(|error| self.io(error.into()))?;
+        line.push(b'\n');
+        let end = self.file.stream_position().map_err(|source| self.io(source))?;
+        if let Err(source) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
+            // Leave no half line behind for this process; a later one drops it anyway.
+            let _ = self.file.set_len(end);
+            let _ = self.file.seek(SeekFrom::Start(end));
+            return Err(self.io(source));
+        }
+        self.state.apply(record);
+        Ok(())
+    }
+
+    pub fn intend(&mut self, what: What, item: Item) -> Result<(), LedgerError> {
+        self.append(Record::Intent { what, item })
+    }
+
+    pub fn stored(&mut self, what: What, item: Item) -> Result<(), LedgerError> {
+        self.append(Record::Stored { what, item })
+    }
+
+    pub fn dropped(&mut self, object: String) -> Result<(), LedgerError> {
+        self.append(Record::Dropped { object })
+    }
+
+    pub fn taken(&mut self, object: String) -> Result<(), LedgerError> {
+        self.append(Record::Taken { object })
+    }
+
+    pub fn upload(&mut self, object: String, id: String) -> Result<(), LedgerError> {
+        self.append(Record::Upload { object, id })
+    }
+
+    pub fn upload_ended(&mut self, id: String) -> Result<(), LedgerError> {
+        self.append(Record::UploadEnded { id })
+    }
+
+    /// Writes the summary: temporary file, flush, rename.
+    pub fn summarise(&self, summary: &Summary) -> Result<(), LedgerError> {
+        let path = self.directory.join("summary.json");
+        let temporary = self.directory.join("summary.json.new");
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&serde_json::to_vec(summary)?)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            sync_directory(&self.directory)
+        };
+        write().map_err(|source| LedgerError::Io {
+            path: path.clone(),
+            source,
+        })
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn open_locked(path: &Path) -> Result<File, LedgerError> {
+    let io = |source| LedgerError::Io {
+        path: path.into(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(LedgerError::Busy { path: path.into() }),
+        Err(fs::TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// The state, and how many bytes of the log are good; `None` when the log must be set aside.
+fn replay(bytes: &[u8], identity: Identity<'_>) -> Result<Option<(State, usize)>, LedgerError> {
+    let mut state = State::default();
+    let mut good = 0;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    for line in bytes
+        .get(..whole)
+        .unwrap_or_default()
+        .split_inclusive(|byte| *byte == b'\n')
+    {
+        let Ok(record) = serde_json::from_slice::<Record>(line) else {
+            return Ok(None);
+        };
+        match (good, &record) {
+            (
+                0,
+                Record::Header {
+                    version: VERSION,
+                    repository,
+                    bucket,
+                    prefix,
+                },
+            ) => {
+                if bucket != identity.bucket || prefix != identity.prefix {
+                    return Ok(None);
+                }
+                if repository != identity.repository {
+                    let (known, found) = (repository.clone(), identity.repository.to_owned());
+                    return Err(LedgerError::OtherRepository { known, found });
+                }
+            }
+            (0, _) => return Ok(None),
+            _ => state.apply(record),
+        }
+        good += line.len();
+    }
+    Ok((good > 0).then_some((state, good)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOSE: Identity<'_> = Identity {
+        repository: "ab",
+        bucket: "b",
+        prefix: "p",
+    };
+
+    fn item(object: &str) -> Item {
+        Item {
+            object: object.into(),
+            size: 1,
+            etag: "e".into(),
+            md5: None,
+            sha256: None,
+            plain_size: 1,
+            plain_sha256: None,
+            modified: 0,
+        }
+    }
+
+    fn open(dir: &Path) -> Result<Ledger, LedgerError> {
+        Ledger::open(dir, WHOSE, 7)
+    }
+
+    #[test]
+    fn records_survive_and_a_torn_line_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = open(dir.path()).unwrap();
+        assert!(ledger.fresh);
+        ledger.intend(What::Segment(SegmentNumber(1)), item("a")).unwrap();
+        ledger.stored(What::Segment(SegmentNumber(1)), item("a")).unwrap();
+        ledger.intend(What::Segment(SegmentNumber(2)), item("b")).unwrap();
+        ledger.upload("c".into(), "id".into()).unwrap();
+        assert!(matches!(open(dir.path()), Err(LedgerError::Busy { .. })));
+        drop(ledger);
+        let path = dir.path().join("ledger.jsonl");
+        let whole = fs::read(&path).unwrap();
+        for cut in 1..60 {
+            // A power cut inside the last line, at every place.
+            fs::write(&path, &whole[..whole.len() - cut.min(40)]).unwrap();
+            let mut ledger = open(dir.path()).unwrap();
+            assert!(!ledger.fresh);
+            assert_eq!(ledger.state.segments.len(), 1);
+            assert!(ledger.state.intents.contains_key("b"));
+            assert!(ledger.state.uploads.is_empty());
+            ledger.taken("b".into()).unwrap();
+            drop(ledger);
+            assert!(open(dir.path()).unwrap().state.taken.contains("b"));
+        }
+    }
+
+    #[test]
+    fn damage_and_another_place_set_it_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).unwrap().stored(What::Recovery, item("r")).unwrap();
+        let moved = Identity { prefix: "q", ..WHOSE };
+        assert!(Ledger::open(dir.path(), moved, 8).unwrap().fresh);
+        assert!(dir.path().join("ledger.8.old").exists());
+        fs::write(dir.path().join("ledger.jsonl"), "{\"record\":\"nonsense\"}\nx\n").unwrap();
+        assert!(Ledger::open(dir.path(), moved, 9).unwrap().fresh);
+        let replaced = Identity {
+            repository: "cd",
+            ..moved
+        };
+        assert!(matches!(
+            Ledger::open(dir.path(), replaced, 9),
+            Err(LedgerError::OtherRepository { .. })
+        ));
+    }
+
+    #[test]
+    fn the_summary_is_readable_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_summary(dir.path()).unwrap(), None);
+        let summary = Summary {
+            transaction: SegmentNumber(5),
+            at: 10,
+            published_at: 9,
+            objects: 6,
+            bytes: 1 << 40,
+        };
+        open(dir.path()).unwrap().summarise(&summary).unwrap();
+        assert_eq!(read_summary(dir.path()).unwrap(), Some(summary));
+    }
+}

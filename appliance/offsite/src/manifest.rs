@@ -1,0 +1,270 @@
+//! What belongs to a committed state: the manifest, its clear sums, and the instructions for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use strongroom_borg::SegmentNumber;
+
+use crate::digest::{Md5Sum, Sha256Sum};
+use crate::layout::is_repository_path;
+
+/// One file of the repository, and the object that holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Path in the repository: `config` or `data/0/17`.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 of the content. Missing when the ledger was lost and the object taken on by its size.
+    pub sha256: Option<Sha256Sum>,
+    /// The object's name below the prefix.
+    pub object: String,
+    /// The object's size in bytes.
+    pub object_size: u64,
+    /// SHA-256 of the object; missing as above.
+    pub object_sha256: Option<Sha256Sum>,
+    /// MD5 of the object, if it was sent in one piece.
+    pub object_md5: Option<Md5Sum>,
+}
+
+/// The commit point of a push: everything that belongs to transaction T.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Always `strongroom-manifest`.
+    pub format: String,
+    /// 1.
+    pub version: u32,
+    /// The repository's id, in hexadecimal.
+    pub repository: String,
+    /// T.
+    pub transaction: SegmentNumber,
+    /// When the push was made, in Unix seconds.
+    pub created: u64,
+    /// `config`, then the segments in order.
+    pub files: Vec<FileEntry>,
+}
+
+/// The value of [`Manifest::format`].
+pub const FORMAT: &str = "strongroom-manifest";
+/// The version that is written and read.
+pub const VERSION: u32 = 1;
+
+/// Why a manifest cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadManifest {
+    /// Not JSON of the expected shape.
+    #[error("it cannot be read: {0}")]
+    Syntax(String),
+    /// Made by a newer version.
+    #[error("it is of version {0}, newer than this program: update the program")]
+    Newer(u32),
+    /// A path that has no place in a repository.
+    #[error("it names the path {0:?}, which has no place in a repository")]
+    Path(String),
+    /// The same path twice, or no `config`.
+    #[error("its list of files is not complete or has doubles")]
+    Files,
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// [`BadManifest`].
+    pub fn parse(json: &[u8]) -> Result<Self, BadManifest> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let syntax = |error: serde_json::Error| BadManifest::Syntax(error.to_string());
+        let Version { version } = serde_json::from_slice(json).map_err(syntax)?;
+        if version > VERSION {
+            return Err(BadManifest::Newer(version));
+        }
+        let manifest: Self = serde_json::from_slice(json).map_err(syntax)?;
+        if let Some(file) = manifest.files.iter().find(|file| !is_repository_path(&file.path)) {
+            return Err(BadManifest::Path(file.path.clone()));
+        }
+        let mut paths: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+        paths.sort_unstable();
+        if paths.windows(2).any(|pair| pair[0] == pair[1]) || !paths.contains(&"config") || manifest.format != FORMAT {
+            return Err(BadManifest::Files);
+        }
+        Ok(manifest)
+    }
+
+    /// Sum of the objects' sizes, in bytes.
+    #[must_use]
+    pub fn object_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.object_size).sum()
+    }
+
+    /// The clear sums, to be read by `sha256sum --check`, by people, and by an appliance that lost its ledger.
+    /// `manifest` is the manifest's own object and sum.
+    #[must_use]
+    pub fn sums(&self, manifest: (&str, Sha256Sum)) -> String {
+        let mut out = format!(
+            "# Sums of the encrypted objects of transaction {}. Each '# file' line: size, object's size, path, object.\n\
+             # repository {}\n",
+            self.transaction, self.repository
+        );
+        for file in &self.files {
+            let FileEntry {
+                path,
+                size,
+                object,
+                object_size,
+                object_sha256,
+                ..
+            } = file;
+            let _ = writeln!(out, "# file {size} {object_size} {path} {object}");
+            if let Some(sum) = object_sha256 {
+                let _ = writeln!(out, "{sum}  {object}");
+            }
+        }
+        let _ = writeln!(out, "{}  {}", manifest.1, manifest.0);
+        out
+    }
+}
+
+/// What the clear sums tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sums {
+    /// The repository's id, in hexadecimal.
+    pub repository: String,
+    /// Path in the repository, and what is known of its object; content sums are never in it.
+    pub files: BTreeMap<String, FileEntry>,
+}
+
+impl Sums {
+    /// Reads what [`Manifest::sums`] wrote; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut repository = None;
+        let mut files = BTreeMap::new();
+        let mut sums = BTreeMap::new();
+        for line in text.lines() {
+            if let Some(id) = line.strip_prefix("# repository ") {
+                repository = Some(id.to_owned());
+            } else if let Some(rest) = line.strip_prefix("# file ") {
+                let [size, object_size, path, object] = rest.split(' ').collect::<Vec<_>>().try_into().ok()?;
+                let entry = FileEntry {
+                    path: path.to_owned(),
+                    size: size.parse().ok()?,
+                    sha256: None,
+                    object: object.to_owned(),
+                    object_size: object_size.parse().ok()?,
+                    object_sha256: None,
+                    object_md5: None,
+                };
+                files.insert(path.to_owned(), entry);
+            } else if let Some((sum, object)) = line.split_once("  ") {
+                sums.insert(object.to_owned(), Sha256Sum::parse(sum)?);
+            }
+        }
+        for file in files.values_mut() {
+            file.object_sha256 = sums.get(&file.object).copied();
+        }
+        Some(Self {
+            repository: repository?,
+            files,
+        })
+    }
+}
+
+/// `RECOVERY.txt`: how to restore with common tools only. The tests run its commands.
+pub const RECOVERY: &str = "\
+How to restore this backup without the program that made it
+===========================================================
+
+These objects are a Borg repository, each file encrypted with OpenPGP to the owner's certificate.
+You need: the secret key, gpg, borg (1.x), and any program that copies from S3, such as rclone.
+
+In an archive bucket, first restore all objects to the readable tier (the provider's console can do it).
+
+1. Copy everything into a new directory, and go there:
+
+    rclone copy REMOTE:BUCKET/PREFIX copy
+    cd copy
+
+2. Take the newest state: the highest number in 'manifest' for which both files exist, NUMBER.json.gpg and
+   NUMBER.SHA256SUMS (if there are several for a number, the one with the highest second number). Then:
+
+    STATE=manifest/NUMBER
+    sha256sum --check --quiet \"$STATE.SHA256SUMS\"
+
+3. Decrypt each file to its place. Stop if gpg reports an error.
+
+    grep '^# file ' \"$STATE.SHA256SUMS\" | while read -r _ _ _ _ path object; do
+        mkdir -p \"repository/$(dirname \"$path\")\"
+        gpg --batch --output \"repository/$path\" --decrypt \"$object\" || exit 1
+    done
+
+4. Check, and list the archives:
+
+    borg check --verify-data repository
+    borg list repository
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    fn manifest() -> Manifest {
+        let entry = |path: &str, known: bool| FileEntry {
+            path: path.into(),
+            size: 10,
+            sha256: known.then_some(Digest([1; 32])),
+            object: format!("{path}.gpg"),
+            object_size: 500,
+            object_sha256: known.then_some(Digest([2; 32])),
+            object_md5: None,
+        };
+        Manifest {
+            format: FORMAT.into(),
+            version: VERSION,
+            repository: "ab".repeat(32),
+            transaction: SegmentNumber(3),
+            created: 0,
+            files: vec![entry("config", true), entry("data/0/1", false), entry("data/0/3", true)],
+        }
+    }
+
+    #[test]
+    fn json_and_sums_round_trip() {
+        let manifest = manifest();
+        assert_eq!(
+            Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap(),
+            manifest
+        );
+        let sums = Sums::parse(&manifest.sums(("manifest/3.json.gpg", Digest([9; 32])))).unwrap();
+        assert_eq!(sums.repository, manifest.repository);
+        assert_eq!(sums.files["data/0/3"].object_sha256, Some(Digest([2; 32])));
+        assert_eq!(sums.files["data/0/1"].object_sha256, None);
+        assert_eq!(sums.files["data/0/1"].object_size, 500);
+    }
+
+    #[test]
+    fn bad_manifests_are_refused() {
+        let parse = |change: fn(&mut Manifest)| {
+            let mut manifest = manifest();
+            change(&mut manifest);
+            Manifest::parse(&serde_json::to_vec(&manifest).unwrap())
+        };
+        assert_eq!(parse(|m| m.version = 2), Err(BadManifest::Newer(2)));
+        assert!(matches!(
+            parse(|m| m.files[1].path = "../x".into()),
+            Err(BadManifest::Path(_))
+        ));
+        assert_eq!(parse(|m| m.files[1].path = "data/0/3".into()), Err(BadManifest::Files));
+        assert_eq!(
+            parse(|m| {
+                m.files.remove(0);
+            }),
+            Err(BadManifest::Files)
+        );
+        assert!(matches!(Manifest::parse(b"{"), Err(BadManifest::Syntax(_))));
+    }
+}

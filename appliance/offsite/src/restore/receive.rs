@@ -1,0 +1,185 @@
+//! One object: received, hashed, decrypted and hashed again, in one pass and bounded memory.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use super::create;
+use crate::digest::{Digest, Sha256Sum};
+use crate::openpgp::{Keyring, OpenError};
+use crate::s3::{Client, S3Error};
+
+/// Where the content goes.
+#[derive(Debug, Clone)]
+pub(super) enum Into {
+    /// Into memory, up to this many bytes.
+    Memory(u64),
+    /// Into this file, flushed to the disk.
+    File(PathBuf),
+}
+
+/// What was received.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub object_size: u64,
+    pub object_sha256: Sha256Sum,
+    pub size: u64,
+    pub sha256: Sha256Sum,
+    /// The content, if it was to go into memory.
+    pub memory: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) enum ReceiveError {
+    Network(S3Error),
+    Open(OpenError),
+    Internal(String),
+}
+
+pub(super) async fn receive(
+    client: &Client,
+    key: &str,
+    keyring: Arc<Keyring>,
+    into: Into,
+) -> Result<Received, ReceiveError> {
+    let operation = format!("GET {key}");
+    let mut response = client.get(key).await.map_err(ReceiveError::Network)?;
+    let (sender, receiver) = mpsc::channel(8);
+    let worker = tokio::task::spawn_blocking(move || decrypt(&keyring, receiver, into));
+    let mut hash = Sha256::new();
+    let mut size = 0;
+    loop {
+        match client.chunk(&operation, &mut response).await {
+            Ok(None) => break,
+            Ok(Some(chunk)) => {
+                hash.update(&chunk);
+                size += chunk.len() as u64;
+                // The worker may have failed: it says why below.
+                if sender.send(chunk).await.is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                drop(sender);
+                let _ = worker.await;
+                return Err(ReceiveError::Network(error));
+            }
+        }
+    }
+    drop(sender);
+    let (content_size, sha256, memory) = worker
+        .await
+        .map_err(|error| ReceiveError::Internal(error.to_string()))?
+        .map_err(ReceiveError::Open)?;
+    let object_sha256 = Digest(hash.finalize().into());
+    Ok(Received {
+        object_size: size,
+        object_sha256,
+        size: content_size,
+        sha256,
+        memory,
+    })
+}
+
+fn decrypt(
+    keyring: &Keyring,
+    receiver: mpsc::Receiver<Bytes>,
+    into: Into,
+) -> Result<(u64, Sha256Sum, Vec<u8>), OpenError> {
+    let input = Pieces {
+        receiver,
+        piece: Bytes::new(),
+    };
+    let sink = match into {
+        Into::Memory(limit) => Sink::Memory(Vec::new(), limit),
+        Into::File(path) => Sink::File(create(&path).map_err(OpenError::Write)?),
+    };
+    let mut out = Hashing {
+        sink,
+        hash: Sha256::new(),
+    };
+    let size = keyring.open(input, &mut out)?;
+    let sum = Digest(out.hash.finalize().into());
+    match out.sink {
+        Sink::Memory(bytes, _) => Ok((size, sum, bytes)),
+        Sink::File(file) => {
+            file.sync_all().map_err(OpenError::Write)?;
+            Ok((size, sum, Vec::new()))
+        }
+    }
+}
+
+enum Sink {
+    Memory(Vec<u8>, u64),
+    File(File),
+}
+
+struct Hashing {
+    sink: Sink,
+    hash: Sha256,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match &mut self.sink {
+            Sink::File(file) => file.write(bytes)?,
+            Sink::Memory(all, limit) if all.len() as u64 + bytes.len() as u64 <= *limit => {
+                all.extend_from_slice(bytes);
+                bytes.len()
+            }
+            Sink::Memory(..) => return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for memory")),
+        };
+        self.hash.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The pieces of a body as one reader.
+struct Pieces {
+    receiver: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pieces")
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => break,
+            }
+        }
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.piece.advance(amount);
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let amount = available.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..amount), available.get(..amount)) {
+            to.copy_from_slice(from);
+        }
+        self.consume(amount);
+        Ok(amount)
+    }
+}
