@@ -58,7 +58,12 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     dbus::serve(&bus, status.clone(), commands.clone()).await?;
     tokio::spawn(dbus::announce(bus.clone(), status.clone()));
     tokio::spawn(crate::clock::run(clock_sender));
-    tokio::spawn(clients::run(paths.clone(), config.clone(), surroundings, clients_sender));
+    tokio::spawn(clients::run(
+        paths.clone(),
+        config.clone(),
+        surroundings,
+        clients_sender,
+    ));
     {
         let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
         tokio::spawn(async move {
@@ -82,15 +87,21 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
         tokio::spawn(async move {
             loop {
                 let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
-                let ended =
-                    offsite::run(paths, config, systemd, &mut push_requests, offsite_sender.clone()).await;
+                let ended = offsite::run(paths, config, systemd, &mut push_requests, offsite_sender.clone()).await;
                 stopped("offsite", ended, &duty_sender).await;
             }
         });
     }
     let mqtt_task = config.mqtt.clone().map(|settings| {
         let password = mqtt_password(&settings);
-        tokio::spawn(mqtt::run_until(settings, password, status.clone(), commands.clone(), mqtt_sender, stop))
+        tokio::spawn(mqtt::run_until(
+            settings,
+            password,
+            status.clone(),
+            commands.clone(),
+            mqtt_sender,
+            stop,
+        ))
     });
     tokio::spawn(async move {
         while let Some(command) = incoming.recv().await {
@@ -175,7 +186,9 @@ fn load(paths: &Paths) -> Config {
 }
 
 async fn stopped<E: std::fmt::Display>(duty: &str, ended: Result<(), E>, conditions: &watch::Sender<Vec<Condition>>) {
-    let Err(error) = ended else { return std::future::pending().await };
+    let Err(error) = ended else {
+        return std::future::pending().await;
+    };
     eprintln!("the duty {duty} stopped: {error}");
     let of_this = |condition: &Condition| condition.subject.as_str() == duty;
     conditions.send_modify(|standing| {
@@ -207,5 +220,8 @@ fn mqtt_password(settings: &Mqtt) -> Option<String> {
 
 /// Shows which of several machines this is: a bell and a line on its console.
 fn identify() {
-    let _ = std::fs::write("/dev/console", "\x07\r\n*** This is the appliance that you asked to identify itself. ***\r\n");
+    let _ = std::fs::write(
+        "/dev/console",
+        "\x07\r\n*** This is the appliance that you asked to identify itself. ***\r\n",
+    );
 }

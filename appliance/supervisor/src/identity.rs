@@ -19,7 +19,10 @@ const POLL: Duration = Duration::from_secs(10);
 pub async fn run(paths: Paths, systemd: Systemd, report: watch::Sender<Report<Appliance>>) -> Result<(), SystemdError> {
     loop {
         let failed = systemd.failed().await?;
-        let new = Report { part: observe(&paths), conditions: conditions(&paths, &failed) };
+        let new = Report {
+            part: observe(&paths),
+            conditions: conditions(&paths, &failed),
+        };
         report.send_if_modified(|old| {
             let changed = *old != new;
             *old = new;
@@ -35,7 +38,10 @@ fn observe(paths: &Paths) -> Appliance {
         id: id(read("/etc/machine-id").trim()),
         hostname: read("/proc/sys/kernel/hostname").trim().into(),
         release: env!("CARGO_PKG_VERSION").into(),
-        host_key: fs::read_to_string(paths.host_key()).ok().and_then(|key| fingerprint(&key)).unwrap_or_default(),
+        host_key: fs::read_to_string(paths.host_key())
+            .ok()
+            .and_then(|key| fingerprint(&key))
+            .unwrap_or_default(),
         booted: booted(&read("/proc/stat")),
         ..Appliance::default()
     };
@@ -61,11 +67,14 @@ fn fingerprint(public_key: &str) -> Option<Text<64>> {
 
 /// proc(5), /proc/stat: `btime`, Unix seconds.
 fn booted(stat: &str) -> Option<u64> {
-    stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+    stat.lines()
+        .find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
 }
 
 fn addresses() -> Vec<Text<46>> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
+        return Vec::new();
+    };
     let mut found: Vec<std::net::IpAddr> = interfaces
         .filter_map(|interface| interface.address)
         .filter_map(|address| {
@@ -79,12 +88,17 @@ fn addresses() -> Vec<Text<46>> {
         .collect();
     found.sort();
     found.dedup();
-    found.into_iter().map(|address| Text::format(format_args!("{address}"))).collect()
+    found
+        .into_iter()
+        .map(|address| Text::format(format_args!("{address}")))
+        .collect()
 }
 
 fn conditions(paths: &Paths, failed: &[String]) -> Vec<Condition> {
-    let mut conditions: Vec<Condition> =
-        fs::read(paths.config_report()).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let mut conditions: Vec<Condition> = fs::read(paths.config_report())
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
     if !paths.config().exists() {
         conditions.push(Condition::new(
             ConditionId::NotConfigured,
@@ -136,9 +150,16 @@ mod tests {
             .args(["-q", "-t", "ed25519", "-N", "", "-f"])
             .arg(&key)
             .status();
-        assert!(made.is_ok_and(|status| status.success()), "missing `ssh-keygen`: run `cargo image test`, which installs it");
+        assert!(
+            made.is_ok_and(|status| status.success()),
+            "missing `ssh-keygen`: run `cargo image test`, which installs it"
+        );
         let public = key.with_extension("pub");
-        let shown = std::process::Command::new("ssh-keygen").arg("-lf").arg(&public).output().unwrap();
+        let shown = std::process::Command::new("ssh-keygen")
+            .arg("-lf")
+            .arg(&public)
+            .output()
+            .unwrap();
         let ours = fingerprint(&fs::read_to_string(public).unwrap()).unwrap();
         assert!(String::from_utf8(shown.stdout).unwrap().contains(ours.as_str()));
         assert_eq!(fingerprint("nonsense"), None);

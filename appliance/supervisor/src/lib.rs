@@ -20,5 +20,8 @@ pub mod snapshot;
 
 /// The time, Unix seconds; `None` before 1970.
 pub fn clock_now() -> Option<u64> {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .ok()
+        .map(|since| since.as_secs())
 }

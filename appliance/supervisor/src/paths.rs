@@ -66,12 +66,16 @@ impl Paths {
 
     /// Progress and outcome of a client's push.
     pub fn push_report(&self, client: &ClientName) -> PathBuf {
-        self.at("/run/strongroom-push").join(client.as_str()).join("report.json")
+        self.at("/run/strongroom-push")
+            .join(client.as_str())
+            .join("report.json")
     }
 
     /// Ledger of one client at one target.
     pub fn ledger(&self, client: &ClientName, target: &TargetName) -> PathBuf {
-        self.at("/var/lib/strongroom/offsite").join(client.as_str()).join(target.as_str())
+        self.at("/var/lib/strongroom/offsite")
+            .join(client.as_str())
+            .join(target.as_str())
     }
 
     /// A client's repository.

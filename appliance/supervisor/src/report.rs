@@ -14,7 +14,10 @@ pub struct Report<T> {
 
 impl<T: Default> Default for Report<T> {
     fn default() -> Self {
-        Self { part: T::default(), conditions: Vec::new() }
+        Self {
+            part: T::default(),
+            conditions: Vec::new(),
+        }
     }
 }
 

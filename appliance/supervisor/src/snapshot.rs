@@ -32,19 +32,38 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
     status.appliance = reports.appliance.part.clone();
     status.clock = reports.clock.part.clone();
     status.array = reports.disks.part.array.clone();
-    status.disks = reports.disks.part.disks.iter().take(status.disks.capacity()).cloned().collect();
+    status.disks = reports
+        .disks
+        .part
+        .disks
+        .iter()
+        .take(status.disks.capacity())
+        .cloned()
+        .collect();
     let mut conditions = Conditions::default();
     for client in reports.clients.part.iter().take(status.clients.capacity()) {
         let mut client = client.clone();
         let targets = reports.offsite.part.targets.get(&client.name);
-        client.targets = targets.into_iter().flatten().take(client.targets.capacity()).cloned().collect();
+        client.targets = targets
+            .into_iter()
+            .flatten()
+            .take(client.targets.capacity())
+            .cloned()
+            .collect();
         for condition in strongroom_model::offsite::decide(&client, now) {
             conditions.raise(condition);
         }
         // There is room: the iterator was bounded above.
         let _ = status.clients.push(client);
     }
-    status.jobs = reports.offsite.part.jobs.iter().take(status.jobs.capacity()).cloned().collect();
+    status.jobs = reports
+        .offsite
+        .part
+        .jobs
+        .iter()
+        .take(status.jobs.capacity())
+        .cloned()
+        .collect();
     let standing = [
         &reports.appliance.conditions,
         &reports.clock.conditions,
@@ -58,7 +77,11 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         conditions.raise(condition.clone());
     }
     let observed = status.array.state != Default::default() && !status.appliance.id.is_empty();
-    status.health = if observed { conditions.health() } else { Health::Starting };
+    status.health = if observed {
+        conditions.health()
+    } else {
+        Health::Starting
+    };
     status.conditions = conditions;
     status
 }
@@ -76,8 +99,16 @@ mod tests {
         let mut reports = Reports::default();
         reports.appliance.part.id = "strongroom_1".into();
         reports.disks.part.array.state = ArrayState::Mounted;
-        reports.clients.part = vec![Client { name: name.clone(), transaction: Some(3), ..Client::default() }];
-        let target = Target { name: TargetName::new("oracle").unwrap(), error: "refused".into(), ..Target::default() };
+        reports.clients.part = vec![Client {
+            name: name.clone(),
+            transaction: Some(3),
+            ..Client::default()
+        }];
+        let target = Target {
+            name: TargetName::new("oracle").unwrap(),
+            error: "refused".into(),
+            ..Target::default()
+        };
         reports.offsite.part.targets.insert(name, vec![target]);
         let advice = Condition::new(ConditionId::StateLost, Severity::Alarm, "", "text", "advice");
         reports.appliance.conditions = vec![advice];

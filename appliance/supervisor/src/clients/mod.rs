@@ -59,7 +59,10 @@ fn observe(paths: &Paths, config: &Config, around: &Surroundings) -> Report<Vec<
     let now = around.clock_trusted.then(crate::clock_now).flatten();
     for client in &config.client {
         let name = client.name.get_ref();
-        let mut status = Client { name: name.clone(), ..Client::default() };
+        let mut status = Client {
+            name: name.clone(),
+            ..Client::default()
+        };
         let mut error = None;
         if around.array == ArrayState::Mounted {
             match look(&paths.repository(name)) {
@@ -79,8 +82,14 @@ fn observe(paths: &Paths, config: &Config, around: &Surroundings) -> Report<Vec<
                 }
             }
         }
-        let observation = Observation { repository: status.repository, error, last_backup: status.last_backup };
-        report.conditions.extend(decide(name, client.expect_hours, &observation, now, around.booted));
+        let observation = Observation {
+            repository: status.repository,
+            error,
+            last_backup: status.last_backup,
+        };
+        report
+            .conditions
+            .extend(decide(name, client.expect_hours, &observation, now, around.booted));
         report.part.push(status);
     }
     report
@@ -97,7 +106,10 @@ fn look(path: &Path) -> Result<Option<strongroom_borg::Facts>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{}: {error}", path.display())),
     }
-    Repository::open(path).and_then(|repository| repository.facts()).map(Some).map_err(|error| error.to_string())
+    Repository::open(path)
+        .and_then(|repository| repository.facts())
+        .map(Some)
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

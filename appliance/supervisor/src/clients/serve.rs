@@ -14,10 +14,14 @@ pub enum ServeError {
     #[error("strongroom-serve was started without a client's name; make a report to the appliance's owner")]
     NoName,
     /// No command was given: a shell was wanted.
-    #[error("Strongroom: this key belongs to client `{0}` and serves Borg only. Use it as borgbackup@HOST:/mnt/raid/{0}_repository")]
+    #[error(
+        "Strongroom: this key belongs to client `{0}` and serves Borg only. Use it as borgbackup@HOST:/mnt/raid/{0}_repository"
+    )]
     NotBorg(ClientName),
     /// The array is not mounted.
-    #[error("Strongroom: the array is not ready, so nothing can be backed up or restored now. The appliance's console and status say why")]
+    #[error(
+        "Strongroom: the array is not ready, so nothing can be backed up or restored now. The appliance's console and status say why"
+    )]
     NoArray,
     /// The repository's folder is missing.
     #[error("Strongroom: the repository of client `{0}` has not been made ready yet. Try again in a minute")]
@@ -36,8 +40,10 @@ pub fn run(paths: &Paths, name: Option<&str>, wanted: Option<OsString>) -> Serve
 }
 
 fn prepare(paths: &Paths, name: Option<&str>, wanted: Option<OsString>) -> Result<Command, ServeError> {
-    let name = name.and_then(|name| ClientName::new(name).ok()).ok_or(ServeError::NoName)?;
-    let Some(wanted) = wanted.filter(|wanted| is_borg_serve(wanted)) else {
+    let name = name
+        .and_then(|name| ClientName::new(name).ok())
+        .ok_or(ServeError::NoName)?;
+    let Some(wanted) = wanted.filter(is_borg_serve) else {
         return Err(ServeError::NotBorg(name));
     };
     let mounts = std::fs::read_to_string(paths.at("/proc/self/mountinfo")).unwrap_or_default();
@@ -67,7 +73,10 @@ fn prepare(paths: &Paths, name: Option<&str>, wanted: Option<OsString>) -> Resul
 fn is_borg_serve(wanted: &OsString) -> bool {
     let text = wanted.to_string_lossy();
     let mut words = text.split_ascii_whitespace();
-    let program = words.next().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+    let program = words
+        .next()
+        .and_then(|program| program.rsplit('/').next())
+        .unwrap_or_default();
     program.starts_with("borg") && words.next() == Some("serve")
 }
 
@@ -79,7 +88,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::new(folder.path());
         std::fs::create_dir_all(paths.at("/proc/self")).unwrap();
-        let table = if mounted { "36 35 9:127 / /mnt/raid rw - ext4 /dev/md127 rw\n" } else { "" };
+        let table = if mounted {
+            "36 35 9:127 / /mnt/raid rw - ext4 /dev/md127 rw\n"
+        } else {
+            ""
+        };
         std::fs::write(paths.at("/proc/self/mountinfo"), table).unwrap();
         if repository {
             std::fs::create_dir_all(paths.at("/mnt/raid/asus_repository")).unwrap();
@@ -94,10 +107,17 @@ mod tests {
     #[test]
     fn the_session_is_confined_whatever_was_asked_for() {
         let (_folder, paths) = appliance(true, true);
-        for wanted in ["borg serve", "borg serve --restrict-to-path / --umask=000", "/usr/local/bin/borg-1.4 serve --debug"] {
+        for wanted in [
+            "borg serve",
+            "borg serve --restrict-to-path / --umask=000",
+            "/usr/local/bin/borg-1.4 serve --debug",
+        ] {
             let command = prepare(&paths, Some("asus"), Some(wanted.into())).unwrap();
             let arguments: Vec<String> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
-            assert_eq!(arguments[..4], ["serve", "--append-only", "--umask=077", "--restrict-to-repository"]);
+            assert_eq!(
+                arguments[..4],
+                ["serve", "--append-only", "--umask=077", "--restrict-to-repository"]
+            );
             assert!(arguments[4].ends_with("/mnt/raid/asus_repository"));
             assert_eq!(arguments.len(), 5);
         }
@@ -107,7 +127,14 @@ mod tests {
     fn anything_else_is_refused_in_words() {
         let (_folder, paths) = appliance(true, true);
         let asus = ClientName::new("asus").unwrap();
-        for wanted in [None, Some("sh"), Some(""), Some("scp -t /"), Some("borg create x"), Some("sh -c 'borg serve'")] {
+        for wanted in [
+            None,
+            Some("sh"),
+            Some(""),
+            Some("scp -t /"),
+            Some("borg create x"),
+            Some("sh -c 'borg serve'"),
+        ] {
             assert_eq!(refusal(&paths, Some("asus"), wanted), ServeError::NotBorg(asus.clone()));
         }
         assert_eq!(refusal(&paths, Some("../x"), Some("borg serve")), ServeError::NoName);
@@ -119,6 +146,9 @@ mod tests {
         let (_folder, paths) = appliance(false, true);
         assert_eq!(refusal(&paths, Some("asus"), Some("borg serve")), ServeError::NoArray);
         let (_folder, paths) = appliance(true, false);
-        assert!(matches!(refusal(&paths, Some("asus"), Some("borg serve")), ServeError::NoRepository(_)));
+        assert!(matches!(
+            refusal(&paths, Some("asus"), Some("borg serve")),
+            ServeError::NoRepository(_)
+        ));
     }
 }

@@ -15,7 +15,10 @@ pub struct Generated {
 }
 
 fn file(path: &str, content: String) -> Generated {
-    Generated { path: path.into(), content: format!("# Made by strongroom-configure from strongroom.toml.\n{content}") }
+    Generated {
+        path: path.into(),
+        content: format!("# Made by strongroom-configure from strongroom.toml.\n{content}"),
+    }
 }
 
 /// All generated files. They are always all written, so that what was removed from the configuration goes.
@@ -39,7 +42,8 @@ pub fn files(config: &Config) -> Vec<Generated> {
 
 fn network(config: &Config) -> String {
     let network = &config.network;
-    let mut text = "[Match]\nType=ether\nKind=!*\n\n[Link]\nRequiredForOnline=no\n\n[Network]\nMulticastDNS=yes\n".to_string();
+    let mut text =
+        "[Match]\nType=ether\nKind=!*\n\n[Link]\nRequiredForOnline=no\n\n[Network]\nMulticastDNS=yes\n".to_string();
     match &network.address {
         Some(address) => {
             let _ = writeln!(text, "DHCP=no\nAddress={address}");

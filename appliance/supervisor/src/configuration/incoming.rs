@@ -55,7 +55,9 @@ pub fn read(folder: &Path) -> Result<Option<Incoming>, IncomingError> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder)?.take(FILES_MAX) {
         let entry = entry?;
-        let Some(name) = entry.file_name().to_str().and_then(FileName::new) else { continue };
+        let Some(name) = entry.file_name().to_str().and_then(FileName::new) else {
+            continue;
+        };
         if name.as_str() == CONFIG_NAME {
             continue;
         }
@@ -70,10 +72,12 @@ pub fn read(folder: &Path) -> Result<Option<Incoming>, IncomingError> {
 fn read_regular(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     // NONBLOCK: opening a FIFO must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
-        rustix::io::Errno::LOOP => io::Error::from(io::ErrorKind::InvalidInput),
-        other => other.into(),
-    })?);
+    let file = File::from(
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+            rustix::io::Errno::LOOP => io::Error::from(io::ErrorKind::InvalidInput),
+            other => other.into(),
+        })?,
+    );
     if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -94,7 +98,11 @@ mod tests {
 
     #[test]
     fn nothing_is_not_an_error() {
-        assert!(read(&tempfile::tempdir().unwrap().path().join("none")).unwrap().is_none());
+        assert!(
+            read(&tempfile::tempdir().unwrap().path().join("none"))
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
@@ -106,13 +114,22 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
         let incoming = read(folder.path()).unwrap().unwrap();
         assert_eq!(incoming.text, "[network]\n");
-        assert_eq!(incoming.files.keys().map(FileName::as_str).collect::<Vec<_>>(), ["owner.asc"]);
+        assert_eq!(
+            incoming.files.keys().map(FileName::as_str).collect::<Vec<_>>(),
+            ["owner.asc"]
+        );
     }
 
     #[test]
     fn hostile_files_are_refused() {
-        assert!(matches!(read(folder(&vec![b'#'; CONFIG_BYTES_MAX + 1]).path()), Err(IncomingError::TooLarge)));
-        assert!(matches!(read(folder(b"\xff\xfe\x00").path()), Err(IncomingError::NotText)));
+        assert!(matches!(
+            read(folder(&vec![b'#'; CONFIG_BYTES_MAX + 1]).path()),
+            Err(IncomingError::TooLarge)
+        ));
+        assert!(matches!(
+            read(folder(b"\xff\xfe\x00").path()),
+            Err(IncomingError::NotText)
+        ));
         let links = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc/passwd", links.path().join(CONFIG_NAME)).unwrap();
         assert!(matches!(read(links.path()), Err(IncomingError::NotAFile)));

@@ -47,7 +47,9 @@ pub enum Refusal {
     )]
     NoSecret(FileName),
     /// The schedule is no calendar expression.
-    #[error("{CONFIG_NAME}: `{0}` in [schedule] is not a calendar expression. Write it as in systemd.time(7): `daily`, `*-*-* 03:30`.")]
+    #[error(
+        "{CONFIG_NAME}: `{0}` in [schedule] is not a calendar expression. Write it as in systemd.time(7): `daily`, `*-*-* 03:30`."
+    )]
     BadCalendar(String),
     /// The state partition refuses.
     #[error("the configuration is good, but could not be kept: {0}. The last one stays in force.")]
@@ -95,8 +97,9 @@ fn take_over(paths: &Paths, incoming: &Incoming) -> Result<(), Refusal> {
     for name in config.public_files() {
         let certificate = match incoming.files.get(name) {
             Some(bytes) => bytes.clone(),
-            None => fs::read(paths.config_files().join(name.as_str()))
-                .map_err(|_| Refusal::NoCertificate(name.clone()))?,
+            None => {
+                fs::read(paths.config_files().join(name.as_str())).map_err(|_| Refusal::NoCertificate(name.clone()))?
+            }
         };
         // The clock may not be set yet: whether it has expired is judged at each push.
         Recipients::parse(&[certificate], SystemTime::UNIX_EPOCH)
@@ -136,9 +139,11 @@ fn tidy(paths: &Paths, incoming: &Incoming, refusal: Option<&Refusal>) {
     let text = refusal.map(|refusal| format!("The configuration was refused.\r\n\r\n{refusal}\r\n"));
     let old = fs::read_to_string(&report).ok();
     let secrets: Vec<FileName> = match (refusal, Config::parse(&incoming.text)) {
-        (None, Ok(config)) => {
-            seal::needed(&config).into_iter().map(|(_, name)| name).filter(|n| incoming.files.contains_key(n)).collect()
-        }
+        (None, Ok(config)) => seal::needed(&config)
+            .into_iter()
+            .map(|(_, name)| name)
+            .filter(|n| incoming.files.contains_key(n))
+            .collect(),
         _ => Vec::new(),
     };
     if secrets.is_empty() && text == old {

@@ -14,8 +14,16 @@ pub const OFFSITE: &str = "offsite";
 
 /// Every secret that the configuration needs, with its use.
 pub fn needed(config: &Config) -> Vec<(&'static str, FileName)> {
-    let mqtt = config.mqtt.iter().filter_map(|mqtt| mqtt.password.clone()).map(|name| (MQTT, name));
-    let offsite = config.offsite.target.iter().map(|target| (OFFSITE, target.secret_key.clone()));
+    let mqtt = config
+        .mqtt
+        .iter()
+        .filter_map(|mqtt| mqtt.password.clone())
+        .map(|name| (MQTT, name));
+    let offsite = config
+        .offsite
+        .target
+        .iter()
+        .map(|target| (OFFSITE, target.secret_key.clone()));
     let mut all: Vec<_> = mqtt.chain(offsite).collect();
     all.sort();
     all.dedup();
@@ -33,10 +41,17 @@ pub fn seal(folder: &Path, usage: &str, name: &FileName, secret: &[u8]) -> Resul
     let secret = String::from_utf8_lossy(secret);
     let path = folder.join(name.as_str());
     let credential = format!("--name={}", credential(usage, name));
-    let sealed = command::run("systemd-creds", &["encrypt", "--with-key=host", &credential, "-", "-"], secret.trim())?;
+    let sealed = command::run(
+        "systemd-creds",
+        &["encrypt", "--with-key=host", &credential, "-", "-"],
+        secret.trim(),
+    )?;
     let write = || {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         crate::durable::write(&path, sealed.as_bytes(), 0o600)
     };
-    write().map_err(|source| CommandError::Start { program: format!("writing {}", path.display()), source })
+    write().map_err(|source| CommandError::Start {
+        program: format!("writing {}", path.display()),
+        source,
+    })
 }

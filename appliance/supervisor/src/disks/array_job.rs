@@ -52,13 +52,21 @@ enum ArrayError {
 
 /// Runs the role. Errors are part of the report; what is returned is only whether the report could be written.
 pub fn run(paths: &Paths) -> std::io::Result<()> {
-    let wanted = fs::read_to_string(paths.config()).ok().and_then(|text| Config::parse(&text).ok());
+    let wanted = fs::read_to_string(paths.config())
+        .ok()
+        .and_then(|text| Config::parse(&text).ok());
     let wanted = wanted.and_then(|config| config.array);
     let report = match observe_and_act(paths, wanted.as_ref()) {
         Ok(report) => report,
         Err((disks, error)) => ArrayReport {
-            array: Array { state: ArrayState::Failed, ..Array::default() },
-            disks: disks.iter().map(|disk| disk_status(disk, wanted.as_ref(), &[])).collect(),
+            array: Array {
+                state: ArrayState::Failed,
+                ..Array::default()
+            },
+            disks: disks
+                .iter()
+                .map(|disk| disk_status(disk, wanted.as_ref(), &[]))
+                .collect(),
             conditions: vec![Condition::new(
                 ConditionId::ArrayFailed,
                 Severity::Alarm,
@@ -71,19 +79,24 @@ pub fn run(paths: &Paths) -> std::io::Result<()> {
     for condition in &report.conditions {
         eprintln!("{}: {} {}", condition.subject, condition.text, condition.advice);
     }
-    durable::write(&paths.array_report(), &serde_json::to_vec(&report).unwrap_or_default(), 0o644)
+    durable::write(
+        &paths.array_report(),
+        &serde_json::to_vec(&report).unwrap_or_default(),
+        0o644,
+    )
 }
 
-fn observe_and_act(
-    paths: &Paths,
-    wanted: Option<&config::Array>,
-) -> Result<ArrayReport, (Vec<DiskFacts>, ArrayError)> {
+fn observe_and_act(paths: &Paths, wanted: Option<&config::Array>) -> Result<ArrayReport, (Vec<DiskFacts>, ArrayError)> {
     let disks = block::disks().map_err(|error| (Vec::new(), error.into()))?;
     match act(paths, wanted, &disks) {
         Ok((state, members, conditions)) => Ok(ArrayReport {
             array: Array {
                 state,
-                members: members.iter().map(|(serial, path)| array::member_words(serial, path)).take(16).collect(),
+                members: members
+                    .iter()
+                    .map(|(serial, path)| array::member_words(serial, path))
+                    .take(16)
+                    .collect(),
                 ..Array::default()
             },
             disks: disks.iter().map(|disk| disk_status(disk, wanted, &members)).collect(),
@@ -101,11 +114,19 @@ fn act(paths: &Paths, wanted: Option<&config::Array>, disks: &[DiskFacts]) -> Re
     match plan {
         Plan::Stand(conditions) => {
             let failed = conditions.iter().any(|condition| condition.severity == Severity::Alarm);
-            let state = if failed { ArrayState::Failed } else { ArrayState::NotReady };
+            let state = if failed {
+                ArrayState::Failed
+            } else {
+                ArrayState::NotReady
+            };
             Ok((state, Vec::new(), conditions))
         }
         Plan::Assemble { array_uuid, members } => {
-            let system = disks.iter().find(|disk| disk.booted).map(|disk| disk.path.as_str()).unwrap_or_default();
+            let system = disks
+                .iter()
+                .find(|disk| disk.booted)
+                .map(|disk| disk.path.as_str())
+                .unwrap_or_default();
             let mut devices = Vec::new();
             for (serial, path) in members {
                 let path = match path {
@@ -120,7 +141,11 @@ fn act(paths: &Paths, wanted: Option<&config::Array>, disks: &[DiskFacts]) -> Re
             ensure_file_system(paths, &array_uuid, &devices)?;
             Ok((ArrayState::Assembled, devices, Vec::new()))
         }
-        Plan::Create { system_disk, raid_partition_exists, data_disks } => {
+        Plan::Create {
+            system_disk,
+            raid_partition_exists,
+            data_disks,
+        } => {
             let devices = create(paths, disks, &system_disk, raid_partition_exists, &data_disks)?;
             Ok((ArrayState::Assembled, devices, Vec::new()))
         }
@@ -143,7 +168,13 @@ fn create(
     raid_partition_exists: bool,
     data_disks: &[String],
 ) -> Result<Vec<(String, String)>, ArrayError> {
-    let serial_of = |path: &str| disks.iter().find(|d| d.path == path).map(|d| d.serial.clone()).unwrap_or_default();
+    let serial_of = |path: &str| {
+        disks
+            .iter()
+            .find(|d| d.path == path)
+            .map(|d| d.serial.clone())
+            .unwrap_or_default()
+    };
     let mut devices = Vec::new();
     let system_partition = if raid_partition_exists {
         partition_path(system_disk, RAID_PARTITION)
@@ -152,7 +183,10 @@ fn create(
     };
     devices.push((serial_of(system_disk), system_partition));
     for disk in data_disks {
-        eprintln!("Making one partition on the data disk {disk} (serial {}).", serial_of(disk));
+        eprintln!(
+            "Making one partition on the data disk {disk} (serial {}).",
+            serial_of(disk)
+        );
         let table = format!("label: gpt\nstart=1MiB, type={RAID_TYPE}, name=\"{RAID_LABEL}\"\n");
         command::run("sfdisk", &["--quiet", "--lock=yes", disk], &table)?;
         let partition = partition_path(disk, 1);
@@ -187,7 +221,11 @@ fn create(
 /// table is moved to the end of the real disk first.
 fn add_raid_partition(system_disk: &str) -> Result<String, ArrayError> {
     eprintln!("Adding the raid partition to the system disk {system_disk}.");
-    command::run("sfdisk", &["--quiet", "--no-reread", "--relocate", "gpt-bak-std", system_disk], "")?;
+    command::run(
+        "sfdisk",
+        &["--quiet", "--no-reread", "--relocate", "gpt-bak-std", system_disk],
+        "",
+    )?;
     let sectors = RAID_START_BYTES / 512;
     let number = RAID_PARTITION.to_string();
     let line = format!("start={sectors}, type={RAID_TYPE}, name=\"{RAID_LABEL}\"\n");
@@ -234,7 +272,11 @@ fn ensure_file_system(paths: &Paths, array_uuid: &str, devices: &[(String, Strin
 
 fn make_file_system(paths: &Paths) -> Result<(), ArrayError> {
     eprintln!("Making the file system.");
-    command::run("mkfs.ext4", &["-q", "-F", "-L", ARRAY_NAME, "-m", "1", ARRAY_DEVICE], "")?;
+    command::run(
+        "mkfs.ext4",
+        &["-q", "-F", "-L", ARRAY_NAME, "-m", "1", ARRAY_DEVICE],
+        "",
+    )?;
     rustix::fs::sync();
     let _ = fs::remove_file(paths.array_creating());
     Ok(())
@@ -243,18 +285,30 @@ fn make_file_system(paths: &Paths) -> Result<(), ArrayError> {
 fn await_device(path: &str) -> Result<(), ArrayError> {
     // udev's own queue is the right thing to wait for: the name appears while it is worked off.
     command::run("udevadm", &["settle", "--timeout=30"], "")?;
-    if Path::new(path).exists() { Ok(()) } else { Err(ArrayError::NoDevice(path.to_string())) }
+    if Path::new(path).exists() {
+        Ok(())
+    } else {
+        Err(ArrayError::NoDevice(path.to_string()))
+    }
 }
 
 /// Device of a partition: `/dev/sda6`, but `/dev/nvme0n1p6`.
 fn partition_path(disk: &str, number: u32) -> String {
-    let separator = if disk.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
+    let separator = if disk.ends_with(|c: char| c.is_ascii_digit()) {
+        "p"
+    } else {
+        ""
+    };
     format!("{disk}{separator}{number}")
 }
 
 fn disk_status(disk: &DiskFacts, wanted: Option<&config::Array>, members: &[(String, String)]) -> Disk {
-    let is_data =
-        wanted.is_some_and(|wanted| wanted.data_disks.iter().any(|serial| serial.get_ref().as_str() == disk.serial));
+    let is_data = wanted.is_some_and(|wanted| {
+        wanted
+            .data_disks
+            .iter()
+            .any(|serial| serial.get_ref().as_str() == disk.serial)
+    });
     let role = match (disk.booted, is_data) {
         (true, _) => DiskRole::System,
         (false, true) => DiskRole::Data,

@@ -50,7 +50,13 @@ pub async fn run(paths: Paths, systemd: Systemd, report: watch::Sender<Report<Di
                 _ => {}
             }
         }
-        let new = compose(&paths, found.unwrap_or_default(), mounted, working, states[1].is_failed());
+        let new = compose(
+            &paths,
+            found.unwrap_or_default(),
+            mounted,
+            working,
+            states[1].is_failed(),
+        );
         report.send_if_modified(|old| {
             let changed = *old != new;
             *old = new;
@@ -71,7 +77,11 @@ fn is_mounted(paths: &Paths, at: &str) -> bool {
 }
 
 fn compose(paths: &Paths, found: ArrayReport, mounted: bool, working: bool, mount_failed: bool) -> Report<Disks> {
-    let ArrayReport { mut array, disks, mut conditions } = found;
+    let ArrayReport {
+        mut array,
+        disks,
+        mut conditions,
+    } = found;
     if mounted {
         array.state = ArrayState::Mounted;
         if let Some((size, used, free_percent)) = space(&paths.at(ARRAY_MOUNT)) {
@@ -104,7 +114,10 @@ fn compose(paths: &Paths, found: ArrayReport, mounted: bool, working: bool, moun
             "Restart the appliance; if it stays full, make a report. Backups go on, but settings and logs may not be kept.",
         ));
     }
-    Report { part: Disks { array, disks }, conditions }
+    Report {
+        part: Disks { array, disks },
+        conditions,
+    }
 }
 
 /// Size and used bytes, and the free share in percent.
@@ -117,8 +130,18 @@ fn space(path: &Path) -> Option<(u64, u64, u64)> {
 
 fn full(free_percent: u64, id: ConditionId, what: &str, advice: &str) -> Option<Condition> {
     (free_percent < FREE_PERCENT_MIN).then(|| {
-        let severity = if free_percent < 2 { Severity::Alarm } else { Severity::Warning };
-        Condition::new(id, severity, what, &format!("The {what} is nearly full: {free_percent} % is free."), advice)
+        let severity = if free_percent < 2 {
+            Severity::Alarm
+        } else {
+            Severity::Warning
+        };
+        Condition::new(
+            id,
+            severity,
+            what,
+            &format!("The {what} is nearly full: {free_percent} % is free."),
+            advice,
+        )
     })
 }
 
@@ -153,7 +176,13 @@ mod tests {
     #[test]
     fn fullness_is_graded() {
         assert_eq!(full(10, ConditionId::ArrayFull, "array", ""), None);
-        assert_eq!(full(9, ConditionId::ArrayFull, "array", "").unwrap().severity, Severity::Warning);
-        assert_eq!(full(1, ConditionId::ArrayFull, "array", "").unwrap().severity, Severity::Alarm);
+        assert_eq!(
+            full(9, ConditionId::ArrayFull, "array", "").unwrap().severity,
+            Severity::Warning
+        );
+        assert_eq!(
+            full(1, ConditionId::ArrayFull, "array", "").unwrap().severity,
+            Severity::Alarm
+        );
     }
 }

@@ -44,14 +44,19 @@ impl ApplianceFace {
         let name = ClientName::new(client).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
         let status = self.status.borrow().clone();
         let Some(known) = status.clients.iter().find(|known| known.name == name) else {
-            return Err(fdo::Error::InvalidArgs(format!("there is no client `{name}`; `strongroom status` lists them")));
+            return Err(fdo::Error::InvalidArgs(format!(
+                "there is no client `{name}`; `strongroom status` lists them"
+            )));
         };
         if known.targets.is_empty() {
             return Err(fdo::Error::Failed(format!(
                 "client `{name}` has no off-site target; add an [[offsite.target]] to strongroom.toml"
             )));
         }
-        self.commands.send(Command::Push(name)).await.map_err(|_| fdo::Error::Failed("the supervisor is stopping".into()))
+        self.commands
+            .send(Command::Push(name))
+            .await
+            .map_err(|_| fdo::Error::Failed("the supervisor is stopping".into()))
     }
 }
 
@@ -61,7 +66,9 @@ pub async fn serve(
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
 ) -> zbus::Result<()> {
-    bus.object_server().at(OBJECT_PATH, ApplianceFace { status, commands }).await?;
+    bus.object_server()
+        .at(OBJECT_PATH, ApplianceFace { status, commands })
+        .await?;
     bus.request_name(BUS_NAME).await
 }
 

@@ -50,7 +50,11 @@ pub async fn run(
     let units: Vec<String> = clients.iter().map(unit).collect();
     let units: Vec<&str> = units.iter().map(String::as_str).collect();
     loop {
-        let states = if units.is_empty() { Vec::new() } else { systemd.states(&units).await? };
+        let states = if units.is_empty() {
+            Vec::new()
+        } else {
+            systemd.states(&units).await?
+        };
         let new = observe(&paths, &config, &clients, &states);
         let running = !new.part.jobs.is_empty();
         report.send_if_modified(|old| {
@@ -88,12 +92,24 @@ fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[Uni
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
-        let Some(configured) = config.client(client.as_str()) else { continue };
+        let Some(configured) = config.client(client.as_str()) else {
+            continue;
+        };
         let targets = config.targets_of(configured).map(|target| {
             let name = target.name.get_ref().clone();
-            let summary = strongroom_offsite::ledger::read_summary(&paths.ledger(client, &name)).ok().flatten();
-            let error = progress.errors.iter().find(|(failed, _)| *failed == name).map(|(_, error)| error.as_str());
-            let mut status = Target { name, error: error.unwrap_or_default().into(), ..Target::default() };
+            let summary = strongroom_offsite::ledger::read_summary(&paths.ledger(client, &name))
+                .ok()
+                .flatten();
+            let error = progress
+                .errors
+                .iter()
+                .find(|(failed, _)| *failed == name)
+                .map(|(_, error)| error.as_str());
+            let mut status = Target {
+                name,
+                error: error.unwrap_or_default().into(),
+                ..Target::default()
+            };
             if let Some(summary) = summary {
                 status.transaction = Some(u64::from(summary.transaction.0));
                 status.last_push = Some(summary.at);
@@ -113,5 +129,8 @@ fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[Uni
             });
         }
     }
-    Report { part, conditions: Vec::new() }
+    Report {
+        part,
+        conditions: Vec::new(),
+    }
 }

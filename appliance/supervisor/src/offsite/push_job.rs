@@ -7,10 +7,10 @@ use crate::paths::Paths;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use strongroom_model::config::{self, Config, FileName};
 use strongroom_model::name::{ClientName, TargetName};
+use strongroom_offsite::push::{self, PushRequest, Tuning};
 use strongroom_offsite::{Credentials, Target};
 use zeroize::Zeroizing;
 
@@ -52,23 +52,34 @@ pub enum PushError {
 
 /// Runs the role to its end.
 pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
-    let name = name.and_then(|name| ClientName::new(name).ok()).ok_or(PushError::NoName)?;
+    let name = name
+        .and_then(|name| ClientName::new(name).ok())
+        .ok_or(PushError::NoName)?;
     let text = fs::read_to_string(paths.config()).map_err(|_| PushError::NoConfig)?;
     let config = Config::parse(&text).map_err(|_| PushError::NoConfig)?;
-    let client = config.client(name.as_str()).ok_or_else(|| PushError::NoClient(name.clone()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PushError::Runtime)?;
+    let client = config
+        .client(name.as_str())
+        .ok_or_else(|| PushError::NoClient(name.clone()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(PushError::Runtime)?;
 
     let report = paths.push_report(&name);
-    let mut progress: PushProgress =
-        fs::read(&report).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let mut progress: PushProgress = fs::read(&report)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
     let targets: Vec<&config::Target> = config.targets_of(client).collect();
     // An error of a target that was removed from the configuration goes.
-    progress.errors.retain(|(name, _)| targets.iter().any(|target| target.name.get_ref() == name));
+    progress
+        .errors
+        .retain(|(name, _)| targets.iter().any(|target| target.name.get_ref() == name));
     for target in &targets {
         progress.target = target.name.get_ref().clone();
         (progress.done_bytes, progress.total_bytes) = (0, 0);
         write(&report, &progress);
-        let outcome = runtime.block_on(push(paths, &config, &name, target, &report, &progress));
+        let outcome = runtime.block_on(push_to(paths, &config, &name, target, &report, &progress));
         progress.errors.retain(|(name, _)| *name != progress.target);
         match outcome {
             Ok(words) => eprintln!("{name} to {}: {words}", target.name.get_ref()),
@@ -92,7 +103,7 @@ fn write(report: &std::path::Path, progress: &PushProgress) {
     }
 }
 
-async fn push(
+async fn push_to(
     paths: &Paths,
     config: &Config,
     client: &ClientName,
@@ -107,7 +118,7 @@ async fn push(
         let file = file.ok_or_else(|| format!("the recipient `{}` is unknown", name.get_ref()))?;
         recipients.push(fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?);
     }
-    let request = strongroom_offsite::push::Request {
+    let request = PushRequest {
         repository: paths.repository(client),
         target: Target {
             name: target.name.get_ref().to_string(),
@@ -125,27 +136,35 @@ async fn push(
         ledger: paths.ledger(client, target.name.get_ref()),
         now: crate::clock_now().unwrap_or_default(),
     };
-    let shown = Mutex::new((Instant::now(), progress.clone()));
-    let outcome = strongroom_offsite::push::push(&request, |now| {
-        let Ok(mut shown) = shown.lock() else { return };
-        if shown.0.elapsed() >= PROGRESS_PERIOD {
-            shown.0 = Instant::now();
-            (shown.1.done_bytes, shown.1.total_bytes) = (now.bytes_done, now.bytes_total);
-            write(report, &shown.1);
+    let mut progress = progress.clone();
+    let mut written = Instant::now();
+    let mut on_progress = |now: strongroom_offsite::Progress| {
+        if written.elapsed() >= PROGRESS_PERIOD {
+            written = Instant::now();
+            (progress.done_bytes, progress.total_bytes) = (now.bytes_done, now.bytes_total);
+            write(report, &progress);
         }
-    })
-    .await
-    .map_err(|error| error.to_string())?;
-    Ok(if outcome.nothing_to_do {
-        format!("transaction {} is there already", outcome.transaction)
-    } else {
-        format!("transaction {}, {} objects, {} bytes", outcome.transaction, outcome.objects, outcome.bytes)
-    })
+    };
+    match push::push(&request, &Tuning::default(), &mut on_progress).await {
+        Ok(done) if done.nothing_to_do => Ok(format!("transaction {} is there already", done.transaction)),
+        Ok(done) => Ok(format!(
+            "transaction {}, {} objects, {} bytes sent",
+            done.transaction, done.objects, done.bytes
+        )),
+        // A client that has not made its first backup is no failure; the clients duty speaks of it.
+        Err(
+            push::PushError::NoCommit { .. }
+            | push::PushError::Repository(strongroom_borg::Error::NotARepository { .. }),
+        ) => Ok("nothing was backed up yet".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn secret(name: &FileName) -> Result<Zeroizing<String>, String> {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
         .ok_or("no secrets were given to the job; start it by `strongroom push`")?;
     let path = PathBuf::from(folder).join(seal::credential(seal::OFFSITE, name));
-    fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| format!("the secret `{name}` could not be read: {error}"))
+    fs::read_to_string(&path)
+        .map(Zeroizing::new)
+        .map_err(|error| format!("the secret `{name}` could not be read: {error}"))
 }

@@ -53,7 +53,11 @@ pub fn disks() -> Result<Vec<DiskFacts>, BlockError> {
 
 fn parse(text: &str) -> Result<Vec<Device>, serde_json::Error> {
     let listing: Listing = serde_json::from_str(text)?;
-    Ok(listing.blockdevices.into_iter().filter(|device| device.kind == "disk" && device.size != Some(0)).collect())
+    Ok(listing
+        .blockdevices
+        .into_iter()
+        .filter(|device| device.kind == "disk" && device.size != Some(0))
+        .collect())
 }
 
 fn is_mounted_at(device: &Device, mountpoint: &str) -> bool {
@@ -63,7 +67,11 @@ fn is_mounted_at(device: &Device, mountpoint: &str) -> bool {
 
 fn observe(device: Device) -> DiskFacts {
     let booted = is_mounted_at(&device, "/");
-    let contents = if booted { contents_at(&device.path, RAID_START_BYTES) } else { contents_at(&device.path, 0) };
+    let contents = if booted {
+        contents_at(&device.path, RAID_START_BYTES)
+    } else {
+        contents_at(&device.path, 0)
+    };
     let partitions = device
         .children
         .iter()
@@ -113,7 +121,11 @@ fn read_superblock(path: &Path, offset: u64) -> io::Result<Found> {
 
 /// blkid(8), EXIT CODE: 0 found, 2 nothing found, 8 ambivalent. A bare partition table is told by the partitions.
 fn from_blkid(code: Option<i32>, output: &str) -> Contents {
-    let value = |key: &str| output.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let value = |key: &str| {
+        output
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+    };
     match code {
         Some(0) => match (value("TYPE"), value("LABEL")) {
             (Some(kind), Some(label)) => Contents::Signature(format!("{kind} named `{label}`")),
@@ -150,8 +162,14 @@ mod tests {
     #[test]
     fn blkid_is_read_by_its_exit_code() {
         assert_eq!(from_blkid(Some(2), ""), Contents::Blank);
-        assert_eq!(from_blkid(Some(0), "DEVNAME=/dev/sdb\nPTUUID=x\nPTTYPE=gpt\n"), Contents::Blank);
-        assert_eq!(from_blkid(Some(0), "TYPE=ext4\nLABEL=x\n"), Contents::Signature("ext4 named `x`".into()));
+        assert_eq!(
+            from_blkid(Some(0), "DEVNAME=/dev/sdb\nPTUUID=x\nPTTYPE=gpt\n"),
+            Contents::Blank
+        );
+        assert_eq!(
+            from_blkid(Some(0), "TYPE=ext4\nLABEL=x\n"),
+            Contents::Signature("ext4 named `x`".into())
+        );
         assert!(matches!(from_blkid(Some(8), ""), Contents::Signature(_)));
         assert!(matches!(from_blkid(Some(4), ""), Contents::Unreadable(_)));
     }
@@ -164,7 +182,10 @@ mod tests {
         File::create(&path).unwrap().set_len(64 << 20).unwrap();
         assert_eq!(contents_at(path_text, 0), Contents::Blank);
         command::run("/sbin/mkfs.ext4", &["-q", "-L", "data", path_text], "").unwrap();
-        assert_eq!(contents_at(path_text, 0), Contents::Signature("ext4 named `data`".into()));
+        assert_eq!(
+            contents_at(path_text, 0),
+            Contents::Signature("ext4 named `data`".into())
+        );
         assert!(matches!(contents_at("/nonexistent", 0), Contents::Unreadable(_)));
     }
 }

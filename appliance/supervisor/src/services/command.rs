@@ -78,7 +78,10 @@ pub fn outcome<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<Outcom
         .stdin(Stdio::null())
         .output()
         .map_err(start(program))?;
-    Ok(Outcome { code: output.status.code(), stdout: String::from_utf8_lossy(&output.stdout).into_owned() })
+    Ok(Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+    })
 }
 
 fn last_lines(text: &str) -> String {
@@ -95,7 +98,10 @@ mod tests {
         assert_eq!(run("cat", &[] as &[&str], "hello").unwrap(), "hello");
         let error = run("sh", &["-c", "echo one >&2; echo two >&2; exit 3"], "").unwrap_err();
         assert!(error.to_string().contains("one; two"), "{error}");
-        assert!(matches!(run("/nonexistent", &[] as &[&str], ""), Err(CommandError::Start { .. })));
+        assert!(matches!(
+            run("/nonexistent", &[] as &[&str], ""),
+            Err(CommandError::Start { .. })
+        ));
         assert_eq!(outcome("sh", &["-c", "exit 2"]).unwrap().code, Some(2));
     }
 }

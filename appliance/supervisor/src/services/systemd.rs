@@ -70,22 +70,36 @@ pub struct Systemd {
 impl Systemd {
     /// Connects to it.
     pub async fn new(bus: &Connection) -> zbus::Result<Self> {
-        Ok(Self { manager: ManagerProxy::new(bus).await? })
+        Ok(Self {
+            manager: ManagerProxy::new(bus).await?,
+        })
     }
 
     /// Starts a unit; returns once the job is queued.
     pub async fn start(&self, unit: &str) -> Result<(), SystemdError> {
-        self.manager.start_unit(unit, "replace").await.map(drop).map_err(error("start", unit))
+        self.manager
+            .start_unit(unit, "replace")
+            .await
+            .map(drop)
+            .map_err(error("start", unit))
     }
 
     /// Restarts a unit; returns once the job is queued.
     pub async fn restart(&self, unit: &str) -> Result<(), SystemdError> {
-        self.manager.restart_unit(unit, "replace").await.map(drop).map_err(error("restart", unit))
+        self.manager
+            .restart_unit(unit, "replace")
+            .await
+            .map(drop)
+            .map_err(error("restart", unit))
     }
 
     /// Stops a unit; returns once the job is queued.
     pub async fn stop(&self, unit: &str) -> Result<(), SystemdError> {
-        self.manager.stop_unit(unit, "replace").await.map(drop).map_err(error("stop", unit))
+        self.manager
+            .stop_unit(unit, "replace")
+            .await
+            .map(drop)
+            .map_err(error("stop", unit))
     }
 
     /// Reads all unit files and drop-ins again.
@@ -95,19 +109,31 @@ impl Systemd {
 
     /// States of the named units, in the order of `names`.
     pub async fn states(&self, names: &[&str]) -> Result<Vec<UnitState>, SystemdError> {
-        let rows = self.manager.list_units_by_names(names).await.map_err(error("tell the state of", "units"))?;
+        let rows = self
+            .manager
+            .list_units_by_names(names)
+            .await
+            .map_err(error("tell the state of", "units"))?;
         Ok(names
             .iter()
             .map(|name| {
                 let row = rows.iter().find(|row| row.0 == *name);
-                row.map(|row| UnitState { active: row.3.clone(), sub: row.4.clone() }).unwrap_or_default()
+                row.map(|row| UnitState {
+                    active: row.3.clone(),
+                    sub: row.4.clone(),
+                })
+                .unwrap_or_default()
             })
             .collect())
     }
 
     /// Names of all units that have failed.
     pub async fn failed(&self) -> Result<Vec<String>, SystemdError> {
-        let rows = self.manager.list_units_filtered(&["failed"]).await.map_err(error("list", "failed units"))?;
+        let rows = self
+            .manager
+            .list_units_filtered(&["failed"])
+            .await
+            .map_err(error("list", "failed units"))?;
         Ok(rows.into_iter().map(|row| row.0).collect())
     }
 }
