@@ -70,7 +70,7 @@ async fn multipart() {
         .faults()
         .add(rule("PUT", "partNumber=2", 1, Action::CutAfter(3 * MIB as u64)));
     server.faults().add(rule("PUT", "partNumber=2", 1, Action::Status(503)));
-    let id = client.create_multipart("big").await.unwrap();
+    let id = client.create_multipart_once("big").await.unwrap();
     let mut etags = Vec::new();
     for (number, part) in (1..).zip(&parts) {
         let etag = client
@@ -83,7 +83,7 @@ async fn multipart() {
     assert!(etag.ends_with("-3"));
     assert_eq!(client.get_small("big", 21 * MIB).await.unwrap(), parts.concat());
 
-    let id = client.create_multipart("left").await.unwrap();
+    let id = client.create_multipart_once("left").await.unwrap();
     client
         .upload_part("left", &id, 1, Bytes::from_static(b"x"), &Payload::of(b"x"))
         .await
@@ -93,7 +93,7 @@ async fn multipart() {
     client.abort_multipart("left", &id).await.unwrap();
     assert!(client.list_multipart("").await.unwrap().is_empty());
     // Parts below the minimum are refused when the upload is completed.
-    let id = client.create_multipart("small").await.unwrap();
+    let id = client.create_multipart_once("small").await.unwrap();
     let mut etags = Vec::new();
     for number in 1..=2 {
         let bytes = Bytes::from_static(b"small");

@@ -69,7 +69,7 @@ impl Sender<'_> {
     /// Cleans up after a push that was killed: unfinished uploads are aborted, intents resolved.
     pub async fn settle(&mut self) -> Result<(), PushError> {
         for (id, object) in self.ledger.state.uploads.clone() {
-            match self.client.abort_multipart(&self.target.key(&object), &id).await {
+            match self.abort(&object, &id).await {
                 Ok(()) => self.ledger.upload_ended(id)?,
                 // Kept, so that a later push with better credentials can do it.
                 Err(error) if error.is_denied() => {}
@@ -84,6 +84,42 @@ impl Sender<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Aborts an upload; one without an id was to be started when the ledger ends.
+    async fn abort(&self, object: &str, id: &str) -> Result<(), S3Error> {
+        let key = self.target.key(object);
+        if id.is_empty() {
+            self.client.clear_multipart(&key).await
+        } else {
+            self.client.abort_multipart(&key, id).await
+        }
+    }
+
+    /// Starts an upload so that none is left behind whose id nobody knows.
+    async fn start_upload(&mut self, object: &str) -> Result<String, PushError> {
+        self.ledger.upload(object.to_owned(), String::new())?;
+        let mut failed = 0;
+        let id = loop {
+            match self.client.create_multipart_once(&self.target.key(object)).await {
+                Ok(id) => break id,
+                Err(error) => {
+                    failed += 1;
+                    let Some(wait) = self.client.retry().wait(failed, &error) else {
+                        if !error.is_transient() {
+                            // A refusal is certain: nothing was started.
+                            self.ledger.upload_ended(String::new())?;
+                        }
+                        return Err(self.wrap()(error));
+                    };
+                    tokio::time::sleep(wait).await;
+                    self.abort(object, "").await.map_err(self.wrap())?;
+                }
+            }
+        };
+        self.ledger.upload(object.to_owned(), id.clone())?;
+        self.ledger.upload_ended(String::new())?;
+        Ok(id)
     }
 
     async fn look(&self, object: &str, size: u64, etag: &str) -> Result<Look, S3Error> {
@@ -295,8 +331,7 @@ impl Sender<'_> {
         let object = self.choose(name).await?;
         let key = self.target.key(&object);
         let plain_size = plan.size;
-        let id = self.client.create_multipart(&key).await.map_err(self.wrap())?;
-        self.ledger.upload(object.clone(), id.clone())?;
+        let id = self.start_upload(&object).await?;
         let sent = self.parts(&key, &id, plan, segment_of(what), &mut on_part).await;
         let (totals, parts, etag) = match sent {
             Ok(sent) => sent,

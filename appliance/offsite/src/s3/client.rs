@@ -326,17 +326,40 @@ impl Client {
         }
     }
 
-    /// Starts a multipart upload and gives its id.
+    /// Starts a multipart upload and gives its id. Once: after a broken connection an upload may exist
+    /// whose id nobody knows, which [`Client::clear_multipart`] finds.
     ///
     /// # Errors
     /// [`S3Error`].
-    pub async fn create_multipart(&self, key: &str) -> Result<String, S3Error> {
+    pub async fn create_multipart_once(&self, key: &str) -> Result<String, S3Error> {
         let operation = format!("POST {key}?uploads");
-        let response = self.repeat(Method::POST, Some(key), &[("uploads", "")], None).await?;
+        let call = Call {
+            method: Method::POST,
+            key: Some(key),
+            query: &[("uploads", "")],
+            sha256: EMPTY_SHA256,
+            md5: None,
+            length: 0,
+            body: None,
+        };
+        let response = self.sender.send(call).await?;
         let body = self.xml(&operation, response).await?;
         let started: InitiateMultipartUploadResult =
             parse(&body).map_err(|why| S3Error::BadAnswer { operation, why })?;
         Ok(started.upload_id)
+    }
+
+    /// Drops all unfinished uploads of this very key.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn clear_multipart(&self, key: &str) -> Result<(), S3Error> {
+        for upload in self.list_multipart(key).await? {
+            if upload.key == key {
+                self.abort_multipart(&upload.key, &upload.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends part `number` (from 1), again if need be, and gives its ETag.

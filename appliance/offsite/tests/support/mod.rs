@@ -191,3 +191,90 @@ impl Drop for Gpg {
             .status();
     }
 }
+
+/// A directory with files, a Borg repository of them, and the caches of this one client.
+pub struct Borg {
+    pub dir: tempfile::TempDir,
+}
+
+impl Borg {
+    /// An empty repository, as the original recipe makes it.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("files")).unwrap();
+        let it = Self { dir };
+        it.borg(&[
+            "init",
+            "--encryption=none",
+            "--append-only",
+            it.repository().to_str().unwrap(),
+        ]);
+        it
+    }
+
+    pub fn repository(&self) -> std::path::PathBuf {
+        self.dir.path().join("repository")
+    }
+
+    pub fn file(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.dir.path().join("files").join(name), bytes).unwrap();
+    }
+
+    pub fn command(&self, base: &str) -> Command {
+        let mut command = Command::new("borg");
+        command
+            .current_dir(self.dir.path())
+            .env("BORG_BASE_DIR", self.dir.path().join(base))
+            .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
+            .env("BORG_RELOCATED_REPO_ACCESS_IS_OK", "yes")
+            .env("LC_ALL", "C.UTF-8");
+        command
+    }
+
+    pub fn borg(&self, arguments: &[&str]) {
+        let output = run(self.command("base").args(arguments));
+        assert!(
+            output.status.success(),
+            "borg {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    pub fn create(&self, archive: &str) {
+        self.borg(&[
+            "create",
+            "--compression",
+            "none",
+            &format!("repository::{archive}"),
+            "files",
+        ]);
+    }
+
+    /// Checks a restored repository with fresh caches, extracts an archive and compares it with `files`.
+    pub fn check_and_compare(&self, restored: &Path, archive: &str) {
+        let base = format!("base-{}", restored.file_name().unwrap().to_string_lossy());
+        let borg = |arguments: &[&str], directory: &Path| {
+            let output = run(self.command(&base).current_dir(directory).args(arguments));
+            assert!(
+                output.status.success(),
+                "borg {arguments:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        };
+        let path = restored.to_str().unwrap();
+        borg(&["check", "--verify-data", path], self.dir.path());
+        let out = tempfile::tempdir().unwrap();
+        borg(&["extract", &format!("{path}::{archive}")], out.path());
+        let mut compared = 0;
+        for entry in std::fs::read_dir(self.dir.path().join("files")).unwrap() {
+            let name = entry.unwrap().file_name();
+            let extracted = out.path().join("files").join(&name);
+            if extracted.exists() {
+                let original = std::fs::read(self.dir.path().join("files").join(&name)).unwrap();
+                assert!(std::fs::read(extracted).unwrap() == original, "{name:?} differs");
+                compared += 1;
+            }
+        }
+        assert!(compared > 0);
+    }
+}

@@ -1,0 +1,681 @@
+//! Pushes and restores against the strict double, with the real borg and gpg.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use s3_double::{Action, Rule, Server};
+use strongroom_borg::{Repository, SegmentNumber};
+use strongroom_offsite::ledger::read_summary;
+use strongroom_offsite::s3::{S3Error, system_clock};
+use strongroom_offsite::{
+    Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest, Target, Tuning, push,
+    restore,
+};
+use support::{Borg, Gpg, HASTY, client, credentials, noise, run, server, target};
+use zeroize::Zeroizing;
+
+const MIB: usize = 1024 * 1024;
+const NOW: u64 = 1_800_000_000;
+
+/// One key for all tests of this file: made by gpg, exported once.
+struct Keys {
+    public: Vec<u8>,
+    secret: Vec<u8>,
+}
+
+fn keys() -> &'static Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let gpg = Gpg::new();
+        gpg.generate("owner", "future-default", "0", "");
+        Keys {
+            public: gpg.export("owner"),
+            secret: gpg.export_secret("owner", ""),
+        }
+    })
+}
+
+struct Scene {
+    borg: Borg,
+    store: tempfile::TempDir,
+    server: Server,
+    target: Target,
+    who: &'static str,
+    now: u64,
+}
+
+impl Scene {
+    async fn new(bucket: &str) -> Self {
+        let borg = Borg::new();
+        let store = tempfile::tempdir().unwrap();
+        let server = server(store.path(), |_| {}).await;
+        let target = target(&server, bucket);
+        Self {
+            borg,
+            store,
+            server,
+            target,
+            who: "ALL",
+            now: NOW,
+        }
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.borg.dir.path().join("ledger")
+    }
+
+    fn request(&self) -> PushRequest {
+        PushRequest {
+            repository: self.borg.repository(),
+            target: self.target.clone(),
+            credentials: credentials(self.who),
+            recipients: vec![keys().public.clone()],
+            ledger: self.ledger(),
+            now: self.now,
+        }
+    }
+
+    async fn try_push(&mut self) -> Result<PushReport, PushError> {
+        self.now += 1;
+        push(&self.request(), &tuning(), &mut |_| {}).await
+    }
+
+    async fn push(&mut self) -> PushReport {
+        self.try_push().await.unwrap()
+    }
+
+    fn restore_request(&self, to: &Path) -> RestoreRequest {
+        RestoreRequest {
+            target: self.target.clone(),
+            credentials: credentials("ALL"),
+            secret_keys: vec![Zeroizing::new(keys().secret.clone())],
+            passphrase: Zeroizing::new(String::new()),
+            transaction: None,
+            destination: to.to_owned(),
+            archive_days: 1,
+            archive_poll: Duration::from_millis(50),
+        }
+    }
+
+    /// Restores the newest state, lets Borg check it, and compares what was archived.
+    async fn restores(&self, name: &str, archive: &str) -> PathBuf {
+        let to = self.borg.dir.path().join(name);
+        restore(&self.restore_request(&to), &tuning(), &mut |_| {})
+            .await
+            .unwrap();
+        self.borg.check_and_compare(&to, archive);
+        to
+    }
+
+    async fn objects(&self) -> Vec<String> {
+        let listed = client(&self.target, "ALL").list("").await.unwrap();
+        listed
+            .into_iter()
+            .map(|listed| self.target.object(&listed.key).unwrap().to_owned())
+            .collect()
+    }
+
+    fn writes(&self) -> Vec<String> {
+        self.server
+            .faults()
+            .take_log()
+            .into_iter()
+            .filter(|line| line.starts_with(['P', 'D']))
+            .collect()
+    }
+
+    fn fault(&self, method: &'static str, contains: &str, skip: u32, times: u32, action: Action) {
+        self.server.faults().add(Rule {
+            method: Some(method),
+            contains: contains.into(),
+            skip,
+            times,
+            action,
+        });
+    }
+}
+
+fn tuning() -> Tuning {
+    Tuning {
+        retry: HASTY,
+        clock: system_clock(),
+    }
+}
+
+#[tokio::test]
+async fn full_incremental_and_nothing_to_do() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("big", &noise(30 * MIB, 1));
+    scene.borg.file("small", b"hello");
+    scene.borg.create("one");
+    let mut steps: Vec<Progress> = Vec::new();
+    let report = push(&scene.request(), &tuning(), &mut |step| steps.push(step))
+        .await
+        .unwrap();
+    assert!(!report.nothing_to_do && !report.ledger_rebuilt);
+    let state = Repository::open(scene.borg.repository())
+        .unwrap()
+        .state(report.transaction)
+        .unwrap();
+    // Segments and config; with the manifest, its sums and the instructions these are all objects.
+    assert_eq!(report.total_objects, state.len() as u64 + 1);
+    assert_eq!(report.objects, report.total_objects + 3);
+    let objects = scene.objects().await;
+    assert_eq!(objects.len() as u64, report.objects);
+    assert!(objects.contains(&"data/0/0.gpg".to_owned()) && objects.contains(&"RECOVERY.txt".to_owned()));
+    assert!(
+        scene.writes().iter().any(|line| line.contains("partNumber=3")),
+        "the large one went in parts"
+    );
+    assert_eq!(steps.last().unwrap().phase, Phase::Done);
+    assert!(
+        steps
+            .windows(2)
+            .all(|pair| pair[1].phase == Phase::Done || pair[0].bytes_done <= pair[1].bytes_done)
+    );
+    let summary = read_summary(&scene.ledger()).unwrap().unwrap();
+    assert_eq!((summary.transaction, summary.published_at), (report.transaction, NOW));
+
+    let again = scene.push().await;
+    assert!(again.nothing_to_do);
+    assert_eq!((again.objects, again.bytes), (0, 0));
+    assert!(
+        scene.server.faults().take_log().is_empty(),
+        "nothing to do needs no request at all"
+    );
+    let summary = read_summary(&scene.ledger()).unwrap().unwrap();
+    assert_eq!((summary.at, summary.published_at), (NOW + 1, NOW));
+
+    scene.borg.file("more", &noise(MIB, 2));
+    scene.borg.create("two");
+    scene.borg.borg(&["prune", "--keep-last", "1", "repository"]);
+    let next = scene.push().await;
+    assert!(next.transaction > report.transaction);
+    assert!(next.bytes < 2 * MIB as u64, "only what is new: {}", next.bytes);
+    scene.restores("restored", "two").await;
+    // An older state is still there.
+    let to = scene.borg.dir.path().join("older");
+    let request = RestoreRequest {
+        transaction: Some(report.transaction),
+        ..scene.restore_request(&to)
+    };
+    let restored = restore(&request, &tuning(), &mut |_| {}).await.unwrap();
+    assert_eq!((restored.transaction, restored.without_sum), (report.transaction, 0));
+    scene.borg.check_and_compare(&to, "one");
+    // The restored repository is the original, byte for byte.
+    for segment in state {
+        let [a, b] = [scene.borg.repository(), to.clone()].map(|r| fs::read(r.join(&segment.name)).unwrap());
+        assert!(a == b, "{}", segment.name);
+    }
+    assert!(matches!(
+        restore(&request, &tuning(), &mut |_| {}).await,
+        Err(RestoreError::NotEmpty { .. })
+    ));
+}
+
+#[tokio::test]
+async fn what_is_not_committed_stays_here() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("a", &noise(MIB, 3));
+    scene.borg.create("one");
+    let top = Repository::open(scene.borg.repository())
+        .unwrap()
+        .last_commit()
+        .unwrap()
+        .unwrap()
+        .transaction;
+    // As a killed client leaves it: segments without a commit, the last one torn.
+    let directory = scene.borg.repository().join("data/0");
+    fs::write(
+        directory.join((top.0 + 1).to_string()),
+        [b"BORG_SEG".as_slice(), &noise(5000, 4)].concat(),
+    )
+    .unwrap();
+    let report = scene.push().await;
+    assert_eq!(report.transaction, top);
+    assert!(
+        !scene
+            .objects()
+            .await
+            .iter()
+            .any(|o| o.contains(&format!("/{}.", top.0 + 1)))
+    );
+    scene.restores("restored", "one").await;
+    // The number is then used again by the next client.
+    fs::remove_file(directory.join((top.0 + 1).to_string())).unwrap();
+    scene.borg.create("two");
+    scene.push().await;
+    scene.restores("again", "two").await;
+}
+
+#[tokio::test]
+async fn an_altered_segment_is_an_alarm() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("a", &noise(MIB, 3));
+    scene.borg.create("one");
+    scene.push().await;
+    let segment = scene.borg.repository().join("data/0/0");
+    let good = fs::read(&segment).unwrap();
+    // Touched but equal: fine, and remembered.
+    fs::write(&segment, &good).unwrap();
+    assert!(scene.push().await.nothing_to_do);
+    let mut bad = good.clone();
+    bad[20] ^= 1;
+    fs::write(&segment, &bad).unwrap();
+    let _ = scene.writes();
+    let zero = SegmentNumber(0);
+    let altered = |error| matches!(error, PushError::SegmentAltered { segment, .. } if segment == zero);
+    assert!(altered(scene.try_push().await.unwrap_err()));
+    fs::write(&segment, [good.as_slice(), b"x"].concat()).unwrap();
+    assert!(altered(scene.try_push().await.unwrap_err()));
+    assert!(scene.writes().is_empty());
+    fs::write(&segment, &good).unwrap();
+    scene.borg.create("two");
+    scene.push().await;
+}
+
+/// Lets every nth request of a push fail for good, as a power cut would, then pushes again.
+#[tokio::test]
+async fn a_push_that_dies_anywhere_can_be_repeated() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("a", &noise(MIB, 3));
+    scene.borg.create("one");
+    scene.push().await;
+    let previous = scene.objects().await;
+    scene.borg.file("big", &noise(26 * MIB, 5));
+    scene.borg.create("two");
+    let pristine = scene.borg.dir.path().join("pristine");
+    copy(scene.store.path(), &pristine);
+    let ledger = scene.borg.dir.path().join("ledger-pristine");
+    copy(&scene.ledger(), &ledger);
+    let mut died = 0;
+    for action in [Action::Cut, Action::DropAnswer] {
+        for skip in 0.. {
+            // Back to the start: the double keeps its objects in files.
+            fs::remove_dir_all(scene.ledger()).unwrap();
+            copy(&ledger, &scene.ledger());
+            let store = tempfile::tempdir().unwrap();
+            copy(&pristine, store.path());
+            scene.server = server(store.path(), |_| {}).await;
+            scene.store = store;
+            scene.target.endpoint = scene.server.endpoint();
+
+            // The request does (not) reach the server, and from then on nothing does, so that no
+            // clean-up is possible either.
+            let mut rule = Rule {
+                method: None,
+                contains: String::new(),
+                skip,
+                times: 1,
+                action,
+            };
+            scene.server.faults().add(rule.clone());
+            rule = Rule {
+                times: u32::MAX,
+                action: Action::Cut,
+                ..rule
+            };
+            scene.server.faults().add(rule);
+            let Err(error) = scene.try_push().await else { break };
+            died += 1;
+            assert!(matches!(error, PushError::Target { .. }), "{error}");
+            scene.server.faults().clear();
+            let present = scene.objects().await;
+            assert!(previous.iter().all(|object| present.contains(object)));
+
+            scene.push().await;
+            assert!(
+                client(&scene.target, "ALL")
+                    .list_multipart("")
+                    .await
+                    .unwrap()
+                    .is_empty()
+            );
+            let to = scene.borg.dir.path().join(format!("after-{died}"));
+            let restored = restore(&scene.restore_request(&to), &tuning(), &mut |_| {})
+                .await
+                .unwrap();
+            assert_eq!(restored.without_sum, 0);
+            // Borg looks at some of them; hashes were compared for all.
+            if skip % 8 == 0 {
+                scene.borg.check_and_compare(&to, "two");
+            }
+            fs::remove_dir_all(to).unwrap();
+        }
+    }
+    assert!(died > 20, "{died}");
+}
+
+/// A push whose process is gone: its future is dropped in the middle of an upload.
+#[tokio::test]
+async fn a_push_that_is_dropped_can_be_repeated() {
+    let mut scene = Scene::new("plain").await;
+    let store = tempfile::tempdir().unwrap();
+    scene.server = server(store.path(), |settings| settings.bandwidth = Some(20 * MIB as u64)).await;
+    scene.target.endpoint = scene.server.endpoint();
+    scene.borg.file("big", &noise(40 * MIB, 6));
+    scene.borg.create("one");
+    let request = scene.request();
+    let (sender, mut steps) = tokio::sync::mpsc::unbounded_channel();
+    {
+        let tuning = tuning();
+        let mut on_progress = |step: Progress| sender.send(step.bytes_done).unwrap();
+        let running = push(&request, &tuning, &mut on_progress);
+        let middle = async { while steps.recv().await.unwrap() < 13 * MIB as u64 {} };
+        tokio::select! {
+            _ = running => panic!("it was to be dropped"),
+            () = middle => {}
+        }
+    }
+    assert_eq!(client(&scene.target, "ALL").list_multipart("").await.unwrap().len(), 1);
+    scene.push().await;
+    assert!(
+        client(&scene.target, "ALL")
+            .list_multipart("")
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    scene.restores("restored", "one").await;
+}
+
+#[tokio::test]
+async fn credentials_that_may_only_create() {
+    for who in ["CREATE", "LOOK"] {
+        let mut scene = Scene::new("plain").await;
+        scene.who = who;
+        scene.target.multipart = Multipart::Never;
+        scene.borg.file("big", &noise(20 * MIB, 7));
+        scene.borg.create("one");
+        // The first attempt arrives, but its answer is lost; the large one breaks half-way.
+        scene.fault("PUT", "data/0/1.gpg", 0, 1, Action::DropAnswer);
+        scene.fault("PUT", "data/0/2.gpg", 0, 1, Action::CutAfter(5 * MIB as u64));
+        scene.push().await;
+        assert!(
+            !scene
+                .writes()
+                .iter()
+                .any(|line| line.contains("upload") || line.starts_with('D')),
+            "{who}"
+        );
+        assert!(scene.push().await.nothing_to_do);
+        scene.borg.create("two");
+        scene.push().await;
+        scene.restores("restored", "two").await;
+
+        // Killed between the manifest and the ledger: the next push cannot look, and takes another name.
+        scene.borg.create("three");
+        scene.fault("PUT", "json.gpg", 0, 1, Action::DropAnswer);
+        scene.fault("HEAD", "json.gpg", 1, 100, Action::Cut);
+        scene.fault("PUT", "json.gpg", 0, 100, Action::Cut);
+        let first = scene.try_push().await;
+        assert!(first.is_err(), "{who}: {first:?}");
+        scene.server.faults().clear();
+        scene.push().await;
+        scene.restores("third", "three").await;
+    }
+    // Multipart where it is not permitted is refused with the reason.
+    let mut scene = Scene::new("plain").await;
+    scene.who = "LOOK";
+    scene.borg.file("big", &noise(20 * MIB, 7));
+    scene.borg.create("one");
+    let error = scene.try_push().await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            PushError::Target {
+                source: S3Error::AccessDenied { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_lost_ledger_is_made_anew() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("big", &noise(20 * MIB, 8));
+    scene.borg.create("one");
+    let report = scene.push().await;
+    let objects = scene.objects().await;
+
+    // Lost: nothing is sent again, and the manifest with all its sums stays the newest.
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    let again = scene.push().await;
+    assert!(again.ledger_rebuilt && again.nothing_to_do, "{again:?}");
+    assert_eq!(again.taken_on + 1, report.total_objects);
+    assert_eq!(scene.objects().await, objects);
+
+    // Lost, and something new: only that is sent.
+    scene.borg.create("two");
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    let next = scene.push().await;
+    assert!(next.ledger_rebuilt && next.bytes < MIB as u64, "{next:?}");
+    let to = scene.restores("restored", "two").await;
+    assert!(to.join("README").exists());
+
+    // Lost, with an unfinished upload and nothing readable but names and sizes.
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    client(&scene.target, "ALL")
+        .create_multipart_once("asus_home/data/0/99.gpg")
+        .await
+        .unwrap();
+    scene.fault("GET", "SHA256SUMS", 0, 1, Action::Status(403));
+    let blind = scene.push().await;
+    assert_eq!(blind.taken_on + 1, next.total_objects);
+    assert!(
+        client(&scene.target, "ALL")
+            .list_multipart("")
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    scene.restores("blind", "two").await;
+
+    // Lost, and another repository is there now.
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    fs::remove_dir_all(scene.borg.repository()).unwrap();
+    scene.borg.borg(&["init", "--encryption=none", "repository"]);
+    assert!(matches!(scene.try_push().await, Err(PushError::Ledger(_))));
+}
+
+#[tokio::test]
+async fn names_that_are_taken_are_not_overwritten() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("a", &noise(MIB, 9));
+    scene.borg.create("one");
+    let foreign = bytes::Bytes::from_static(b"not ours");
+    for object in [
+        "asus_home/data/0/0.gpg",
+        "asus_home/manifest/5.json.gpg",
+        "asus_home/RECOVERY.txt",
+    ] {
+        let payload = strongroom_offsite::s3::Payload::of(&foreign);
+        client(&scene.target, "ALL")
+            .put_once(object, foreign.clone(), &payload)
+            .await
+            .unwrap();
+    }
+    scene.push().await;
+    let read = client(&scene.target, "ALL")
+        .get_small("asus_home/data/0/0.gpg", 100)
+        .await
+        .unwrap();
+    assert_eq!(read, b"not ours");
+    scene.restores("restored", "one").await;
+}
+
+#[tokio::test]
+async fn refusals_leave_everything_as_it_was() {
+    let mut scene = Scene::new("plain").await;
+    assert!(
+        matches!(scene.try_push().await, Ok(_)),
+        "even an empty repository has a first transaction"
+    );
+    scene.borg.file("a", &noise(MIB, 9));
+    scene.borg.create("one");
+    let good = scene.target.clone();
+    scene.target.bucket = "nowhere".into();
+    scene.target.prefix = String::new();
+    let error = scene.try_push().await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            PushError::Target {
+                source: S3Error::NoSuchBucket { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+    scene.target = good.clone();
+    scene.target.region = "us-ashburn-1".into();
+    let error = scene.try_push().await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            PushError::Target {
+                source: S3Error::SignatureDoesNotMatch { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+    scene.target = good;
+    let skewed = Tuning {
+        clock: std::sync::Arc::new(|| std::time::SystemTime::now() - Duration::from_secs(3600)),
+        ..tuning()
+    };
+    let error = push(&scene.request(), &skewed, &mut |_| {}).await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            PushError::Target {
+                source: S3Error::ClockSkew { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let none = PushRequest {
+        recipients: vec![],
+        ..scene.request()
+    };
+    assert!(matches!(
+        push(&none, &tuning(), &mut |_| {}).await,
+        Err(PushError::Recipient(_))
+    ));
+    let nothing = PushRequest {
+        repository: scene.borg.dir.path().join("files"),
+        ..scene.request()
+    };
+    assert!(matches!(
+        push(&nothing, &tuning(), &mut |_| {}).await,
+        Err(PushError::Repository(_))
+    ));
+    scene.push().await;
+    scene.restores("restored", "one").await;
+
+    // A key that does not fit.
+    let other = Gpg::new();
+    other.generate("stranger", "future-default", "0", "");
+    let to = scene.borg.dir.path().join("wrong");
+    let request = RestoreRequest {
+        secret_keys: vec![Zeroizing::new(other.export_secret("stranger", ""))],
+        ..scene.restore_request(&to)
+    };
+    let error = restore(&request, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(matches!(&error, RestoreError::Open { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn the_archive_is_opened_for_a_restore() {
+    let mut scene = Scene::new("vault").await;
+    scene.borg.file("a", &noise(MIB, 10));
+    scene.borg.create("one");
+    scene.push().await;
+    let to = scene.borg.dir.path().join("restored");
+    let mut phases = Vec::new();
+    restore(&scene.restore_request(&to), &tuning(), &mut |step| {
+        phases.push(step.phase)
+    })
+    .await
+    .unwrap();
+    assert!(phases.contains(&Phase::Wait));
+    scene.borg.check_and_compare(&to, "one");
+    // Its sums cannot be read while archived: names and sizes do.
+    scene.now += 1;
+    let archive = server(scene.store.path(), |settings| {
+        settings.restore_delay = Duration::from_secs(1)
+    })
+    .await;
+    scene.target.endpoint = archive.endpoint();
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    scene.borg.create("two");
+    assert!(scene.push().await.ledger_rebuilt);
+}
+
+/// The instructions in RECOVERY.txt, followed literally, with plain copies of the objects.
+#[tokio::test]
+async fn recovery_without_us() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("big", &noise(14 * MIB, 11));
+    scene.borg.create("one");
+    let report = scene.push().await;
+    let copy = scene.borg.dir.path().join("copy");
+    let client = client(&scene.target, "ALL");
+    for object in scene.objects().await {
+        let path = copy.join(&object);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(
+            path,
+            client.get_small(&scene.target.key(&object), 40 * MIB).await.unwrap(),
+        )
+        .unwrap();
+    }
+    let gpg = Gpg::new();
+    let key = gpg.home().join("secret.asc");
+    fs::write(&key, &keys().secret).unwrap();
+    gpg.run(&["--import", key.to_str().unwrap()]);
+    let text = fs::read_to_string(copy.join("RECOVERY.txt")).unwrap();
+    let commands: String = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| !line.starts_with("rclone") && !line.starts_with("cd "))
+        .map(|line| line.replace("NUMBER", &report.transaction.to_string()) + "\n")
+        .collect();
+    let output = run(std::process::Command::new("sh")
+        .args(["-e", "-c", &commands])
+        .current_dir(&copy)
+        .env("GNUPGHOME", gpg.home())
+        .env("BORG_BASE_DIR", copy.join("base"))
+        .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
+        .env("BORG_RELOCATED_REPO_ACCESS_IS_OK", "yes"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("one"));
+    scene.borg.check_and_compare(&copy.join("repository"), "one");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
