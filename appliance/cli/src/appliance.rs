@@ -34,7 +34,8 @@ fn explain(error: &zbus::Error) -> String {
                     "not permitted; log in as `admin`, or be in the group strongroom-admin".to_string()
                 }
                 "org.freedesktop.DBus.Error.ServiceUnknown" | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
-                    "the supervisor is not running; is this the appliance? `systemctl status strongroomd` says more".to_string()
+                    "the supervisor is not running; is this the appliance? `systemctl status strongroomd` says more"
+                        .to_string()
                 }
                 _ => text.to_string(),
             }
@@ -69,7 +70,9 @@ impl Connection {
     /// Connects over the system bus.
     pub async fn open() -> Result<Self, ApplianceError> {
         let bus = zbus::Connection::system().await?;
-        Ok(Self { proxy: ApplianceProxy::new(&bus).await? })
+        Ok(Self {
+            proxy: ApplianceProxy::new(&bus).await?,
+        })
     }
 
     /// The snapshot, as JSON.
@@ -98,11 +101,22 @@ impl Connection {
             let job = status.jobs.iter().find(|job| job.client.as_str() == client);
             if let Some(job) = job {
                 seen_running = true;
-                eprint!("\r{}: {} of {}   ", job.target, words::size(job.done_bytes), words::size(job.total_bytes));
+                eprint!(
+                    "\r{}: {} of {}   ",
+                    job.target,
+                    words::size(job.done_bytes),
+                    words::size(job.total_bytes)
+                );
                 let _ = std::io::stderr().flush();
                 continue;
             }
-            let pushed = |status: &Status| status.clients.iter().find(|c| c.name.as_str() == client).map(|c| c.targets.clone());
+            let pushed = |status: &Status| {
+                status
+                    .clients
+                    .iter()
+                    .find(|c| c.name.as_str() == client)
+                    .map(|c| c.targets.clone())
+            };
             // A short push may begin and end between two looks.
             if !seen_running && pushed(&before) == pushed(&status) && asked.elapsed() < PUSH_START {
                 continue;
@@ -135,7 +149,11 @@ fn report<'a>(
             failed.push(format!("{client} at {}: {}", target.name, target.error));
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(ApplianceError::Push(failed.join("\n"))) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(ApplianceError::Push(failed.join("\n")))
+    }
 }
 
 /// Draws the status on the terminal for ever; while the supervisor can't be asked, says so.
@@ -176,4 +194,3 @@ fn terminal_size() -> (usize, usize) {
         _ => (80, 24),
     }
 }
-

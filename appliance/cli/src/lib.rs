@@ -45,7 +45,7 @@ enum Verb {
         verb: ConfigVerb,
     },
     /// Bring a repository back from its off-site copy, on any computer.
-    Restore(restore::RestoreArguments),
+    Restore(Box<restore::RestoreArguments>),
 }
 
 #[derive(Subcommand)]
@@ -97,7 +97,11 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             } else {
                 print!("{}", console::status_text(&status, now()));
             }
-            Ok(if status.health == Health::Alarm { ExitCode::from(3) } else { ExitCode::SUCCESS })
+            Ok(if status.health == Health::Alarm {
+                ExitCode::from(3)
+            } else {
+                ExitCode::SUCCESS
+            })
         }
         Verb::Push { client, no_wait } => {
             let appliance = appliance::Connection::open().await?;
@@ -108,14 +112,21 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             appliance::console().await;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Config { verb: ConfigVerb::Check { file } } => {
+        Verb::Config {
+            verb: ConfigVerb::Check { file },
+        } => {
             let text = std::fs::read_to_string(&file).map_err(|error| Failure::File(file.clone(), error))?;
             let config = Config::parse(&text)?;
-            println!("{}: good ({} clients, {} targets)", file.display(), config.client.len(), config.offsite.target.len());
+            println!(
+                "{}: good ({} clients, {} targets)",
+                file.display(),
+                config.client.len(),
+                config.offsite.target.len()
+            );
             Ok(ExitCode::SUCCESS)
         }
         Verb::Restore(arguments) => {
-            restore::run(arguments).await?;
+            restore::run(*arguments).await?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -123,5 +134,7 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
 
 /// Unix seconds.
 fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

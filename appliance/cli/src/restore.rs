@@ -6,10 +6,17 @@ use clap::Args;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use strongroom_borg::SegmentNumber;
 use strongroom_model::config::{Config, ConfigError};
 use strongroom_model::name::{ClientName, NameError};
-use strongroom_offsite::{Credentials, Multipart, Target};
+use strongroom_offsite::restore::{self, RestoreRequest};
+use strongroom_offsite::{Credentials, Multipart, Phase, Progress, Target, Tuning};
 use zeroize::Zeroizing;
+
+/// How long archived objects are asked to stay readable, in days: enough for a slow line.
+const ARCHIVE_DAYS: u32 = 7;
+/// How often an archive is asked whether it is ready.
+const POLL: Duration = Duration::from_secs(60);
 
 /// Where from, where to, and with which keys.
 #[derive(Args)]
@@ -77,21 +84,24 @@ pub enum RestoreFailure {
     /// The passphrase could not be asked for.
     #[error("the passphrase could not be read: {0}")]
     Passphrase(std::io::Error),
-    /// The key can't be used.
-    #[error("the key {0} can't be used: {1}")]
-    Key(PathBuf, strongroom_offsite::openpgp::OpenError),
     /// The restore failed.
     #[error("{0}")]
     Restore(#[from] strongroom_offsite::restore::RestoreError),
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, RestoreFailure> {
-    std::fs::read(path).map(Zeroizing::new).map_err(|error| RestoreFailure::Read(path.into(), error))
+    std::fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|error| RestoreFailure::Read(path.into(), error))
 }
 
 fn read_line(path: &Path) -> Result<Zeroizing<String>, RestoreFailure> {
     let bytes = read(path)?;
-    Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_string()))
+    Ok(Zeroizing::new(
+        String::from_utf8_lossy(&bytes)
+            .trim_end_matches(['\r', '\n'])
+            .to_string(),
+    ))
 }
 
 /// Runs the restore to its end, with progress on standard error.
@@ -111,23 +121,22 @@ pub async fn run(arguments: RestoreArguments) -> Result<(), RestoreFailure> {
         }
         None => Zeroizing::default(),
     };
-    let keyring = strongroom_offsite::Keyring::parse(&[&*key], &passphrase)
-        .map_err(|error| RestoreFailure::Key(arguments.key.clone(), error))?;
-
     let show = std::io::stderr().is_terminal();
     let mut last = String::new();
-    let request = strongroom_offsite::restore::Request {
+    let request = RestoreRequest {
         target,
         credentials,
-        keyring,
-        into: arguments.into.clone(),
-        transaction: arguments.transaction,
-        poll: Duration::from_secs(60),
+        secret_keys: vec![key],
+        passphrase,
+        transaction: arguments.transaction.map(SegmentNumber),
+        destination: arguments.into.clone(),
+        archive_days: ARCHIVE_DAYS,
+        archive_poll: POLL,
     };
-    let report = strongroom_offsite::restore::restore(&request, |progress| {
+    let mut on_progress = |progress: Progress| {
         let line = format!(
             "{}: {} of {} objects, {} of {}",
-            progress.phase,
+            phase_words(progress.phase),
             progress.objects_done,
             progress.objects_total,
             words::size(progress.bytes_done),
@@ -138,24 +147,36 @@ pub async fn run(arguments: RestoreArguments) -> Result<(), RestoreFailure> {
             let _ = std::io::stderr().flush();
             last = line;
         }
-    })
-    .await?;
+    };
+    let report = restore::restore(&request, &Tuning::default(), &mut on_progress).await?;
     if show {
         eprintln!();
     }
     println!(
-        "Restored {client} as of transaction {} into {}: {} objects, {}; every checksum is right.\nNow run: borg check --verify-data {}",
+        "Restored {client} as of transaction {} into {}: {} files, {}.\nNow run: borg check --verify-data {}",
         report.transaction,
         arguments.into.display(),
-        report.objects,
+        report.files,
         words::size(report.bytes),
         arguments.into.display()
     );
     Ok(())
 }
 
+fn phase_words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Wait => "Waiting for the archive (an hour or more)",
+        Phase::Receive => "Receiving, decrypting and checking",
+        _ => "Looking",
+    }
+}
+
 fn secret(arguments: &RestoreArguments, beside: Option<PathBuf>) -> Result<Zeroizing<String>, RestoreFailure> {
-    match (&arguments.secret_key_file, std::env::var("STRONGROOM_SECRET_KEY"), beside) {
+    match (
+        &arguments.secret_key_file,
+        std::env::var("STRONGROOM_SECRET_KEY"),
+        beside,
+    ) {
         (Some(path), _, _) => read_line(path),
         (None, Ok(secret), _) => Ok(Zeroizing::new(secret)),
         (None, Err(_), Some(path)) if path.exists() => read_line(&path),
@@ -170,11 +191,18 @@ fn from_config(
 ) -> Result<(Target, Credentials), RestoreFailure> {
     let text = String::from_utf8_lossy(&read(path)?).into_owned();
     let config = Config::parse(&text)?;
-    let known = config.client(client.as_str()).ok_or_else(|| RestoreFailure::NoClient(client.to_string()))?;
+    let known = config
+        .client(client.as_str())
+        .ok_or_else(|| RestoreFailure::NoClient(client.to_string()))?;
     let targets: Vec<_> = config.targets_of(known).collect();
     let wanted: Vec<_> = targets
         .iter()
-        .filter(|target| arguments.target.as_deref().is_none_or(|name| target.name.get_ref().as_str() == name))
+        .filter(|target| {
+            arguments
+                .target
+                .as_deref()
+                .is_none_or(|name| target.name.get_ref().as_str() == name)
+        })
         .collect();
     let [target] = wanted.as_slice() else {
         let names: Vec<String> = targets.iter().map(|target| target.name.get_ref().to_string()).collect();
@@ -194,10 +222,7 @@ fn from_config(
     ))
 }
 
-fn from_arguments(
-    client: &ClientName,
-    arguments: &RestoreArguments,
-) -> Result<(Target, Credentials), RestoreFailure> {
+fn from_arguments(client: &ClientName, arguments: &RestoreArguments) -> Result<(Target, Credentials), RestoreFailure> {
     // clap has seen to it that these are there.
     let given = |value: &Option<String>| value.clone().unwrap_or_default();
     Ok((
