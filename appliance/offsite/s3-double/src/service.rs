@@ -10,12 +10,13 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use md5::{Digest, Md5};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, ETag,
-    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, MultipartUpload, Object, ObjectStorageClass, PutObjectInput, PutObjectOutput,
-    RestoreObjectInput, RestoreObjectOutput, StorageClass, StreamingBlob, Timestamp, UploadPartInput, UploadPartOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, CommonPrefix, CompleteMultipartUploadInput,
+    CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
+    DeleteObjectOutput, ETag, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, MultipartUpload, Object, ObjectStorageClass, PutObjectInput,
+    PutObjectOutput, RestoreObjectInput, RestoreObjectOutput, StorageClass, StreamingBlob, Timestamp, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -180,22 +181,57 @@ impl Service {
         Ok(chosen)
     }
 
-    fn page_of(&self, bucket: &str, prefix: &str, after: &str, asked: Option<i32>) -> S3Result<(Vec<Object>, bool)> {
+    fn page_of(&self, bucket: &str, asked: &Asked<'_>) -> S3Result<Page> {
         let limit = asked
+            .limit
             .and_then(|n| usize::try_from(n).ok())
             .unwrap_or(self.page)
             .min(self.page);
-        let mut found = self.store.list(bucket, prefix, after, limit)?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        Ok((
-            found
-                .into_iter()
-                .map(|(key, meta, tier)| listed(key, &meta, tier))
-                .collect(),
-            more,
-        ))
+        let mut page = Page::default();
+        let mut after = asked.after.to_owned();
+        // A group of keys up to the delimiter counts as one line, and is skipped as one.
+        'lines: while page.objects.len() + page.prefixes.len() < limit {
+            let left = limit - page.objects.len() - page.prefixes.len();
+            let found = self.store.list(bucket, asked.prefix, &after, left)?;
+            if found.is_empty() {
+                return Ok(page);
+            }
+            for (key, meta, tier) in found.into_iter().take(left) {
+                let rest = key.get(asked.prefix.len()..).unwrap_or_default();
+                if let Some(end) = asked
+                    .delimiter
+                    .and_then(|delimiter| Some(rest.find(delimiter)? + delimiter.len()))
+                {
+                    let group = format!("{}{}", asked.prefix, rest.get(..end).unwrap_or_default());
+                    after = format!("{group}\u{10ffff}");
+                    page.prefixes.push(CommonPrefix { prefix: Some(group) });
+                    continue 'lines;
+                }
+                after.clone_from(&key);
+                page.objects.push(listed(key, &meta, tier));
+            }
+        }
+        if !self.store.list(bucket, asked.prefix, &after, 0)?.is_empty() {
+            page.next = Some(after);
+        }
+        Ok(page)
     }
+}
+
+/// What a list asks for.
+struct Asked<'a> {
+    prefix: &'a str,
+    delimiter: Option<&'a str>,
+    after: &'a str,
+    limit: Option<i32>,
+}
+
+/// One page of a list.
+#[derive(Default)]
+struct Page {
+    objects: Vec<Object>,
+    prefixes: Vec<CommonPrefix>,
+    next: Option<String>,
 }
 
 fn listed(key: String, meta: &Meta, tier: Tier) -> Object {
@@ -308,29 +344,29 @@ impl S3 for Service {
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = req.input;
-        if input.delimiter.is_some() {
-            return Err(s3_error!(
-                NotImplemented,
-                "delimiter is not supported by this double: list without it"
-            ));
-        }
-        let prefix = input.prefix.clone().unwrap_or_default();
         let after = input
             .continuation_token
             .clone()
             .or(input.start_after.clone())
             .unwrap_or_default();
-        let (contents, more) = self.page_of(&input.bucket, &prefix, &after, input.max_keys)?;
-        let next = more
-            .then(|| contents.last().and_then(|last| last.key.clone()))
-            .flatten();
+        let page = self.page_of(
+            &input.bucket,
+            &Asked {
+                prefix: input.prefix.as_deref().unwrap_or_default(),
+                delimiter: input.delimiter.as_deref(),
+                after: &after,
+                limit: input.max_keys,
+            },
+        )?;
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
             prefix: input.prefix,
-            key_count: i32::try_from(contents.len()).ok(),
-            contents: Some(contents),
-            is_truncated: Some(more),
-            next_continuation_token: next,
+            delimiter: input.delimiter,
+            key_count: i32::try_from(page.objects.len() + page.prefixes.len()).ok(),
+            contents: Some(page.objects),
+            common_prefixes: Some(page.prefixes),
+            is_truncated: Some(page.next.is_some()),
+            next_continuation_token: page.next,
             continuation_token: input.continuation_token,
             ..Default::default()
         }))
@@ -338,24 +374,24 @@ impl S3 for Service {
 
     async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
         let input = req.input;
-        if input.delimiter.is_some() {
-            return Err(s3_error!(
-                NotImplemented,
-                "delimiter is not supported by this double: list without it"
-            ));
-        }
-        let prefix = input.prefix.clone().unwrap_or_default();
-        let after = input.marker.clone().unwrap_or_default();
-        let (contents, more) = self.page_of(&input.bucket, &prefix, &after, input.max_keys)?;
-        let next = more
-            .then(|| contents.last().and_then(|last| last.key.clone()))
-            .flatten();
+        let page = self.page_of(
+            &input.bucket,
+            &Asked {
+                prefix: input.prefix.as_deref().unwrap_or_default(),
+                delimiter: input.delimiter.as_deref(),
+                after: input.marker.as_deref().unwrap_or_default(),
+                limit: input.max_keys,
+            },
+        )?;
         Ok(S3Response::new(ListObjectsOutput {
             name: Some(input.bucket),
             prefix: input.prefix,
-            contents: Some(contents),
-            is_truncated: Some(more),
-            next_marker: next,
+            delimiter: input.delimiter,
+            marker: input.marker,
+            contents: Some(page.objects),
+            common_prefixes: Some(page.prefixes),
+            is_truncated: Some(page.next.is_some()),
+            next_marker: page.next,
             ..Default::default()
         }))
     }
