@@ -208,6 +208,28 @@ pub fn read_summary(directory: &Path) -> Result<Option<Summary>, LedgerError> {
     }
 }
 
+/// All objects that belong to the states pushed, without opening the ledger for writing; `None` when there is
+/// no usable ledger.
+///
+/// # Errors
+/// [`LedgerError::Io`].
+pub fn read_items(directory: &Path) -> Result<Option<Vec<Item>>, LedgerError> {
+    let path = directory.join("ledger.jsonl");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(LedgerError::Io { path, source }),
+    };
+    let state = replay(&bytes, None)?.map(|(state, _)| state);
+    Ok(state.map(|state| {
+        state
+            .segments
+            .into_values()
+            .chain(state.configs.into_values())
+            .collect()
+    }))
+}
+
 /// Whose ledger it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity<'a> {
@@ -240,7 +262,7 @@ impl Ledger {
         file.read_to_end(&mut bytes).map_err(io)?;
         let mut state = None;
         if !bytes.is_empty() {
-            match replay(&bytes, identity)? {
+            match replay(&bytes, Some(identity))? {
                 Some((replayed, good)) => {
                     file.set_len(good as u64).map_err(io)?;
                     state = Some(replayed);
@@ -359,7 +381,7 @@ fn open_locked(path: &Path) -> Result<File, LedgerError> {
 }
 
 /// The state, and how many bytes of the log are good; `None` when the log must be set aside.
-fn replay(bytes: &[u8], identity: Identity<'_>) -> Result<Option<(State, usize)>, LedgerError> {
+fn replay(bytes: &[u8], identity: Option<Identity<'_>>) -> Result<Option<(State, usize)>, LedgerError> {
     let mut state = State::default();
     let mut good = 0;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -381,10 +403,10 @@ fn replay(bytes: &[u8], identity: Identity<'_>) -> Result<Option<(State, usize)>
                     prefix,
                 },
             ) => {
-                if bucket != identity.bucket || prefix != identity.prefix {
+                if identity.is_some_and(|it| bucket != it.bucket || prefix != it.prefix) {
                     return Ok(None);
                 }
-                if repository != identity.repository {
+                if let Some(identity) = identity.filter(|it| repository != it.repository) {
                     let (known, found) = (repository.clone(), identity.repository.to_owned());
                     return Err(LedgerError::OtherRepository { known, found });
                 }

@@ -18,8 +18,8 @@ use strongroom_borg::{Repository, SegmentNumber};
 use strongroom_offsite::ledger::read_summary;
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
-    Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest, Target, Tuning, push,
-    restore,
+    Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest, Target, Tuning,
+    VerifyError, VerifyRequest, push, restore, verify,
 };
 use support::{Borg, Gpg, HASTY, client, credentials, noise, run, server, target};
 use zeroize::Zeroizing;
@@ -624,6 +624,41 @@ async fn the_archive_is_opened_for_a_restore() {
     fs::remove_dir_all(scene.ledger()).unwrap();
     scene.borg.create("two");
     assert!(scene.push().await.ledger_rebuilt);
+}
+
+#[tokio::test]
+async fn a_list_shows_what_is_gone_or_changed() {
+    let mut scene = Scene::new("vault").await;
+    scene.borg.file("a", &noise(MIB, 12));
+    scene.borg.create("one");
+    let request = VerifyRequest {
+        target: scene.target.clone(),
+        credentials: credentials("ALL"),
+        ledger: scene.ledger(),
+    };
+    assert!(matches!(
+        verify(&request, &tuning()).await,
+        Err(VerifyError::NoLedger { .. })
+    ));
+    let report = scene.push().await;
+    let good = verify(&request, &tuning()).await.unwrap();
+    assert_eq!((good.checked, good.bytes), (report.total_objects, report.total_bytes));
+    assert!(good.missing.is_empty() && good.different.is_empty());
+    let bytes = bytes::Bytes::from_static(b"overwritten");
+    let payload = strongroom_offsite::s3::Payload::of(&bytes);
+    client(&scene.target, "ALL")
+        .put_once("asus_home/data/0/1.gpg", bytes, &payload)
+        .await
+        .unwrap();
+    fs::remove_file(scene.store.path().join("vault/asus_home%2Fdata%2F0%2F0.gpg.meta")).unwrap();
+    let restarted = server(scene.store.path(), |_| {}).await;
+    let target = Target {
+        endpoint: restarted.endpoint(),
+        ..scene.target.clone()
+    };
+    let bad = verify(&VerifyRequest { target, ..request }, &tuning()).await.unwrap();
+    assert_eq!(bad.missing, ["data/0/0.gpg"]);
+    assert_eq!(bad.different, ["data/0/1.gpg"]);
 }
 
 /// The instructions in RECOVERY.txt, followed literally, with rclone and gpg.
