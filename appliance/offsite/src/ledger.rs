@@ -68,6 +68,8 @@ enum Record {
         what: What,
         item: Item,
     },
+    /// What the bucket held before is known.
+    Ready,
     Dropped {
         object: String,
     },
@@ -93,6 +95,8 @@ pub(crate) struct State {
     /// The newest manifest: transaction and `config`.
     pub manifest: Option<(SegmentNumber, Sha256Sum)>,
     pub recovery: bool,
+    /// What the bucket held before this ledger began is known.
+    pub ready: bool,
     /// Objects that were about to be sent when the record ends.
     pub intents: BTreeMap<String, (What, Item)>,
     /// Names that must not be used (again).
@@ -105,6 +109,7 @@ impl State {
     fn apply(&mut self, record: Record) {
         match record {
             Record::Header { .. } => {}
+            Record::Ready => self.ready = true,
             Record::Intent { what, item } => {
                 self.intents.insert(item.object.clone(), (what, item));
             }
@@ -244,8 +249,6 @@ pub(crate) struct Ledger {
     path: PathBuf,
     file: File,
     pub state: State,
-    /// It was new: perhaps the bucket knows more.
-    pub fresh: bool,
 }
 
 impl Ledger {
@@ -280,7 +283,6 @@ impl Ledger {
             path,
             file,
             state: state.unwrap_or_default(),
-            fresh,
         };
         if fresh {
             ledger.append(Record::Header {
@@ -321,6 +323,10 @@ impl Ledger {
 
     pub fn stored(&mut self, what: What, item: Item) -> Result<(), LedgerError> {
         self.append(Record::Stored { what, item })
+    }
+
+    pub fn ready(&mut self) -> Result<(), LedgerError> {
+        self.append(Record::Ready)
     }
 
     pub fn dropped(&mut self, object: String) -> Result<(), LedgerError> {
@@ -450,7 +456,8 @@ mod tests {
     fn records_survive_and_a_torn_line_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = open(dir.path()).unwrap();
-        assert!(ledger.fresh);
+        assert!(!ledger.state.ready);
+        ledger.ready().unwrap();
         ledger.intend(What::Segment(SegmentNumber(1)), item("a")).unwrap();
         ledger.stored(What::Segment(SegmentNumber(1)), item("a")).unwrap();
         ledger.intend(What::Segment(SegmentNumber(2)), item("b")).unwrap();
@@ -463,7 +470,7 @@ mod tests {
             // A power cut inside the last line, at every place.
             fs::write(&path, &whole[..whole.len() - cut.min(40)]).unwrap();
             let mut ledger = open(dir.path()).unwrap();
-            assert!(!ledger.fresh);
+            assert!(ledger.state.ready);
             assert_eq!(ledger.state.segments.len(), 1);
             assert!(ledger.state.intents.contains_key("b"));
             assert!(ledger.state.uploads.is_empty());
@@ -476,12 +483,13 @@ mod tests {
     #[test]
     fn damage_and_another_place_set_it_aside() {
         let dir = tempfile::tempdir().unwrap();
-        open(dir.path()).unwrap().stored(What::Recovery, item("r")).unwrap();
+        open(dir.path()).unwrap().ready().unwrap();
+        assert!(open(dir.path()).unwrap().state.ready);
         let moved = Identity { prefix: "q", ..WHOSE };
-        assert!(Ledger::open(dir.path(), moved, 8).unwrap().fresh);
+        assert!(!Ledger::open(dir.path(), moved, 8).unwrap().state.ready);
         assert!(dir.path().join("ledger.8.old").exists());
         fs::write(dir.path().join("ledger.jsonl"), "{\"record\":\"nonsense\"}\nx\n").unwrap();
-        assert!(Ledger::open(dir.path(), moved, 9).unwrap().fresh);
+        assert!(!Ledger::open(dir.path(), moved, 9).unwrap().state.ready);
         let replaced = Identity {
             repository: "cd",
             ..moved

@@ -27,6 +27,14 @@ use zeroize::Zeroizing;
 const MIB: usize = 1024 * 1024;
 const NOW: u64 = 1_800_000_000;
 
+/// A push and a restore can run as tasks of any runtime.
+#[allow(dead_code, reason = "it is enough that this compiles")]
+fn can_be_spawned(request: PushRequest, other: RestoreRequest) {
+    fn check<T: Send>(_: T) {}
+    check(async move { push(&request, &Tuning::default(), &mut |_| {}).await });
+    check(async move { restore(&other, &Tuning::default(), &mut |_| {}).await });
+}
+
 /// One key for all tests of this file: made by gpg, exported once.
 struct Keys {
     public: Vec<u8>,
@@ -456,6 +464,13 @@ async fn a_lost_ledger_is_made_anew() {
     assert!(again.ledger_rebuilt && again.nothing_to_do, "{again:?}");
     assert_eq!(again.taken_on + 1, report.total_objects);
     assert_eq!(scene.objects().await, objects);
+
+    // Lost, and the target cannot be reached at first.
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    scene.fault("GET", "list-type", 0, 100, Action::Status(503));
+    assert!(scene.try_push().await.is_err());
+    scene.server.faults().clear();
+    assert!(scene.push().await.nothing_to_do);
 
     // Lost, and something new: only that is sent.
     scene.borg.create("two");

@@ -150,7 +150,7 @@ pub async fn push(
         prefix: &target.prefix,
     };
     let mut ledger = Ledger::open(&request.ledger, identity, request.now)?;
-    let fresh = ledger.fresh;
+    let fresh = !ledger.state.ready;
     let mut sender = Sender {
         client,
         target,
@@ -160,11 +160,11 @@ pub async fn push(
         sent_objects: 0,
         sent_bytes: 0,
     };
+    sender.settle().await?;
     let mut taken_on = 0;
     if fresh {
         taken_on = known::rebuild(&mut sender, &local, recipients.key_packets_length()).await?;
-    } else {
-        sender.settle().await?;
+        sender.ledger.ready()?;
     }
     check_unaltered(&mut sender, &repository, &segments).await?;
     if let Some((there, _)) = sender.ledger.state.manifest

@@ -160,6 +160,8 @@ pub(super) struct Context<'a> {
     pub status: u16,
     pub date: Option<String>,
     pub retry_after: Option<Duration>,
+    /// The bucket's region, as some services name it in a header.
+    pub bucket_region: Option<String>,
 }
 
 /// Turns a refusal into an error. A HEAD has no body, so the status must do.
@@ -174,8 +176,11 @@ pub(super) fn explain(context: Context<'_>, body: Option<ErrorBody>) -> S3Error 
         "RequestTimeTooSkewed" => S3Error::ClockSkew {
             server_time: body.server_time.or(context.date),
         },
-        "SignatureDoesNotMatch" | "AuthorizationHeaderMalformed" | "AuthorizationQueryParametersError" => {
-            let hint = body.region.filter(|region| region != context.region);
+        "SignatureDoesNotMatch" | "AuthorizationHeaderMalformed" | "PermanentRedirect" => {
+            let hint = body
+                .region
+                .or(context.bucket_region)
+                .filter(|region| region != context.region);
             S3Error::SignatureDoesNotMatch {
                 region: context.region.to_owned(),
                 hint,
@@ -226,6 +231,7 @@ mod tests {
             status,
             date: Some("Mon, 01 Jan 2026 00:00:00 GMT".into()),
             retry_after: None,
+            bucket_region: None,
         };
         explain(context, ErrorBody::parse(xml.as_bytes()))
     }

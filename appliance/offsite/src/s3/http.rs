@@ -214,6 +214,7 @@ impl Sender {
             region: &self.region,
             status: response.status().as_u16(),
             date: header("date"),
+            bucket_region: header("x-amz-bucket-region"),
             retry_after: header("retry-after")
                 .and_then(|text| text.parse().ok())
                 .map(Duration::from_secs),
