@@ -223,7 +223,15 @@ impl Client {
             body: Some(body),
         };
         let response = self.sender.send(call).await?;
-        Ok(etag(&response))
+        let etag = etag(&response);
+        if etag.is_empty() {
+            // Something between here and the service answered in its place.
+            return Err(S3Error::BadAnswer {
+                operation: format!("PUT {key}"),
+                why: "no ETag".into(),
+            });
+        }
+        Ok(etag)
     }
 
     /// What is known of an object; `None` when there is none.

@@ -78,8 +78,43 @@ pub(super) struct ListedUpload {
     pub upload_id: String,
 }
 
-pub(super) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+/// A document that is read, by the name of its root. A sign-in page of some network is not one.
+pub(super) trait Document: for<'de> Deserialize<'de> {
+    const ROOT: &'static str;
+}
+
+impl Document for ErrorBody {
+    const ROOT: &'static str = "Error";
+}
+
+impl Document for ListBucketResult {
+    const ROOT: &'static str = "ListBucketResult";
+}
+
+impl Document for InitiateMultipartUploadResult {
+    const ROOT: &'static str = "InitiateMultipartUploadResult";
+}
+
+impl Document for CompleteMultipartUploadResult {
+    const ROOT: &'static str = "CompleteMultipartUploadResult";
+}
+
+impl Document for ListMultipartUploadsResult {
+    const ROOT: &'static str = "ListMultipartUploadsResult";
+}
+
+pub(super) fn parse<T: Document>(bytes: &[u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| error.to_string())?
+        .trim_start();
+    let body = match text.strip_prefix("<?xml") {
+        Some(rest) => rest.split_once("?>").map_or("", |(_, body)| body).trim_start(),
+        None => text,
+    };
+    let named = body.strip_prefix('<').and_then(|rest| rest.strip_prefix(T::ROOT));
+    if !named.is_some_and(|rest| rest.starts_with([' ', '>', '/', '\t', '\r', '\n'])) {
+        return Err(format!("it is not a <{}>", T::ROOT));
+    }
     quick_xml::de::from_str(text).map_err(|error| error.to_string())
 }
 
@@ -104,6 +139,19 @@ pub(super) fn restore(days: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_pages_are_not_taken_for_empty_lists() {
+        for page in [
+            "",
+            "<html></html>",
+            "<?xml version=\"1.0\"?><ListBucketResults/>",
+            "<?xml",
+        ] {
+            assert!(parse::<ListBucketResult>(page.as_bytes()).is_err(), "{page}");
+        }
+        assert!(parse::<ListBucketResult>(b"\n<?xml version=\"1.0\"?>\n<ListBucketResult/>").is_ok());
+    }
 
     #[test]
     fn lists() {
