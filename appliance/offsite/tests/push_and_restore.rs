@@ -300,7 +300,7 @@ async fn a_push_that_dies_anywhere_can_be_repeated() {
     scene.borg.create("one");
     scene.push().await;
     let previous = scene.objects().await;
-    scene.borg.file("big", &noise(26 * MIB, 5));
+    scene.borg.file("big", &noise(14 * MIB, 5));
     scene.borg.create("two");
     let pristine = scene.borg.dir.path().join("pristine");
     copy(scene.store.path(), &pristine);
@@ -639,6 +639,44 @@ async fn the_archive_is_opened_for_a_restore() {
     fs::remove_dir_all(scene.ledger()).unwrap();
     scene.borg.create("two");
     assert!(scene.push().await.ledger_rebuilt);
+}
+
+#[tokio::test]
+async fn a_damaged_copy_is_never_restored() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("a", &noise(MIB, 13));
+    scene.borg.create("one");
+    scene.push().await;
+    let object = |name: &str| {
+        scene
+            .store
+            .path()
+            .join(format!("plain/asus_home%2Fdata%2F0%2F{name}.gpg.data"))
+    };
+    let good = fs::read(object("2")).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    // A bit, a tail, and another message of ours in its place.
+    let cases = [
+        flipped,
+        good[..good.len() - 100].to_vec(),
+        fs::read(object("1")).unwrap(),
+    ];
+    for (number, bad) in cases.iter().enumerate() {
+        fs::write(object("2"), bad).unwrap();
+        let to = scene.borg.dir.path().join(format!("bad-{number}"));
+        let error = restore(&scene.restore_request(&to), &tuning(), &mut |_| {})
+            .await
+            .unwrap_err();
+        let told = matches!(
+            error,
+            RestoreError::Open { .. } | RestoreError::Mismatch { .. } | RestoreError::Target { .. }
+        );
+        assert!(told, "{error}");
+        assert!(to.join("data/0/1").exists() && !to.join("data/0/2").exists());
+    }
+    fs::write(object("2"), good).unwrap();
+    scene.restores("restored", "one").await;
 }
 
 #[tokio::test]
