@@ -3,24 +3,33 @@
 //! This crate depends on none of the appliance's crates: it builds them with cargo and packs what comes out. Everything
 //! it writes is under `target/`, except for Debian packages that it installs on this machine, after saying so.
 
-mod bmap;
+pub mod bmap;
 mod build;
 mod debian;
 mod dependencies;
+mod device;
 mod disk;
-mod error;
+pub mod error;
 mod fingerprint;
-mod grub;
+mod flash;
+pub mod grub;
+pub mod loopback;
 mod manifest;
 mod mirror;
 mod namespace;
-mod partitions;
+mod owner;
+pub mod partitions;
 mod process;
 mod programs;
 mod progress;
+pub mod qemu;
+mod run;
 mod slot;
+pub mod ssh;
 mod system;
-mod workspace;
+mod test;
+pub mod trial;
+pub mod workspace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +57,43 @@ enum Command {
         #[arg(long, value_name = "MANIFEST")]
         locked: Option<PathBuf>,
     },
+    /// Write the image to a disk, verify it, and put a strongroom.toml on it.
+    Flash {
+        /// The disk, like /dev/sdX; or a plain file.
+        device: PathBuf,
+        /// The configuration; files that it names are taken from beside it.
+        #[arg(long, value_name = "STRONGROOM.TOML")]
+        config: Option<PathBuf>,
+        /// Serial number of the disk, which admits one that isn't removable.
+        #[arg(long)]
+        serial: Option<String>,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Run the image in a virtual machine, with a second disk, a broker and an object store, until Ctrl-C.
+    Run {
+        /// Start by BIOS, as without any option.
+        #[arg(long, conflicts_with = "uefi")]
+        bios: bool,
+        /// Start by UEFI.
+        #[arg(long)]
+        uefi: bool,
+        /// Go on with the disks of the last time.
+        #[arg(long)]
+        keep: bool,
+        /// Use KVM instead of emulation.
+        #[arg(long)]
+        kvm: bool,
+    },
+    /// Test everything: the crates, then the built image in a virtual machine.
+    Test {
+        /// Leave out the tests of single crates.
+        #[arg(long)]
+        only_appliance: bool,
+        /// Run only those tests of the image whose name contains this.
+        filter: Option<String>,
+    },
 }
 
 /// Runs the command line.
@@ -58,6 +104,50 @@ pub fn main() -> ExitCode {
     let install = !arguments.no_install;
     let result = match arguments.command {
         Command::Build { locked } => build::build(&workspace, &build::Options { install, locked }).map(drop),
+        Command::Flash {
+            device,
+            config,
+            serial,
+            yes,
+        } => flash::flash(
+            &workspace,
+            &flash::Options {
+                device,
+                config,
+                serial,
+                yes,
+                install,
+            },
+        ),
+        Command::Run {
+            bios: _,
+            uefi,
+            keep,
+            kvm,
+        } => {
+            let firmware = if uefi {
+                qemu::Firmware::Uefi
+            } else {
+                qemu::Firmware::Bios
+            };
+            run::run(
+                &workspace,
+                &run::Options {
+                    firmware,
+                    keep,
+                    kvm,
+                    install,
+                },
+            )
+        }
+        Command::Test { only_appliance, filter } => test::test(
+            &workspace,
+            &test::Options {
+                install,
+                only_appliance,
+                filter,
+            },
+        ),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

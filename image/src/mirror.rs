@@ -189,8 +189,12 @@ mod tests {
                     Components: main non-free-firmware\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n\
                     Types: deb\nURIs: http://security.example/debian-security\nSuites: bookworm-security\nComponents: main\n";
         assert_eq!(
-            let _ = choose(&parse_deb822(text)),
-            mirror("http://mirror.example/debian/", true, Some("http://security.example/debian-security"))
+            choose(&parse_deb822(text)),
+            mirror(
+                "http://mirror.example/debian/",
+                true,
+                Some("http://security.example/debian-security")
+            )
         );
     }
 
@@ -229,7 +233,7 @@ mod tests {
         let text = "Types: deb\nURIs: mirror+file:///etc/apt/mirrors/debian.list\nSuites: trixie trixie-updates\nComponents: main\n\n\
                     Types: deb\nURIs: mirror+file:///etc/apt/mirrors/debian-security.list\nSuites: trixie-security\nComponents: main\n";
         assert_eq!(
-            let _ = choose(&parse_deb822(text)),
+            choose(&parse_deb822(text)),
             mirror(
                 "mirror+file:///etc/apt/mirrors/debian.list",
                 true,

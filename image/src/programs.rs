@@ -50,27 +50,56 @@ pub fn build(workspace: &Workspace) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
+/// Builds one program that stays on this machine, and returns its file.
+///
+/// # Errors
+/// When cargo fails.
+pub fn build_one(workspace: &Workspace, package: &str) -> Result<PathBuf> {
+    let mut command = process::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(&workspace.root).args([
+        "build",
+        "--locked",
+        "--bins",
+        "--message-format=json-render-diagnostics",
+        "--package",
+        package,
+    ]);
+    let messages = process::capture("build a program for this machine", &mut command)?;
+    executables(&messages)
+        .find(|(id, name, _)| is_package(id, package) && name == package)
+        .map(|(_, _, file)| file)
+        .ok_or_else(|| Error::Unexpected {
+            what: package.to_owned(),
+            detail: "cargo built no such program".to_owned(),
+        })
+}
+
 /// Reads cargo's messages: <https://doc.rust-lang.org/cargo/reference/external-tools.html>.
 fn programs(messages: &str) -> Vec<Program> {
-    let mut programs: Vec<Program> = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| {
-            let file = message["executable"].as_str()?;
-            let package = message["package_id"].as_str()?;
-            let name = message["target"]["name"].as_str()?;
-            let folder = PACKAGES
-                .iter()
-                .find(|(wanted, _)| is_package(package, wanted))
-                .map(|(_, folder)| folder)?;
+    let mut programs: Vec<Program> = executables(messages)
+        .filter_map(|(package, name, file)| {
+            let (_, folder) = PACKAGES.iter().find(|(wanted, _)| is_package(&package, wanted))?;
             Some(Program {
-                file: file.into(),
+                file,
                 place: format!("{folder}/{name}"),
             })
         })
         .collect();
     programs.sort_by(|a, b| a.place.cmp(&b.place));
     programs
+}
+
+/// Package id, name and file of each executable in cargo's messages.
+fn executables(messages: &str) -> impl Iterator<Item = (String, String, PathBuf)> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| {
+            let file = message["executable"].as_str()?;
+            let package = message["package_id"].as_str()?;
+            let name = message["target"]["name"].as_str()?;
+            Some((package.to_owned(), name.to_owned(), file.into()))
+        })
 }
 
 /// Package ids look like `path+file:///…/supervisor#strongroom-supervisor@0.1.0`.

@@ -150,6 +150,7 @@ mod tests {
         let mut builder = tar::Builder::new(File::create(&system).unwrap());
         let mut header = tar::Header::new_ustar();
         header.set_size(1500);
+        header.set_mode(0o644);
         builder
             .append_data(&mut header, "./zeros", [0_u8; 1500].as_slice())
             .unwrap();

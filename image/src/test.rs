@@ -1,0 +1,76 @@
+//! `cargo image test`: everything, from single functions to the built image in a virtual machine.
+
+use std::time::Instant;
+
+use crate::build;
+use crate::dependencies::{self, Need};
+use crate::error::{Error, Result};
+use crate::process;
+use crate::workspace::Workspace;
+
+/// How to test.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Whether missing packages may be installed on this machine.
+    pub install: bool,
+    /// Leave out the tests of single crates.
+    pub only_appliance: bool,
+    /// Run only those appliance tests whose name contains this.
+    pub filter: Option<String>,
+}
+
+/// Builds the image and runs all tests.
+///
+/// # Errors
+/// When the build or a test fails.
+pub fn test(workspace: &Workspace, options: &Options) -> Result<()> {
+    let start = Instant::now();
+    dependencies::ensure(
+        workspace,
+        &[Need::Build, Need::Flash, Need::Run, Need::Test],
+        options.install,
+    )?;
+    if !options.only_appliance {
+        eprintln!("Tests of the crates, against real servers on loopback:");
+        cargo(
+            workspace,
+            "the tests of the crates",
+            &["test", "--workspace", "--locked"],
+        )?;
+    }
+    eprintln!("The image:");
+    build::build(
+        workspace,
+        &build::Options {
+            install: options.install,
+            locked: None,
+        },
+    )?;
+    eprintln!("The image in a virtual machine:");
+    // One machine at a time: two would only slow each other down, and time out.
+    let mut arguments = vec!["test", "--locked", "--package", "image", "--test", "appliance", "--"];
+    arguments.extend(["--ignored", "--test-threads=1", "--nocapture"]);
+    arguments.extend(options.filter.as_deref());
+    cargo(workspace, "the tests of the image", &arguments)?;
+    eprintln!("All tests passed, in {} min.", start.elapsed().as_secs().div_ceil(60));
+    Ok(())
+}
+
+fn cargo(workspace: &Workspace, purpose: &str, arguments: &[&str]) -> Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = process::command(program);
+    command.current_dir(&workspace.root).args(arguments);
+    let status = command
+        .status()
+        .map_err(|source| process::cannot_start(&command, source))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Program {
+        purpose: purpose.to_owned(),
+        program: "cargo".to_owned(),
+        status,
+        log: None,
+        output: String::new(),
+    })
+}

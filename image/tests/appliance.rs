@@ -1,0 +1,133 @@
+//! The built image in a virtual machine, end to end. `cargo image test` runs these; plain `cargo test` passes them over,
+//! since they need the image and minutes.
+
+#![allow(clippy::unwrap_used)] // The helpers are tests too: they may fail loudly.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use image::grub;
+use image::loopback::StoreOptions;
+use image::partitions::SYSTEM_A;
+use image::qemu::{Firmware, Machine};
+use image::trial::Trial;
+use image::workspace::Workspace;
+
+/// A start may take this long where nothing but emulation is at hand and the machine is busy.
+const START: Duration = Duration::from_secs(300);
+const STOP: Duration = Duration::from_secs(120);
+
+fn folder(name: &str) -> PathBuf {
+    Workspace::here().root.join("target/image-test").join(name)
+}
+
+/// Starts a machine and waits until its administrator can log in.
+fn start(trial: &Trial, name: &str, firmware: Firmware) -> Machine {
+    let mut machine = Machine::start(&trial.hardware(name, firmware)).unwrap();
+    let admin = trial.admin(&machine);
+    machine
+        .wait_until("nobody could log in as admin", START, |_| {
+            admin.run("true").map(|_| true)
+        })
+        .unwrap();
+    eprintln!("{name}: log-in {} s after power-on", machine.age().as_secs());
+    let waited = admin.run("systemctl is-system-running --wait || true").unwrap();
+    eprintln!(
+        "{name}: {}; {}",
+        waited.trim(),
+        admin.run("systemd-analyze").unwrap().trim()
+    );
+    machine
+}
+
+/// What holds for every healthy start.
+fn is_sound(trial: &Trial, machine: &Machine) {
+    let admin = trial.admin(machine);
+    let run = |command: &str| admin.run(command).unwrap();
+    assert_eq!(run("systemctl --failed --plain --no-legend"), "");
+    assert_eq!(run("findmnt -no FSTYPE /").trim(), "squashfs");
+    assert!(run("findmnt -no OPTIONS /").starts_with("ro"));
+    assert_eq!(run("findmnt -no FSTYPE /var").trim(), "ext4");
+    assert!(run("cat /proc/cmdline").contains("noapic raid0.default_layout=1"));
+    assert!(run("cat /proc/cmdline").contains(&format!("root=PARTUUID={}", SYSTEM_A.uuid())));
+    for unit in [
+        "chrony",
+        "ssh",
+        "dbus-broker",
+        "systemd-networkd",
+        "systemd-resolved",
+        "nftables",
+        "strongroomd",
+    ] {
+        assert_eq!(run(&format!("systemctl is-active {unit}")).trim(), "active", "{unit}");
+    }
+    assert!(run("borg --version").starts_with("borg 1.4"));
+    assert!(run("test -x /usr/sbin/mdadm && echo yes").contains("yes"));
+    // An ordering cycle makes systemd drop jobs at random.
+    assert_eq!(run("journalctl -b -q --grep 'ordering cycle' || true"), "");
+    assert_eq!(run("cat /proc/sys/kernel/tainted").trim(), "0");
+    assert_eq!(run("ls /run/strongroom/state-lost 2>/dev/null || true"), "");
+}
+
+fn environment(trial: &Trial) -> Vec<(String, String)> {
+    grub::parse_environment(&trial.read_esp("grub/grubenv").unwrap()).unwrap()
+}
+
+fn variable(environment: &[(String, String)], name: &str) -> String {
+    environment
+        .iter()
+        .find(|(found, _)| found == name)
+        .map(|(_, value)| value.clone())
+        .unwrap()
+}
+
+#[test]
+#[ignore = "needs the built image: cargo image test"]
+fn both_firmwares_start_the_same_system_and_share_one_grubenv() {
+    let trial = Trial::new(&Workspace::here(), &folder("start"), &StoreOptions::default()).unwrap();
+    trial.flash().unwrap();
+    let before = environment(&trial);
+    assert_eq!(variable(&before, "ORDER"), "A B");
+    assert_eq!(
+        (variable(&before, "A_OK"), variable(&before, "A_TRY")),
+        ("1".to_owned(), "0".to_owned())
+    );
+
+    let machine = start(&trial, "bios", Firmware::Bios);
+    is_sound(&trial, &machine);
+    let admin = trial.admin(&machine);
+    assert_eq!(
+        admin
+            .run("test -d /sys/firmware/efi && echo uefi || echo bios")
+            .unwrap()
+            .trim(),
+        "bios"
+    );
+    let identity = admin.run("cat /etc/machine-id").unwrap();
+    let host_key = admin.run("ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null").unwrap();
+    eprintln!("{}", admin.run("free -m").unwrap());
+    machine.shut_down(STOP).unwrap();
+    // GRUB wrote into the file that this program made: the try is noted, the rest is as it was.
+    let after = environment(&trial);
+    assert_eq!(variable(&after, "A_TRY"), "1");
+    assert_eq!(variable(&after, "ORDER"), "A B");
+
+    let machine = start(&trial, "uefi", Firmware::Uefi);
+    is_sound(&trial, &machine);
+    let admin = trial.admin(&machine);
+    assert_eq!(
+        admin
+            .run("test -d /sys/firmware/efi && echo uefi || echo bios")
+            .unwrap()
+            .trim(),
+        "uefi"
+    );
+    assert_eq!(admin.run("cat /etc/machine-id").unwrap(), identity);
+    assert_eq!(
+        admin.run("ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null").unwrap(),
+        host_key
+    );
+    machine.shut_down(STOP).unwrap();
+    // The other firmware read that note and, since nobody had cleared it, gave the slot a new try.
+    assert_eq!(variable(&environment(&trial), "A_TRY"), "0");
+}
