@@ -6,6 +6,7 @@
 # writes OUT (tar), nothing in it newer than SOURCE_DATE_EPOCH. All of these come in by the environment.
 set -eu
 umask 022
+: "${BASE:?}" "${OVERLAY:?}" "${MANIFEST:?}" "${ROOT:?}" "${INITRD:?}" "${OUT:?}" "${SOURCE_DATE_EPOCH:?}"
 
 rm -rf --one-file-system "$ROOT"
 mkdir "$ROOT"
@@ -48,7 +49,7 @@ echo 'IMAGE_ID=strongroom' >>"$ROOT/usr/lib/os-release"
 # partition covers.
 rm -rf "$ROOT"/etc/ssh/ssh_host_* "$ROOT/etc/apt" "$ROOT/etc/systemd/user" "$ROOT"/etc/*- "$ROOT/etc/.pwd.lock" \
 	"$ROOT/etc/kernel" "$ROOT/etc/cron.d" "$ROOT/etc/cron.daily" "$ROOT/etc/logrotate.d" \
-	"$ROOT/usr/share/initramfs-tools" "$ROOT"/var/* "$ROOT"/tmp/* "$ROOT"/run/*
+	"$ROOT/usr/share/initramfs-tools" "${ROOT:?}"/var/* "$ROOT"/tmp/* "$ROOT"/run/*
 
 tar -C "$ROOT" --one-file-system --exclude='./dev/*' --sort=name --numeric-owner --xattrs --xattrs-include='*' \
 	--format=posix --pax-option='exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime' \
