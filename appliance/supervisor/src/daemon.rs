@@ -92,6 +92,12 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
             }
         });
     }
+    let with_target = config
+        .client
+        .iter()
+        .filter(|client| config.targets_of(client).next().is_some())
+        .count();
+    let expected = (config.client.len(), with_target);
     let mqtt_task = config.mqtt.clone().map(|settings| {
         let password = mqtt_password(&settings);
         tokio::spawn(mqtt::run_until(
@@ -126,6 +132,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 offsite: receivers.4.borrow_and_update().clone(),
                 mqtt: receivers.5.borrow_and_update().clone(),
                 duties: receivers.6.borrow_and_update().clone(),
+                expected,
             };
             let clock_trusted = reports.clock.part.state == ClockState::Synchronised;
             let around = Surroundings {

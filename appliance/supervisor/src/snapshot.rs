@@ -23,6 +23,9 @@ pub struct Reports {
     pub mqtt: Report<()>,
     /// Duties that have stopped.
     pub duties: Vec<Condition>,
+    /// How many clients are configured, and how many of them have a target: the duties have reported for the first
+    /// time once they have spoken of that many.
+    pub expected: (usize, usize),
 }
 
 /// Puts the snapshot together. `now` is Unix seconds, `None` while the clock isn't trusted.
@@ -76,7 +79,9 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
     for condition in standing.into_iter().flatten() {
         conditions.raise(condition.clone());
     }
-    let observed = status.array.state != Default::default() && !status.appliance.id.is_empty();
+    let observed = status.array.state != Default::default()
+        && !status.appliance.id.is_empty()
+        && (reports.clients.part.len(), reports.offsite.part.targets.len()) == reports.expected;
     status.health = if observed {
         conditions.health()
     } else {
@@ -112,6 +117,12 @@ mod tests {
         reports.offsite.part.targets.insert(name, vec![target]);
         let advice = Condition::new(ConditionId::StateLost, Severity::Alarm, "", "text", "advice");
         reports.appliance.conditions = vec![advice];
+        assert_eq!(
+            compose(&reports, None).health,
+            Health::Starting,
+            "a duty has not reported yet"
+        );
+        reports.expected = (1, 1);
         let status = compose(&reports, None);
         assert_eq!(status.health, Health::Alarm);
         let ids: Vec<_> = status.conditions.standing.iter().map(|c| c.id).collect();
