@@ -54,6 +54,28 @@ pub fn capture(purpose: &str, command: &mut Command) -> Result<String> {
     })
 }
 
+/// Like [`capture`], but what the program says on standard error is shown as it comes, such as its own progress.
+///
+/// # Errors
+/// When it can't be started or ends with another status than 0.
+pub fn capture_output(purpose: &str, command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| cannot_start(command, source))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Error::Program {
+        purpose: purpose.to_owned(),
+        program: name(command),
+        status: output.status,
+        log: None,
+        output: String::new(),
+    })
+}
+
 /// Runs `command` to its end, whatever its status.
 ///
 /// # Errors

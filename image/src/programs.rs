@@ -26,7 +26,7 @@ pub struct Program {
 /// Builds the programs, release profile, locked dependencies.
 ///
 /// # Errors
-/// When cargo fails; its messages are in a log file.
+/// When cargo fails, after it has said why.
 pub fn build(workspace: &Workspace) -> Result<Vec<Program>> {
     let mut command = process::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(&workspace.root).args([
@@ -39,7 +39,7 @@ pub fn build(workspace: &Workspace) -> Result<Vec<Program>> {
     for (package, _) in PACKAGES {
         command.args(["--package", package]);
     }
-    let messages = process::capture("build the appliance's programs", &mut command)?;
+    let messages = process::capture_output("build the appliance's programs", &mut command)?;
     let programs = programs(&messages);
     if programs.is_empty() {
         return Err(Error::Unexpected {
@@ -64,7 +64,7 @@ pub fn build_one(workspace: &Workspace, package: &str) -> Result<PathBuf> {
         "--package",
         package,
     ]);
-    let messages = process::capture("build a program for this machine", &mut command)?;
+    let messages = process::capture_output("build a program for this machine", &mut command)?;
     executables(&messages)
         .find(|(id, name, _)| is_package(id, package) && name == package)
         .map(|(_, _, file)| file)
@@ -102,9 +102,16 @@ fn executables(messages: &str) -> impl Iterator<Item = (String, String, PathBuf)
         })
 }
 
-/// Package ids look like `path+file:///…/supervisor#strongroom-supervisor@0.1.0`.
+/// Package ids look like `path+file:///…/supervisor#strongroom-supervisor@0.1.0`, or, where the folder has the package's
+/// name, `path+file:///…/s3-double#0.1.0`.
 fn is_package(id: &str, name: &str) -> bool {
-    id.rsplit('#').next().and_then(|end| end.split('@').next()) == Some(name)
+    let Some((path, end)) = id.rsplit_once('#') else {
+        return false;
+    };
+    match end.split_once('@') {
+        Some((found, _)) => found == name,
+        None => path.rsplit('/').next() == Some(name),
+    }
 }
 
 #[cfg(test)]
@@ -126,5 +133,16 @@ mod tests {
         );
         let places: Vec<String> = programs(messages).into_iter().map(|program| program.place).collect();
         assert_eq!(places, ["usr/bin/strongroom", "usr/lib/strongroom/strongroomd"]);
+    }
+
+    #[test]
+    fn package_ids_are_understood_in_both_forms() {
+        assert!(is_package("path+file:///s/x/s3-double#0.1.0", "s3-double"));
+        assert!(is_package(
+            "path+file:///s/sup#strongroom-supervisor@0.1.0",
+            "strongroom-supervisor"
+        ));
+        assert!(!is_package("path+file:///s/sup#strongroom-supervisor@0.1.0", "sup"));
+        assert!(!is_package("x", "x"));
     }
 }
