@@ -20,7 +20,7 @@ mod namespace;
 mod owner;
 pub mod partitions;
 mod process;
-mod programs;
+pub mod programs;
 mod progress;
 pub mod qemu;
 mod run;

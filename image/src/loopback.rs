@@ -24,10 +24,16 @@ pub const BUCKET: &str = "strongroom-copies";
 #[derive(Debug)]
 struct Serving(Child);
 
-impl Drop for Serving {
-    fn drop(&mut self) {
+impl Serving {
+    fn stop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -38,10 +44,15 @@ pub struct Broker {
     pub port: u16,
     /// The password of [`ACCOUNT`].
     pub password: String,
-    _serving: Serving,
+    serving: Serving,
 }
 
 impl Broker {
+    /// Stops it, as when it is unplugged.
+    pub fn stop(&mut self) {
+        self.serving.stop();
+    }
+
     /// Starts a broker with its files in `folder`. `port` 0 takes a free one.
     ///
     /// # Errors
@@ -74,7 +85,7 @@ impl Broker {
         Ok(Self {
             port,
             password: password.to_owned(),
-            _serving: serving,
+            serving,
         })
     }
 
@@ -105,7 +116,7 @@ pub struct Store {
     pub secret: String,
     /// The folder that holds the objects.
     pub objects: PathBuf,
-    _serving: Serving,
+    serving: Serving,
 }
 
 /// What a store does beyond holding objects.
@@ -124,6 +135,11 @@ pub struct StoreOptions {
 }
 
 impl Store {
+    /// Stops it, as when the line is down.
+    pub fn stop(&mut self) {
+        self.serving.stop();
+    }
+
     /// Starts a store with its files in `folder`; what an earlier one left there is still in it.
     ///
     /// # Errors
@@ -182,7 +198,7 @@ impl Store {
             port,
             secret: secret.to_owned(),
             objects,
-            _serving: serving,
+            serving,
         })
     }
 }
@@ -215,10 +231,7 @@ impl TimeServer {
             command.args(["-u", "root"]);
         }
         let serving = serve(&mut command, &folder.join("chronyd.log"))?;
-        Ok(Self {
-            port,
-            _serving: serving,
-        })
+        Ok(Self { port, _serving: serving })
     }
 }
 

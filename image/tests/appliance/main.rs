@@ -1,7 +1,11 @@
 //! The built image in a virtual machine, end to end. `cargo image test` runs these; plain `cargo test` passes them over,
 //! since they need the image and minutes.
 
-#![allow(clippy::unwrap_used)] // The helpers are tests too: they may fail loudly.
+#![allow(clippy::unwrap_used, clippy::panic)] // The helpers are tests too: they may fail loudly.
+
+mod backup;
+mod client;
+mod trouble;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +19,8 @@ use image::workspace::Workspace;
 
 /// A start may take this long where nothing but emulation is at hand and the machine is busy.
 const START: Duration = Duration::from_secs(300);
+/// What the appliance does by itself once it runs: make the array, tell a condition, settle the clock.
+const SOON: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(120);
 
 fn folder(name: &str) -> PathBuf {

@@ -1,0 +1,452 @@
+//! The whole job, once through: consent, array, client, power cut, push, killed push, restore, status.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use image::loopback::{ACCOUNT, BUCKET, StoreOptions};
+use image::qemu::{Firmware, Machine};
+use image::ssh;
+use image::trial::{CLIENT, Trial};
+use image::workspace::Workspace;
+
+use crate::client::{Client, assert_same, local_borg, make_files, random};
+use crate::{SOON, STOP, folder, is_sound, start};
+
+/// A push under emulation: RSA or Curve25519, AES and SHA without the processor's help.
+const PUSH: Duration = Duration::from_secs(240);
+/// A second client, whose repository the first must not reach.
+const OTHER: &str = "attic";
+
+/// The status as JSON.
+pub fn status(trial: &Trial, machine: &Machine) -> serde_json::Value {
+    let output = trial.admin(machine).output("strongroom status --json").unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("no status: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Waits until the status satisfies `check`, and returns it.
+pub fn wait_for_status(
+    trial: &Trial,
+    machine: &mut Machine,
+    otherwise: &str,
+    within: Duration,
+    check: impl Fn(&serde_json::Value) -> bool,
+) -> serde_json::Value {
+    let mut last = serde_json::Value::Null;
+    let waited = machine.wait_until(otherwise, within, |machine| {
+        let output = trial.admin(machine).output("strongroom status --json")?;
+        last = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        Ok(check(&last))
+    });
+    if let Err(error) = waited {
+        panic!("{error}\n{last:#}");
+    }
+    last
+}
+
+/// Ids of the standing conditions.
+pub fn conditions(status: &serde_json::Value) -> Vec<String> {
+    let standing = status["conditions"]["standing"].as_array().cloned().unwrap_or_default();
+    standing
+        .iter()
+        .filter_map(|c| c["id"].as_str().map(str::to_owned))
+        .collect()
+}
+
+fn two_clients(trial: &Trial) -> String {
+    let key = ssh::key(&trial.folder.join("other_key"), "other@trial").unwrap();
+    format!(
+        "{}\n[[client]]\nname = \"{OTHER}\"\nkeys = [\"{key}\"]\n",
+        trial.default_config()
+    )
+}
+
+fn login(trial: &Trial, machine: &Machine, key: &str) -> ssh::Login {
+    ssh::Login {
+        key: trial.folder.join(key),
+        ..trial.client(machine)
+    }
+}
+
+/// The first retained payload on a topic, read by a real client.
+fn retained(trial: &Trial, topic: &str) -> String {
+    let mut command = trial.broker.client("mosquitto_sub");
+    command.args(["-t", topic, "-C", "1", "-W", "10", "--retained-only"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "nothing is retained on {topic}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+#[ignore = "needs the built image: cargo image test"]
+fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
+    let trial = Trial::new(&Workspace::here(), &folder("backup"), &StoreOptions::default()).unwrap();
+    trial.configure(&two_clients(&trial)).unwrap();
+    trial.flash().unwrap();
+    let mut machine = start(&trial, "first", Firmware::Bios);
+    is_sound(&trial, &machine);
+
+    // The first start created the array, on the disks that the consent names.
+    let mounted = |status: &serde_json::Value| status["array"]["state"] == "mounted";
+    let first = wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, mounted);
+    assert_eq!(first["array"]["members"].as_array().unwrap().len(), 2, "{first:#}");
+    let admin = trial.admin(&machine);
+    let details = admin
+        .run("cat /proc/mdstat; findmnt -no FSTYPE,OPTIONS /mnt/raid")
+        .unwrap();
+    assert!(
+        details.contains("raid0") && details.contains("512k chunks") && details.contains("super 1.2"),
+        "{details}"
+    );
+    assert!(details.contains("ext4"), "{details}");
+    eprintln!("{}", admin.run("ps -o rss,comm -C strongroomd; free -m").unwrap());
+
+    // Secrets are sealed and gone from the ESP once they were taken over.
+    assert!(trial_secrets_are_sealed(&admin));
+
+    // The original recipe, unchanged but for the host.
+    let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
+    let files = trial.folder.join("files");
+    let _ = std::fs::remove_dir_all(&files);
+    make_files(&files, 3 << 20);
+    let source = files.to_str().unwrap();
+    client.borg(&["init", "--encryption=none", "--append-only"]);
+    client.borg(&["create", "--compression", "auto,zlib", "::one", source]);
+    std::fs::write(files.join("added later"), random(1 << 20)).unwrap();
+    client.borg(&["create", "--compression", "auto,zlib", "::two", source]);
+    client.borg(&["create", "::three", source]);
+    client.borg(&["prune", "--keep-last", "2"]);
+    assert_eq!(client.archives(), ["two", "three"]);
+
+    nothing_but_borg_on_its_own_repository(&trial, &machine, &client);
+    the_key_decides(&trial, &machine);
+
+    // The power goes without warning; the other firmware starts the same disks.
+    machine.cut_power();
+    assert_eq!(
+        retained(&trial, &availability(&trial)),
+        "offline",
+        "the will was not published"
+    );
+    let mut machine = start(&trial, "again", Firmware::Uefi);
+    is_sound(&trial, &machine);
+    wait_for_status(&trial, &mut machine, "the array was not assembled", SOON, mounted);
+    let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
+    assert_eq!(client.archives(), ["two", "three"]);
+    assert_same(&files, &client.extract("two").join(source.trim_start_matches('/')));
+
+    // A push, encrypted, manifest last; then nothing is left to do.
+    let admin = trial.admin(&machine);
+    let pushed = admin.run(&format!("strongroom push {CLIENT}")).unwrap();
+    assert!(pushed.contains("transaction"), "{pushed}");
+    eprintln!("{pushed}{}", admin.run("ps -o rss,comm -C strongroomd").unwrap());
+    let before = objects(&trial);
+    assert!(before.iter().any(|name| name.contains("/manifest/")), "{before:?}");
+    admin.run(&format!("strongroom push {CLIENT}")).unwrap();
+    assert_eq!(objects(&trial), before, "a push with nothing to do sent something");
+
+    // A push that dies with the whole machine half-way, after a larger backup.
+    std::fs::write(files.join("film"), random(48 << 20)).unwrap();
+    client.borg(&["create", "::four", source]);
+    let mut push = admin.command(&format!("strongroom push {CLIENT}"));
+    let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    machine
+        .wait_until("the push did not begin to send", PUSH, |_| {
+            Ok(store_holds_more_than(&trial, &before))
+        })
+        .unwrap();
+    machine.cut_power();
+    let _ = push.wait();
+    let half_way = objects(&trial);
+    let manifests = |names: &[String]| names.iter().filter(|name| name.ends_with(".json.gpg")).count();
+    assert_eq!(
+        manifests(&half_way),
+        manifests(&before),
+        "the push was over before the power went"
+    );
+    // What is there is still restorable to the state before.
+    restored_with_gpg_alone(&trial, "half-way", &["two", "three"]);
+
+    let mut machine = start(&trial, "third", Firmware::Bios);
+    wait_for_status(&trial, &mut machine, "the array was not assembled", SOON, mounted);
+    let admin = trial.admin(&machine);
+    admin.run(&format!("strongroom push {CLIENT}")).unwrap();
+    assert!(manifests(&objects(&trial)) > manifests(&before));
+
+    // It comes back: with gpg and an S3 program alone, and with our own command.
+    let repository = restored_with_gpg_alone(&trial, "gpg", &["two", "three", "four"]);
+    let out = trial.folder.join("from-gpg");
+    std::fs::create_dir_all(&out).unwrap();
+    local_borg(
+        &repository,
+        &trial.folder.join("caches-gpg"),
+        &out,
+        &["extract", "::four"],
+    );
+    assert_same(&files, &out.join(source.trim_start_matches('/')));
+    restored_with_our_command(&trial, &["two", "three", "four"]);
+
+    status_is_told(&trial, &mut machine);
+    machine.screenshot(&trial.folder.join("console.png")).unwrap();
+    machine.shut_down(STOP).unwrap();
+    assert_eq!(retained(&trial, &availability(&trial)), "offline");
+}
+
+fn trial_secrets_are_sealed(admin: &ssh::Login) -> bool {
+    // The administrator may not look into either place; the log says what became of them.
+    let log = admin
+        .run("journalctl -b -u strongroom-configure -u strongroomd --no-pager -o cat")
+        .unwrap();
+    assert!(
+        !log.contains("trial-mqtt-password") && !log.contains("trial-s3-secret"),
+        "a secret is in the log"
+    );
+    let refused = admin
+        .output("cat /var/lib/strongroom/secrets/offsite/s3-secret")
+        .unwrap();
+    !refused.status.success()
+}
+
+/// No shell, no terminal, no file transfer, no forwarding, no other repository, whatever is asked for.
+fn nothing_but_borg_on_its_own_repository(trial: &Trial, machine: &Machine, client: &Client) {
+    let login = login(trial, machine, "client_key");
+    for wanted in [
+        "sh",
+        "sh -c id",
+        "cat /etc/passwd",
+        "/usr/lib/openssh/sftp-server",
+        "scp -t /tmp",
+        "borg list /",
+    ] {
+        let output = login.output(wanted).unwrap();
+        assert!(!output.status.success(), "{wanted} was let in");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("serves Borg only"), "{wanted}: {said}");
+        assert!(output.stdout.is_empty(), "{wanted} printed something");
+    }
+    let batch = Command::new("sftp")
+        .args(login.options())
+        .args(["-b", "/dev/null", "borgbackup@127.0.0.1"])
+        .output()
+        .unwrap();
+    assert!(!batch.status.success(), "sftp was let in");
+    let forward = Command::new("ssh")
+        .args(login.options())
+        .args([
+            "-o",
+            "ExitOnForwardFailure=yes",
+            "-W",
+            "127.0.0.1:323",
+            "borgbackup@127.0.0.1",
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(!forward.status.success(), "a connection was forwarded");
+    for path in [
+        format!("/mnt/raid/{OTHER}_repository"),
+        "/mnt/raid/new_one".into(),
+        "/tmp/x".into(),
+        format!("/mnt/raid/{CLIENT}_repository/../{OTHER}_repository"),
+    ] {
+        let output = client.asking_for(&path).output(&["init", "--encryption=none"]);
+        assert!(!output.status.success(), "{path} was let in");
+    }
+    // Append-only: what a client deletes is not erased, and it can't compact.
+    let compact = client.output(&["compact"]);
+    let kept = String::from_utf8_lossy(&compact.stderr).into_owned();
+    assert!(client.archives().contains(&"two".to_owned()), "{kept}");
+}
+
+/// Another key reaches its own repository, and that only.
+fn the_key_decides(trial: &Trial, machine: &Machine) {
+    let other = Client::new(OTHER, login(trial, machine, "other_key"), &trial.folder);
+    other.borg(&["init", "--encryption=none", "--append-only"]);
+    assert!(other.archives().is_empty());
+    let foreign = other.asking_for(&format!("/mnt/raid/{CLIENT}_repository"));
+    assert!(!foreign.output(&["list"]).status.success());
+    let stranger = ssh::key(&trial.folder.join("stranger_key"), "stranger").unwrap();
+    assert!(stranger.starts_with("ssh-ed25519"));
+    assert!(
+        !login(trial, machine, "stranger_key")
+            .output("borg serve")
+            .unwrap()
+            .status
+            .success()
+    );
+}
+
+/// Names of all objects, by listing with a foreign program.
+fn objects(trial: &Trial) -> Vec<String> {
+    let mut names: Vec<String> = rclone(trial, &["lsf", "--recursive", "--files-only", &remote()])
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names
+}
+
+fn store_holds_more_than(trial: &Trial, before: &[String]) -> bool {
+    objects(trial).len() > before.len()
+}
+
+fn remote() -> String {
+    format!("trial:{BUCKET}")
+}
+
+fn rclone(trial: &Trial, arguments: &[&str]) -> String {
+    let output = Command::new("rclone")
+        .args(arguments)
+        .env("RCLONE_CONFIG", "/dev/null")
+        .env("RCLONE_CONFIG_TRIAL_TYPE", "s3")
+        .env("RCLONE_CONFIG_TRIAL_PROVIDER", "Other")
+        .env(
+            "RCLONE_CONFIG_TRIAL_ENDPOINT",
+            format!("http://127.0.0.1:{}", trial.store.port),
+        )
+        .env("RCLONE_CONFIG_TRIAL_REGION", image::loopback::REGION)
+        .env("RCLONE_CONFIG_TRIAL_FORCE_PATH_STYLE", "true")
+        .env("RCLONE_CONFIG_TRIAL_ACCESS_KEY_ID", ACCOUNT)
+        .env("RCLONE_CONFIG_TRIAL_SECRET_ACCESS_KEY", &trial.store.secret)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "rclone {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What RECOVERY.txt says, by hand: copy the bucket, decrypt the files that the newest manifest names, check.
+fn restored_with_gpg_alone(trial: &Trial, name: &str, archives: &[&str]) -> std::path::PathBuf {
+    let copy = trial.folder.join(format!("copy-{name}"));
+    let repository = trial.folder.join(format!("repository-{name}"));
+    for folder in [&copy, &repository] {
+        let _ = std::fs::remove_dir_all(folder);
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    rclone(
+        trial,
+        &["copy", &format!("{}/{CLIENT}", remote()), copy.to_str().unwrap()],
+    );
+    let newest = std::fs::read_dir(copy.join("manifest"))
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .filter(|name| name.ends_with(".json.gpg"))
+        .max_by_key(|name| name.split('.').next().and_then(|number| number.parse::<u64>().ok()))
+        .unwrap();
+    let manifest = json(&String::from_utf8(decrypt(trial, &copy.join("manifest").join(newest))).unwrap());
+    for file in manifest["files"].as_array().unwrap() {
+        let content = decrypt(trial, &copy.join(file["object"].as_str().unwrap()));
+        let path = repository.join(file["path"].as_str().unwrap());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    checked(trial, &repository, name, archives);
+    repository
+}
+
+fn decrypt(trial: &Trial, file: &Path) -> Vec<u8> {
+    let output = Command::new("gpg")
+        .arg("--homedir")
+        .arg(trial.gnupg())
+        .args(["--batch", "--quiet", "--decrypt"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}: {}",
+        file.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+fn checked(trial: &Trial, repository: &Path, name: &str, archives: &[&str]) {
+    let caches = trial.folder.join(format!("caches-{name}"));
+    let _ = std::fs::remove_dir_all(&caches);
+    local_borg(repository, &caches, &trial.folder, &["check", "--verify-data"]);
+    let listed = local_borg(repository, &caches, &trial.folder, &["list", "--short"]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), archives);
+}
+
+fn restored_with_our_command(trial: &Trial, archives: &[&str]) {
+    let key = trial.folder.join("owner-secret.asc");
+    let export = Command::new("gpg")
+        .arg("--homedir")
+        .arg(trial.gnupg())
+        .args(["--batch", "--armor", "--export-secret-keys"])
+        .output()
+        .unwrap();
+    std::fs::write(&key, export.stdout).unwrap();
+    let into = trial.folder.join("repository-ours");
+    let _ = std::fs::remove_dir_all(&into);
+    let programs = image::programs::build(&Workspace::here()).unwrap();
+    let program = programs
+        .iter()
+        .find(|program| program.place == "usr/bin/strongroom")
+        .unwrap();
+    let output = Command::new(&program.file)
+        .args(["restore", CLIENT])
+        .arg(&into)
+        .arg("--key")
+        .arg(&key)
+        .args(["--endpoint", &format!("http://127.0.0.1:{}", trial.store.port)])
+        .args([
+            "--region",
+            image::loopback::REGION,
+            "--bucket",
+            BUCKET,
+            "--access-key-id",
+            ACCOUNT,
+        ])
+        .env("STRONGROOM_SECRET_KEY", &trial.store.secret)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    checked(trial, &into, "ours", archives);
+}
+
+fn availability(trial: &Trial) -> String {
+    // The identity is made on the appliance; the broker knows it by its topics.
+    let mut command = trial.broker.client("mosquitto_sub");
+    command.args(["-t", "strongroom/+/availability", "-C", "1", "-W", "10", "-F", "%t"]);
+    let output = command.output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The same story over D-Bus, over MQTT and on the console.
+fn status_is_told(trial: &Trial, machine: &mut Machine) {
+    let current = wait_for_status(trial, machine, "the status did not settle", SOON, |status| {
+        let client = &status["clients"][0];
+        status["clock"]["state"] == "synchronised"
+            && client["transaction"].is_u64()
+            && client["transaction"] == client["targets"][0]["transaction"]
+    });
+    assert_eq!(current["clients"][0]["name"], CLIENT);
+    assert!(
+        conditions(&current).iter().all(|id| id == "client-never-seen"),
+        "{current:#}"
+    );
+    let id = current["appliance"]["id"].as_str().unwrap();
+    assert_eq!(retained(trial, &format!("strongroom/{id}/availability")), "online");
+    let discovery = json(&retained(trial, &format!("homeassistant/device/{id}/config")));
+    assert!(discovery["components"].as_object().unwrap().len() > 5, "{discovery:#}");
+    assert!(discovery["origin"]["name"].is_string());
+    let clock = json(&retained(trial, &format!("strongroom/{id}/clock")));
+    assert_eq!(clock["state"], "synchronised", "{clock:#}");
+    let client = retained(trial, &format!("strongroom/{id}/client/{CLIENT}"));
+    assert!(client.contains("trial"), "{client}");
+    let text = trial.admin(machine).run("strongroom status").unwrap();
+    assert!(text.contains(CLIENT) && text.contains("SHA256:"), "{text}");
+    machine.wait_for_serial("SHA256:", SOON).unwrap();
+    eprintln!("{text}");
+}
