@@ -50,6 +50,8 @@ pub fn look(device: &Path) -> Result<Disk> {
         .args([
             "--json",
             "--bytes",
+            // Without a tree, JSON lists partitions beside their disk, and a mounted one would be overlooked.
+            "--tree",
             "--output",
             "PATH,TYPE,SIZE,RM,HOTPLUG,MOUNTPOINTS,SERIAL,MODEL",
         ])
@@ -149,6 +151,24 @@ mod tests {
         assert_eq!(disk.mounted, ["/media/x"]);
         assert_eq!(disk.to_string(), "/dev/sdx: Stick, 64000 MB, serial AB12");
         assert_eq!(parse("{}"), None);
+    }
+
+    #[test]
+    fn the_disk_that_this_machine_runs_from_is_seen_as_mounted() {
+        let mut list = process::command("lsblk");
+        list.args(["--json", "--nodeps", "--paths", "--output", "NAME"]);
+        let Ok(text) = process::capture("list disks", &mut list) else {
+            return; // Containers show no disks.
+        };
+        let json: Value = serde_json::from_str(&text).unwrap();
+        for device in json["blockdevices"].as_array().unwrap() {
+            let disk = look(Path::new(device["name"].as_str().unwrap())).unwrap();
+            let mut tree = process::command("lsblk");
+            tree.args(["--noheadings", "--list", "--output", "MOUNTPOINTS"])
+                .arg(&disk.path);
+            let mounts = process::capture("list mounts", &mut tree).unwrap();
+            assert_eq!(disk.mounted.is_empty(), mounts.trim().is_empty(), "{disk}");
+        }
     }
 
     #[test]

@@ -231,7 +231,10 @@ impl TimeServer {
             command.args(["-u", "root"]);
         }
         let serving = serve(&mut command, &folder.join("chronyd.log"))?;
-        Ok(Self { port, _serving: serving })
+        Ok(Self {
+            port,
+            _serving: serving,
+        })
     }
 }
 
