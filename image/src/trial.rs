@@ -186,7 +186,7 @@ keys = ["{client}"]
     pub fn hardware(&self, name: &str, firmware: Firmware) -> Hardware {
         let mut hardware = Hardware::new(name, &self.folder, firmware, self.drives());
         let sources = format!(
-            "f /run/chrony-strongroom/trial.sources 0644 root root - server {HOST} port {} iburst minpoll 2 maxpoll 4",
+            "f /run/chrony-strongroom/trial.sources 0644 root root - server {HOST} port {} iburst minpoll 2 maxpoll 4\\n",
             self.time.port
         );
         hardware.credentials.push(("tmpfiles.extra".to_owned(), sources));
