@@ -144,8 +144,12 @@ fn sections(status: &Status, now: u64, columns: usize) -> Vec<Section> {
     let unconfigured = standing
         .iter()
         .any(|condition| condition.id == ConditionId::NotConfigured);
+    // Whoever wrote a configuration that was refused needs the fault, not the guide.
+    let refused = standing
+        .iter()
+        .any(|condition| condition.id == ConditionId::ConfigRefused);
     let mut sections = Vec::new();
-    if unconfigured {
+    if unconfigured && !refused {
         sections.push(Section {
             title: "What to do first",
             items: first_steps(columns),

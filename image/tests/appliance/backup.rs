@@ -18,13 +18,6 @@ const PUSH: Duration = Duration::from_secs(240);
 /// A second client, whose repository the first must not reach.
 const OTHER: &str = "attic";
 
-/// The status as JSON.
-pub fn status(trial: &Trial, machine: &Machine) -> serde_json::Value {
-    let output = trial.admin(machine).output("strongroom status --json").unwrap();
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("no status: {}", String::from_utf8_lossy(&output.stderr)))
-}
-
 /// Waits until the status satisfies `check`, and returns it.
 pub fn wait_for_status(
     trial: &Trial,

@@ -129,6 +129,28 @@ fn without_configuration_it_says_what_to_do_first_and_which_disks_there_are() {
 }
 
 #[test]
+fn a_refused_configuration_shows_its_fault_rather_than_the_guide() {
+    let mut status = healthy();
+    raise(
+        &mut status,
+        ConditionId::NotConfigured,
+        Severity::Warning,
+        "",
+        "There is no configuration yet.",
+    );
+    let fault = "strongroom.toml, line 7: unknown field `hots`.";
+    raise(
+        &mut status,
+        ConditionId::ConfigRefused,
+        Severity::Warning,
+        "strongroom.toml",
+        fault,
+    );
+    let text = shown(&render(&status, NOW, 80, 24)).join("\n");
+    assert!(text.contains("line 7") && !text.contains("What to do first"), "{text}");
+}
+
+#[test]
 fn conditions_come_with_their_advice_and_a_running_job_with_its_bar() {
     let mut status = healthy();
     raise(

@@ -14,7 +14,6 @@ use crate::services::command;
 use incoming::{Incoming, IncomingError};
 use std::fs;
 use std::io;
-use std::time::SystemTime;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::config::{Config, ConfigError, FileName};
 use strongroom_offsite::openpgp::Recipients;
@@ -102,7 +101,7 @@ fn take_over(paths: &Paths, incoming: &Incoming) -> Result<(), Refusal> {
             }
         };
         // The clock may not be set yet: whether it has expired is judged at each push.
-        Recipients::parse(&[certificate], SystemTime::UNIX_EPOCH)
+        Recipients::parse(&[certificate], None)
             .map_err(|error| Refusal::BadCertificate(name.clone(), error.to_string()))?;
     }
     let secrets = seal::needed(&config);

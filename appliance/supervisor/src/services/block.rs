@@ -46,7 +46,7 @@ const COLUMNS: &str = "PATH,TYPE,SIZE,SERIAL,MODEL,PARTN,START,PARTLABEL,MOUNTPO
 
 /// Every disk with its partitions and what is on them. The booted disk is the one that holds the root file system.
 pub fn disks() -> Result<Vec<DiskFacts>, BlockError> {
-    let text = command::run("lsblk", &["--json", "--bytes", "--output", COLUMNS], "")?;
+    let text = command::run("lsblk", &["--json", "--bytes", "--tree=PATH", "--output", COLUMNS], "")?;
     let listing = parse(&text)?;
     Ok(listing.into_iter().map(observe).collect())
 }
