@@ -11,7 +11,7 @@ umask 022
 rm -rf --one-file-system "$ROOT"
 mkdir "$ROOT"
 # Never across a mount: a failure may leave the machine's own /dev bound in there.
-trap 'umount -R "$ROOT/proc" "$ROOT/dev" 2>/dev/null || :; rm -rf --one-file-system "$ROOT"' EXIT
+trap 'umount -l "$ROOT/proc" "$ROOT/dev" 2>/dev/null || :; rm -rf --one-file-system "$ROOT"' EXIT
 
 tar -C "$ROOT" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xpf "$BASE"
 rm -rf "$ROOT"/etc/systemd/system/*.wants
@@ -29,7 +29,8 @@ if [ ! -e "$INITRD" ]; then
 fi
 chroot "$ROOT" systemd-sysusers
 chroot "$ROOT" systemctl preset-all
-umount -R "$ROOT/proc" "$ROOT/dev"
+# Lazily, since an ordinary user may not take the mounts below /dev apart one by one.
+umount -l "$ROOT/proc" "$ROOT/dev"
 
 # The kernel under the name that grub-slot.cfg knows.
 mv "$ROOT/boot/vmlinuz-$version" "$ROOT/boot/kernel"
@@ -50,6 +51,9 @@ echo 'IMAGE_ID=strongroom' >>"$ROOT/usr/lib/os-release"
 rm -rf "$ROOT"/etc/ssh/ssh_host_* "$ROOT/etc/apt" "$ROOT/etc/systemd/user" "$ROOT"/etc/*- "$ROOT/etc/.pwd.lock" \
 	"$ROOT/etc/kernel" "$ROOT/etc/cron.d" "$ROOT/etc/cron.daily" "$ROOT/etc/logrotate.d" \
 	"$ROOT/usr/share/initramfs-tools" "${ROOT:?}"/var/* "$ROOT"/tmp/* "$ROOT"/run/*
+
+# Nobody becomes somebody else on the appliance.
+find "$ROOT" -xdev -type f -perm /6000 -exec chmod ug-s {} +
 
 tar -C "$ROOT" --one-file-system --exclude='./dev/*' --sort=name --numeric-owner --xattrs --xattrs-include='*' \
 	--format=posix --pax-option='exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime' \
