@@ -103,7 +103,7 @@ impl Connection {
                 seen_running = true;
                 eprint!(
                     "\r{}: {} of {}   ",
-                    job.target,
+                    job.target.as_ref().map_or("", |target| target.as_str()),
                     words::size(job.done_bytes),
                     words::size(job.total_bytes)
                 );

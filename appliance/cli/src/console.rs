@@ -250,7 +250,10 @@ fn told(condition: &Condition, columns: usize) -> Vec<Line> {
 
 fn job(job: &Job, columns: usize) -> Line {
     let what = match job.kind {
-        JobKind::Push => format!("  push {} to {}", job.client, job.target),
+        JobKind::Push => match &job.target {
+            Some(target) => format!("  push {} to {target}", job.client),
+            None => format!("  push {}", job.client),
+        },
     };
     let progress = match words::percent(job.done_bytes, job.total_bytes) {
         Some(percent) => {

@@ -225,8 +225,8 @@ pub struct Job {
     pub kind: JobKind,
     /// The client that it works for.
     pub client: ClientName,
-    /// The target that it works on now.
-    pub target: TargetName,
+    /// The target that it works on now; none while it is coming up.
+    pub target: Option<TargetName>,
     /// Bytes done.
     pub done_bytes: u64,
     /// Bytes in all; 0 while unknown.
@@ -236,6 +236,22 @@ pub struct Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_that_is_coming_up_reads_back_as_written() {
+        let mut status = Status::default();
+        let client = ClientName::new("asus").unwrap();
+        let job = Job {
+            kind: JobKind::Push,
+            client,
+            target: None,
+            done_bytes: 0,
+            total_bytes: 0,
+        };
+        status.jobs.push(job).unwrap();
+        let text = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    }
 
     #[test]
     fn the_snapshot_keeps_within_its_documented_size() {

@@ -167,7 +167,7 @@ fn conditions_come_with_their_advice_and_a_running_job_with_its_bar() {
     let running = Job {
         kind: JobKind::Push,
         client,
-        target,
+        target: Some(target),
         done_bytes: 45 << 20,
         total_bytes: 100 << 20,
     };

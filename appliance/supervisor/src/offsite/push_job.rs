@@ -20,8 +20,8 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 /// What the job is doing and what went wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushProgress {
-    /// The target it works on.
-    pub target: TargetName,
+    /// The target it works on; none before the first.
+    pub target: Option<TargetName>,
     /// Bytes of that target done.
     pub done_bytes: u64,
     /// Bytes in all; 0 while unknown.
@@ -76,11 +76,11 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
         .errors
         .retain(|(name, _)| targets.iter().any(|target| target.name.get_ref() == name));
     for target in &targets {
-        progress.target = target.name.get_ref().clone();
+        progress.target = Some(target.name.get_ref().clone());
         (progress.done_bytes, progress.total_bytes) = (0, 0);
         write(&report, &progress);
         let outcome = runtime.block_on(push_to(paths, &config, &name, target, &report, &progress));
-        progress.errors.retain(|(name, _)| *name != progress.target);
+        progress.errors.retain(|(name, _)| name != target.name.get_ref());
         match outcome {
             Ok(words) => eprintln!("{name} to {}: {words}", target.name.get_ref()),
             Err(error) => {
