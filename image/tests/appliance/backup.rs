@@ -295,6 +295,8 @@ fn remote() -> String {
 fn rclone(trial: &Trial, arguments: &[&str]) -> String {
     let output = Command::new("rclone")
         .args(arguments)
+        // Old builds of rclone fail when the environment names a CA bundle, whether they need one or not.
+        .env_remove("AWS_CA_BUNDLE")
         .env("RCLONE_CONFIG", "/dev/null")
         .env("RCLONE_CONFIG_TRIAL_TYPE", "s3")
         .env("RCLONE_CONFIG_TRIAL_PROVIDER", "Other")

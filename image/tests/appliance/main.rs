@@ -23,8 +23,13 @@ const START: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(120);
 
+/// A new folder for one test; what an earlier run left is gone, above all the objects in its store.
 fn folder(name: &str) -> PathBuf {
-    Workspace::here().root.join("target/image-test").join(name)
+    let folder = Workspace::here().root.join("target/image-test").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    folder
 }
 
 /// Starts a machine and waits until its administrator can log in.
