@@ -198,8 +198,10 @@ impl Service {
             }
             for (key, meta, tier) in found.into_iter().take(left) {
                 let rest = key.get(asked.prefix.len()..).unwrap_or_default();
+                // An empty delimiter groups nothing: rclone sends one where it wants none.
                 if let Some(end) = asked
                     .delimiter
+                    .filter(|delimiter| !delimiter.is_empty())
                     .and_then(|delimiter| Some(rest.find(delimiter)? + delimiter.len()))
                 {
                     let group = format!("{}{}", asked.prefix, rest.get(..end).unwrap_or_default());
