@@ -118,8 +118,13 @@ impl Connection {
                     .map(|c| c.targets.clone())
             };
             // A short push may begin and end between two looks.
-            if !seen_running && pushed(&before) == pushed(&status) && asked.elapsed() < PUSH_START {
-                continue;
+            if !seen_running && pushed(&before) == pushed(&status) {
+                if asked.elapsed() < PUSH_START {
+                    continue;
+                }
+                return Err(ApplianceError::Push(format!(
+                    "the push of {client} did not come up, or had nothing to say; `journalctl --unit strongroom-push@{client}` tells more"
+                )));
             }
             if seen_running {
                 eprintln!();

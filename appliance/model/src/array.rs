@@ -224,7 +224,22 @@ fn existing(system: &DiskFacts, wanted: Option<&config::Array>, disks: &[DiskFac
         .filter(|member| member.superblock.array_uuid.as_str() == uuid)
         .collect();
     members.sort_by_key(|member| member.superblock.role);
-    members.dedup_by_key(|member| member.superblock.role);
+    if let Some(twins) = members
+        .windows(2)
+        .find(|pair| pair[0].superblock.role == pair[1].superblock.role)
+    {
+        return Some(stand(
+            ConditionId::ArrayFailed,
+            Severity::Alarm,
+            &twins[1].disk.serial,
+            &format!(
+                "{} and {} both say that they are the same member of the array; assembled from the wrong one it would be corrupted. Nothing was done.",
+                twins[0].disk.described(),
+                twins[1].disk.described()
+            ),
+            "One is a copy of the other: remove the copy and restart.",
+        ));
+    }
     if superblock.level != 0 {
         return Some(stand(
             ConditionId::ArrayFailed,
@@ -259,7 +274,7 @@ fn existing(system: &DiskFacts, wanted: Option<&config::Array>, disks: &[DiskFac
                 members.len(),
                 superblock.members
             ),
-            "Check the disk's power and data cable. If the disk has died, the array is lost: put in a new disk and restore from the off-site copy.",
+            "Check the disk's power and data cable. If the disk has died, the array is lost: put in a new disk, erase the raid partition of the system disk on another computer (`wipefs --all`), and restore from the off-site copy.",
         ));
     }
     let unequal = members.iter().any(|member| member.size_bytes != ours.size_bytes);

@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// How long after its configuration a client may be without a first backup before it is mentioned, in seconds.
+/// How long after a start of the appliance a client may be without a first backup before it is a warning, in seconds.
 pub const FIRST_BACKUP_GRACE: u64 = 24 * 3600;
 
 /// What was observed of one client's repository.

@@ -42,10 +42,10 @@ pub enum ConditionId {
     NotConfigured,
     /// A new configuration was refused; the last good one is in force.
     ConfigRefused,
-    /// A file or secret that the configuration names is absent.
-    ConfigFileMissing,
     /// The state partition could not be mounted; nothing survives a restart.
     StateLost,
+    /// The state partition's file system was damaged and has been repaired.
+    StateRepaired,
     /// The state partition is nearly full.
     StateFull,
     /// The array is not set up: consent or a disk is missing.
@@ -66,6 +66,8 @@ pub enum ConditionId {
     ClockSourceDemoted,
     /// A client's repository could not be read.
     RepositoryUnreadable,
+    /// A client's repository has vanished, but its copy is there.
+    RepositoryGone,
     /// A client has never made a backup.
     ClientNeverSeen,
     /// A client has been silent for longer than expected.
@@ -76,6 +78,8 @@ pub enum ConditionId {
     NoTarget,
     /// A repository has never been pushed to a target.
     NeverPushed,
+    /// A copy has been behind its repository for long, though no push reported an error.
+    CopyBehind,
     /// The broker does not answer or refuses.
     MqttUnreachable,
     /// A unit of the appliance has failed.
@@ -94,7 +98,7 @@ pub struct Condition {
     /// The client, disk, target or unit that it is about; empty for the appliance as a whole.
     pub subject: Text<64>,
     /// What is wrong, in words.
-    pub text: Text<280>,
+    pub text: Text<512>,
     /// What to do about it.
     pub advice: Text<280>,
 }

@@ -1,7 +1,7 @@
 //! What to say of off-site copies. Pure.
 
 use crate::condition::{Condition, ConditionId, Severity};
-use crate::status::{Client, Target};
+use crate::status::{Client, RepositoryState, Target};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -33,6 +33,21 @@ pub fn decide(client: &Client, now: Option<u64>) -> Vec<Condition> {
 }
 
 fn of_target(client: &Client, target: &Target, now: Option<u64>) -> Option<Condition> {
+    let subject = format!("{}@{}", client.name, target.name);
+    if client.repository == RepositoryState::Empty
+        && let Some(transaction) = target.transaction
+    {
+        return Some(Condition::new(
+            ConditionId::RepositoryGone,
+            Severity::Alarm,
+            &subject,
+            &format!(
+                "The repository of {} is gone from the array; its copy at {} holds transaction {transaction}.",
+                client.name, target.name
+            ),
+            "Restore it with `strongroom restore` before the client runs `borg init`; docs/offsite.md shows how.",
+        ));
+    }
     // Nothing was committed, so there is nothing to push.
     client.transaction?;
     let behind = client.transaction != target.transaction;
@@ -42,7 +57,6 @@ fn of_target(client: &Client, target: &Target, now: Option<u64>) -> Option<Condi
             .zip(since)
             .is_some_and(|(now, since)| now.saturating_sub(since) > LAG_ALARM);
     let severity = if long { Severity::Alarm } else { Severity::Warning };
-    let subject = format!("{}@{}", client.name, target.name);
     if !target.error.is_empty() {
         return Some(Condition::new(
             ConditionId::PushFailed,
@@ -55,15 +69,28 @@ fn of_target(client: &Client, target: &Target, now: Option<u64>) -> Option<Condi
             "It is tried again by itself, less and less often. Nothing is lost: the last complete copy stays restorable.",
         ));
     }
-    (target.transaction.is_none()).then(|| {
-        Condition::new(
-            ConditionId::NeverPushed,
-            if long { Severity::Alarm } else { Severity::Info },
-            &subject,
-            &format!("{} has not been copied to {} yet.", client.name, target.name),
-            "It happens at the next scheduled time, or now with `strongroom push`.",
+    if target.transaction.is_some() && !long {
+        return None;
+    }
+    let text = if target.transaction.is_some() {
+        format!(
+            "The copy of {} at {} has been behind for more than three days.",
+            client.name, target.name
         )
-    })
+    } else {
+        format!("{} has not been copied to {} yet.", client.name, target.name)
+    };
+    Some(Condition::new(
+        if target.transaction.is_some() {
+            ConditionId::CopyBehind
+        } else {
+            ConditionId::NeverPushed
+        },
+        if long { Severity::Alarm } else { Severity::Info },
+        &subject,
+        &text,
+        "It happens at the next scheduled time, or now with `strongroom push`. If that does not help, its log says why: `journalctl --unit 'strongroom-push@*'`.",
+    ))
 }
 
 #[cfg(test)]
@@ -128,6 +155,23 @@ mod tests {
             [(ConditionId::PushFailed, Severity::Alarm)]
         );
         assert_eq!(ids(&failing, None), [(ConditionId::PushFailed, Severity::Warning)]);
+    }
+
+    #[test]
+    fn a_copy_that_silently_stays_behind_is_an_alarm() {
+        let behind = client(Some(6), Some(target(Some(5), Some(1_000_000), "")));
+        assert_eq!(ids(&behind, Some(1_000_100)), []);
+        assert_eq!(
+            ids(&behind, Some(1_000_000 + LAG_ALARM + 1)),
+            [(ConditionId::CopyBehind, Severity::Alarm)]
+        );
+    }
+
+    #[test]
+    fn a_repository_that_vanished_is_not_taken_for_a_new_one() {
+        let mut gone = client(None, Some(target(Some(5), Some(1_000_000), "")));
+        gone.repository = RepositoryState::Empty;
+        assert_eq!(ids(&gone, None), [(ConditionId::RepositoryGone, Severity::Alarm)]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub const ADDRESSES_MAX: usize = 8;
 /// Most jobs shown at once.
 pub const JOBS_MAX: usize = 16;
 /// Upper bound of `size_of::<Status>()`, checked by a test.
-pub const STATUS_BYTES_MAX: usize = 160 * 1024;
+pub const STATUS_BYTES_MAX: usize = 192 * 1024;
 
 /// The snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

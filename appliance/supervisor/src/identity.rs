@@ -105,7 +105,7 @@ fn conditions(paths: &Paths, failed: &[String]) -> Vec<Condition> {
             Severity::Warning,
             "",
             "There is no configuration yet.",
-            "Put strongroom.toml into the folder CONFIG of the flashed disk's first readable partition (STRONGROOM), and restart.",
+            "Put strongroom.toml into the folder CONFIG of the flashed disk's EFI partition (`cargo image flash … --config` does it), and restart.",
         ));
     }
     if let Ok(why) = fs::read_to_string(paths.at("/run/strongroom/state-lost")) {
@@ -115,6 +115,18 @@ fn conditions(paths: &Paths, failed: &[String]) -> Vec<Condition> {
             "state partition",
             &format!("The state partition could not be used: {}. Nothing that changes now survives a restart.", why.trim()),
             "Restart once. If it stays so, the system disk may be failing: flash a new one; the array keeps the backups.",
+        ));
+    }
+    if let Ok(what) = fs::read_to_string(paths.at("/run/strongroom/state-repaired")) {
+        conditions.push(Condition::new(
+            ConditionId::StateRepaired,
+            Severity::Warning,
+            "state partition",
+            &format!(
+                "The state partition's file system was damaged and was repaired at this start: {}",
+                what.trim()
+            ),
+            "If this comes again, the system disk may be failing: flash a new one; the array keeps the backups.",
         ));
     }
     // A push is tried again by itself and has conditions of its own.

@@ -82,7 +82,9 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
     let observed = status.array.state != Default::default()
         && !status.appliance.id.is_empty()
         && (reports.clients.part.len(), reports.offsite.part.targets.len()) == reports.expected;
-    status.health = if observed {
+    // What is wrong is told at once; that nothing is wrong, only after everybody has spoken.
+    let bad = conditions.health() > Health::Good;
+    status.health = if observed || bad {
         conditions.health()
     } else {
         Health::Starting
@@ -119,8 +121,8 @@ mod tests {
         reports.appliance.conditions = vec![advice];
         assert_eq!(
             compose(&reports, None).health,
-            Health::Starting,
-            "a duty has not reported yet"
+            Health::Alarm,
+            "an alarm waits for nobody"
         );
         reports.expected = (1, 1);
         let status = compose(&reports, None);

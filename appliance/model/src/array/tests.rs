@@ -263,3 +263,16 @@ fn another_system_disk_than_the_configured_is_told() {
         "booted from",
     );
 }
+
+#[test]
+fn a_clone_of_a_member_is_never_assembled() {
+    let member = |role| Contents::Member(superblock("u", 2, role, Layout::Original));
+    let one = data(Contents::Blank, vec![raid("/dev/sdb", 1, 1 << 20, member(1))]);
+    let mut clone = data(Contents::Blank, vec![raid("/dev/sdc", 1, 1 << 20, member(1))]);
+    clone.serial = "CLONE".into();
+    stands(
+        decide(None, &[system(member(0)), one, clone]),
+        ConditionId::ArrayFailed,
+        "same member",
+    );
+}

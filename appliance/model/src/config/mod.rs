@@ -76,17 +76,6 @@ impl Config {
             .find(|recipient| recipient.name.get_ref().as_str() == name)
     }
 
-    /// Names of all secret files that the configuration refers to, each once.
-    pub fn secrets(&self) -> Vec<&FileName> {
-        let mut names: Vec<&FileName> = self.mqtt.iter().filter_map(|mqtt| mqtt.password.as_ref()).collect();
-        for target in &self.offsite.target {
-            names.push(&target.secret_key);
-        }
-        names.sort();
-        names.dedup();
-        names
-    }
-
     /// Names of all public files (certificates) that the configuration refers to, each once.
     pub fn public_files(&self) -> Vec<&FileName> {
         let mut names: Vec<&FileName> = self

@@ -185,7 +185,7 @@ pub struct Admin {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Clock {
-    /// NTP servers, beside those given by DHCP. Without any, the public pool is used.
+    /// NTP servers. Without any, the public pool is used. Those given by DHCP are not asked yet.
     pub servers: Vec<Host>,
 }
 

@@ -66,7 +66,7 @@ fn a_full_configuration() {
             .for_client(config.client[0].name.get_ref()),
         "asus_home"
     );
-    assert_eq!(config.secrets().len(), 1);
+    assert_eq!(config.public_files().len(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! client's repository and append-only; it runs nothing else, whatever the client asked for.
 
 use crate::paths::{ARRAY_MOUNT, Paths};
+use crate::services::mounts;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -46,8 +47,7 @@ fn prepare(paths: &Paths, name: Option<&str>, wanted: Option<OsString>) -> Resul
     let Some(wanted) = wanted.filter(is_borg_serve) else {
         return Err(ServeError::NotBorg(name));
     };
-    let mounts = std::fs::read_to_string(paths.at("/proc/self/mountinfo")).unwrap_or_default();
-    if !mounts.lines().any(|line| line.split(' ').nth(4) == Some(ARRAY_MOUNT)) {
+    if mounts::at(paths, ARRAY_MOUNT).is_none() {
         return Err(ServeError::NoArray);
     }
     let repository = paths.repository(&name);

@@ -72,7 +72,7 @@ pub fn run(paths: &Paths) -> io::Result<()> {
         Ok(None) => {}
         Err(error) => refused = Some(error.into()),
     }
-    let conditions: Vec<Condition> = refused
+    let mut conditions: Vec<Condition> = refused
         .iter()
         .map(|refusal| {
             eprintln!("The configuration was refused. {refusal}");
@@ -85,6 +85,15 @@ pub fn run(paths: &Paths) -> io::Result<()> {
             )
         })
         .collect();
+    if let Some(Err(error)) = fs::read_to_string(paths.config()).ok().map(|text| Config::parse(&text)) {
+        conditions.push(Condition::new(
+            ConditionId::ConfigRefused,
+            Severity::Alarm,
+            "last good configuration",
+            &format!("This version does not understand the last good configuration: {error}. Defaults are in force."),
+            "Put a configuration for this version into CONFIG and restart.",
+        ));
+    }
     let report = serde_json::to_vec(&conditions).unwrap_or_default();
     durable::write(&paths.config_report(), &report, 0o644)?;
     generate(paths)

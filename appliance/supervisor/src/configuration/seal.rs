@@ -39,12 +39,13 @@ pub fn credential(usage: &str, name: &FileName) -> String {
 /// Seals a secret into `folder`. A line break at its end, which editors add, is no part of it. Durable on return.
 pub fn seal(folder: &Path, usage: &str, name: &FileName, secret: &[u8]) -> Result<(), CommandError> {
     let secret = String::from_utf8_lossy(secret);
+    let secret = secret.trim_end_matches(['\r', '\n']);
     let path = folder.join(name.as_str());
     let credential = format!("--name={}", credential(usage, name));
     let sealed = command::run(
         "systemd-creds",
         &["encrypt", "--with-key=host", &credential, "-", "-"],
-        secret.trim(),
+        secret,
     )?;
     let write = || {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

@@ -3,7 +3,8 @@
 //!
 //! Durable: nothing but what mdadm, sfdisk and mkfs write. A power cut in the middle leaves either blank partitions of
 //! our name or an array without a file system together with the mark that it was being created; both are taken up by
-//! the next run.
+//! the next run. Between mdadm's writes to its members lies a moment that isn't: the next run then tells of a missing
+//! member.
 
 use crate::durable;
 use crate::paths::Paths;
@@ -45,7 +46,7 @@ enum ArrayError {
     #[error("the kernel did not show {0} after it was made")]
     NoDevice(String),
     #[error(
-        "no file system is recognised on the array, and it was not being created; nothing is written to it. Run `fsck.ext4` on it from the rescue system, or restore from the off-site copy"
+        "no file system is recognised on the array, and it was not being created; nothing is written to it. Run `fsck.ext4` on it from a Linux live system, or restore from the off-site copy"
     )]
     NoFileSystem,
 }
@@ -87,6 +88,9 @@ pub fn run(paths: &Paths) -> std::io::Result<()> {
 }
 
 fn observe_and_act(paths: &Paths, wanted: Option<&config::Array>) -> Result<ArrayReport, (Vec<DiskFacts>, ArrayError)> {
+    // Serial numbers come from udev's database: let it finish with what was found so far.
+    let settled = command::run("udevadm", &["settle", "--timeout=30"], "");
+    settled.map_err(|error| (Vec::new(), error.into()))?;
     let disks = block::disks().map_err(|error| (Vec::new(), error.into()))?;
     match act(paths, wanted, &disks) {
         Ok((state, members, conditions)) => Ok(ArrayReport {

@@ -4,6 +4,7 @@ pub mod array_job;
 
 use crate::paths::{ARRAY_MOUNT, Paths};
 use crate::report::Report;
+use crate::services::mounts::{self, Mount};
 use crate::services::systemd::{Systemd, SystemdError};
 use array_job::ArrayReport;
 use std::path::Path;
@@ -15,6 +16,8 @@ use tokio::time::{Instant, sleep};
 
 const ARRAY_UNIT: &str = "strongroom-array.service";
 const MOUNT_UNIT: &str = "mnt-raid.mount";
+/// Checks the file system before the mount, which does not even fail by itself when this does.
+const FSCK_UNIT: &str = "systemd-fsck@dev-md-strongroom.service";
 /// How often the disks are looked at again while the array isn't ready; a disk may have been plugged in.
 const RETRY: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(5);
@@ -34,13 +37,15 @@ pub struct Disks {
 pub async fn run(paths: Paths, systemd: Systemd, report: watch::Sender<Report<Disks>>) -> Result<(), SystemdError> {
     let mut next_attempt = Instant::now();
     loop {
-        let states = systemd.states(&[ARRAY_UNIT, MOUNT_UNIT]).await?;
-        let mounted = is_mounted(&paths, ARRAY_MOUNT);
+        let states = systemd.states(&[ARRAY_UNIT, MOUNT_UNIT, FSCK_UNIT]).await?;
+        let mount = mounts::at(&paths, ARRAY_MOUNT);
+        let mounted = mount.is_some();
+        let mount_failed = states[1].is_failed() || states[2].is_failed();
         let working = states[0].is_running();
         let found = read_report(&paths.array_report());
         if !mounted && !working {
             match &found {
-                Some(found) if found.array.state == ArrayState::Assembled && !states[1].is_failed() => {
+                Some(found) if found.array.state == ArrayState::Assembled && !mount_failed => {
                     systemd.start(MOUNT_UNIT).await?;
                 }
                 _ if Instant::now() >= next_attempt => {
@@ -50,13 +55,7 @@ pub async fn run(paths: Paths, systemd: Systemd, report: watch::Sender<Report<Di
                 _ => {}
             }
         }
-        let new = compose(
-            &paths,
-            found.unwrap_or_default(),
-            mounted,
-            working,
-            states[1].is_failed(),
-        );
+        let new = compose(&paths, found.unwrap_or_default(), mount, working, mount_failed);
         report.send_if_modified(|old| {
             let changed = *old != new;
             *old = new;
@@ -70,19 +69,28 @@ fn read_report(path: &Path) -> Option<ArrayReport> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-fn is_mounted(paths: &Paths, at: &str) -> bool {
-    // proc(5), /proc/pid/mountinfo: the fifth field is the mount point.
-    std::fs::read_to_string(paths.at("/proc/self/mountinfo"))
-        .is_ok_and(|table| table.lines().any(|line| line.split(' ').nth(4) == Some(at)))
-}
-
-fn compose(paths: &Paths, found: ArrayReport, mounted: bool, working: bool, mount_failed: bool) -> Report<Disks> {
+fn compose(
+    paths: &Paths,
+    found: ArrayReport,
+    mount: Option<Mount>,
+    working: bool,
+    mount_failed: bool,
+) -> Report<Disks> {
     let ArrayReport {
         mut array,
         disks,
         mut conditions,
     } = found;
-    if mounted {
+    if let Some(mount) = mount {
+        if mount.read_only {
+            conditions.push(Condition::new(
+                ConditionId::ArrayNotMounted,
+                Severity::Alarm,
+                "array",
+                "The array's file system has turned read-only after an error: a disk may be failing. Clients can't back up.",
+                "Check the disks' cables and restart. If it comes again, replace the disk that the system's log names, and restore from the off-site copy.",
+            ));
+        }
         array.state = ArrayState::Mounted;
         if let Some((size, used, free_percent)) = space(&paths.at(ARRAY_MOUNT)) {
             array.size_bytes = size;
@@ -91,7 +99,7 @@ fn compose(paths: &Paths, found: ArrayReport, mounted: bool, working: bool, moun
                 free_percent,
                 ConditionId::ArrayFull,
                 "array",
-                "Clients will soon be refused. Remove archives with `borg prune` and compact, or add a larger data disk.",
+                "Clients will soon be refused. Repositories are append-only, so pruning frees nothing yet: let clients back up less, or move to larger disks by a restore.",
             ));
         }
     } else if working {
@@ -103,7 +111,7 @@ fn compose(paths: &Paths, found: ArrayReport, mounted: bool, working: bool, moun
             Severity::Alarm,
             "array",
             "The array is assembled, but its file system could not be mounted. Clients can't back up.",
-            "Restart once. If it stays so, the file system is damaged: run `fsck.ext4` from the rescue system, or restore from the off-site copy.",
+            "Restart once. If it stays so, the file system is damaged: run `fsck.ext4` from a Linux live system, or restore from the off-site copy.",
         ));
     }
     if let Some((_, _, free_percent)) = space(&paths.at("/var")) {
@@ -149,28 +157,23 @@ fn full(free_percent: u64, id: ConditionId, what: &str, advice: &str) -> Option<
 mod tests {
     use super::*;
 
-    fn compose_in(folder: &tempfile::TempDir, found: ArrayReport, mounted: bool, failed: bool) -> Report<Disks> {
-        compose(&Paths::new(folder.path()), found, mounted, false, failed)
+    fn compose_in(folder: &tempfile::TempDir, found: ArrayReport, mount: Option<Mount>, failed: bool) -> Report<Disks> {
+        compose(&Paths::new(folder.path()), found, mount, false, failed)
     }
 
     #[test]
     fn a_failed_mount_is_an_alarm() {
         let folder = tempfile::tempdir().unwrap();
-        let report = compose_in(&folder, ArrayReport::default(), false, true);
+        let report = compose_in(&folder, ArrayReport::default(), None, true);
         assert_eq!(report.part.array.state, ArrayState::Failed);
         assert_eq!(report.conditions[0].id, ConditionId::ArrayNotMounted);
     }
 
     #[test]
-    fn mount_points_are_read_from_the_kernel() {
+    fn a_file_system_that_turned_read_only_is_an_alarm() {
         let folder = tempfile::tempdir().unwrap();
-        let paths = Paths::new(folder.path());
-        assert!(!is_mounted(&paths, "/mnt/raid"));
-        std::fs::create_dir_all(paths.at("/proc/self")).unwrap();
-        let table = "36 35 98:0 / /mnt/raid rw,noatime master:1 - ext4 /dev/md127 rw\n";
-        std::fs::write(paths.at("/proc/self/mountinfo"), table).unwrap();
-        assert!(is_mounted(&paths, "/mnt/raid"));
-        assert!(!is_mounted(&paths, "/mnt"));
+        let report = compose_in(&folder, ArrayReport::default(), Some(Mount { read_only: true }), false);
+        assert_eq!(report.conditions[0].id, ConditionId::ArrayNotMounted);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::report::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::name::ClientName;
-use strongroom_model::status::Status;
+use strongroom_model::status::{ArrayState, Status};
 use tokio::sync::{mpsc, watch};
 use zbus::{Connection, fdo, interface};
 
@@ -52,6 +52,11 @@ impl ApplianceFace {
             return Err(fdo::Error::Failed(format!(
                 "client `{name}` has no off-site target; add an [[offsite.target]] to strongroom.toml"
             )));
+        }
+        if status.array.state != ArrayState::Mounted {
+            return Err(fdo::Error::Failed(
+                "the array is not mounted, so there is nothing to push; `strongroom status` says why".into(),
+            ));
         }
         self.commands
             .send(Command::Push(name))

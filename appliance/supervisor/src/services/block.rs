@@ -42,6 +42,8 @@ struct Device {
     children: Vec<Device>,
 }
 
+/// How a partition table without anything else is named.
+const TABLE: &str = "a partition table";
 const COLUMNS: &str = "PATH,TYPE,SIZE,SERIAL,MODEL,PARTN,START,PARTLABEL,MOUNTPOINTS";
 
 /// Every disk with its partitions and what is on them. The booted disk is the one that holds the root file system.
@@ -72,7 +74,7 @@ fn observe(device: Device) -> DiskFacts {
     } else {
         contents_at(&device.path, 0)
     };
-    let partitions = device
+    let partitions: Vec<PartitionFacts> = device
         .children
         .iter()
         .filter(|child| child.kind == "part")
@@ -85,6 +87,11 @@ fn observe(device: Device) -> DiskFacts {
             contents: contents_at(&child.path, 0),
         })
         .collect();
+    // A table whose partitions are seen is told by them; one that shows none may be damaged, and is in the way.
+    let contents = match contents {
+        Contents::Signature(what) if what == TABLE && !partitions.is_empty() => Contents::Blank,
+        other => other,
+    };
     DiskFacts {
         serial: device.serial.unwrap_or_default().trim().to_string(),
         path: device.path,
@@ -130,7 +137,7 @@ fn from_blkid(code: Option<i32>, output: &str) -> Contents {
         Some(0) => match (value("TYPE"), value("LABEL")) {
             (Some(kind), Some(label)) => Contents::Signature(format!("{kind} named `{label}`")),
             (Some(kind), None) => Contents::Signature(kind.to_string()),
-            (None, _) if value("PTTYPE").is_some() => Contents::Blank,
+            (None, _) if value("PTTYPE").is_some() => Contents::Signature(TABLE.into()),
             (None, _) => Contents::Signature("something that blkid knows".into()),
         },
         Some(2) => Contents::Blank,
@@ -162,10 +169,8 @@ mod tests {
     #[test]
     fn blkid_is_read_by_its_exit_code() {
         assert_eq!(from_blkid(Some(2), ""), Contents::Blank);
-        assert_eq!(
-            from_blkid(Some(0), "DEVNAME=/dev/sdb\nPTUUID=x\nPTTYPE=gpt\n"),
-            Contents::Blank
-        );
+        let table = from_blkid(Some(0), "DEVNAME=/dev/sdb\nPTUUID=x\nPTTYPE=gpt\n");
+        assert_eq!(table, Contents::Signature(TABLE.into()));
         assert_eq!(
             from_blkid(Some(0), "TYPE=ext4\nLABEL=x\n"),
             Contents::Signature("ext4 named `x`".into())

@@ -3,4 +3,5 @@
 pub mod block;
 pub mod chrony;
 pub mod command;
+pub mod mounts;
 pub mod systemd;

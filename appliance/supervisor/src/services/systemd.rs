@@ -40,7 +40,6 @@ impl UnitState {
 trait Manager {
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
-    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     fn reload(&self) -> zbus::Result<()>;
     #[allow(clippy::type_complexity)]
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<UnitRow>>;
@@ -91,15 +90,6 @@ impl Systemd {
             .await
             .map(drop)
             .map_err(error("restart", unit))
-    }
-
-    /// Stops a unit; returns once the job is queued.
-    pub async fn stop(&self, unit: &str) -> Result<(), SystemdError> {
-        self.manager
-            .stop_unit(unit, "replace")
-            .await
-            .map(drop)
-            .map_err(error("stop", unit))
     }
 
     /// Reads all unit files and drop-ins again.
