@@ -31,6 +31,18 @@ pub fn test(workspace: &Workspace, options: &Options) -> Result<()> {
         options.install,
     )?;
     if !options.only_appliance {
+        eprintln!("Form and lints:");
+        cargo(workspace, "the check of the form", &["fmt", "--all", "--check"])?;
+        let lints = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        cargo(workspace, "the lints", &lints)?;
         eprintln!("Tests of the crates, against real servers on loopback:");
         cargo(
             workspace,

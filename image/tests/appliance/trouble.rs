@@ -4,10 +4,11 @@ use std::fs;
 
 use image::loopback::StoreOptions;
 use image::qemu::{Firmware, Machine};
-use image::trial::{DATA_SERIAL, Trial};
+use image::trial::{CLIENT, DATA_SERIAL, Trial};
 use image::workspace::Workspace;
 
 use crate::backup::{conditions, wait_for_status};
+use crate::client::{Client, make_files};
 use crate::{SOON, START, STOP, folder, start};
 
 fn has(status: &serde_json::Value, id: &str) -> bool {
@@ -38,7 +39,7 @@ fn sum_of(file: &std::path::Path) -> String {
 #[test]
 #[ignore = "needs the built image: cargo image test"]
 fn without_consent_nothing_is_written_and_a_wrong_configuration_is_explained() {
-    let trial = Trial::new(&Workspace::here(), &folder("trouble"), &StoreOptions::default()).unwrap();
+    let mut trial = Trial::new(&Workspace::here(), &folder("trouble"), &StoreOptions::default()).unwrap();
     let good = trial.default_config();
     trial
         .configure(&good.replace("create = true", "create = false"))
@@ -114,15 +115,36 @@ fn without_consent_nothing_is_written_and_a_wrong_configuration_is_explained() {
     wait_for_status(&trial, &mut machine, "the array was not made", SOON, |status| {
         status["array"]["state"] == "mounted"
     });
+    the_line_is_down(&mut trial, &mut machine);
     machine.shut_down(STOP).unwrap();
     everything_is_taken_away(trial);
+}
+
+/// A push that can't reach the store fails in words, at once to whoever asked and as a condition.
+fn the_line_is_down(trial: &mut Trial, machine: &mut Machine) {
+    let client = Client::new(CLIENT, trial.client(machine), &trial.folder);
+    let files = trial.folder.join("files");
+    make_files(&files, 1 << 20);
+    client.borg(&["init", "--encryption=none", "--append-only"]);
+    client.borg(&["create", "::one", files.to_str().unwrap()]);
+    trial.store.stop();
+    let output = trial
+        .admin(machine)
+        .output(&format!("strongroom push {CLIENT}"))
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("laptop at trial"), "{said}");
+    let status = wait_for_status(trial, machine, "the failed push was not told", SOON, |status| {
+        has(status, "push-failed")
+    });
+    assert!(text_of(&status, "push-failed").contains("tried again"), "{status:#}");
 }
 
 fn everything_is_taken_away(mut trial: Trial) {
     let mut hardware = trial.hardware("missing", Firmware::Bios);
     hardware.drives.truncate(1);
     trial.broker.stop();
-    trial.store.stop();
     let mut machine = Machine::start(&hardware).unwrap();
     let admin = trial.admin(&machine);
     machine
