@@ -206,7 +206,7 @@ fn first_steps(columns: usize) -> Vec<Vec<Line>> {
     [
         "Write strongroom.toml: your SSH key, the disks' serial numbers, one [[client]] for each computer. \
          docs/configuration.md has a whole one to begin with.",
-        "Put it into the folder CONFIG on the flashed disk's FAT partition; every computer can open it. Or flash with \
+        "Put it into the folder CONFIG on the flashed disk's EFI partition, or flash with \
          `cargo image flash … --config strongroom.toml`.",
         "Start the appliance again. What is wrong with the file, if anything, is then told here.",
     ]
