@@ -8,12 +8,14 @@ use std::io::{IsTerminal, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FallocateFlags;
+
 use crate::bmap::{self, Bmap};
 use crate::dependencies::{self, Need};
 use crate::device::{self, Disk};
 use crate::error::{Error, OnFile, Result};
 use crate::owner;
-use crate::partitions::RAID_START;
+use crate::partitions::{RAID_START, STATE};
 use crate::progress::Bar;
 use crate::workspace::Workspace;
 
@@ -106,6 +108,10 @@ pub fn write(image: &Path, map: &Bmap, device: &Path, show: bool) -> Result<()> 
         to.set_len(map.image_size).on("extend", device)?;
     }
 
+    if map.image_size >= STATE.start() + STATE.size() {
+        // mke2fs took the untouched part of the image for zeros and says so in the file system: make it true.
+        blank(&to, is_disk, STATE.start(), STATE.size()).on("clear the state partition of", device)?;
+    }
     let mut bar = show.then(|| Bar::new("writing", map.mapped()));
     for range in &map.ranges {
         let (start, length) = map.bytes(range);
@@ -157,6 +163,21 @@ pub fn write(image: &Path, map: &Bmap, device: &Path, show: bool) -> Result<()> 
     Ok(())
 }
 
+/// Makes a range read as zeros (fallocate(2)): a disk may have to write them, a file gets a hole.
+fn blank(to: &File, is_disk: bool, start: u64, length: u64) -> std::io::Result<()> {
+    let how = if is_disk {
+        FallocateFlags::ZERO_RANGE
+    } else {
+        FallocateFlags::PUNCH_HOLE
+    };
+    Ok(rustix::fs::fallocate(
+        to,
+        how | FallocateFlags::KEEP_SIZE,
+        start,
+        length,
+    )?)
+}
+
 fn ask(disk: &Disk) -> Result<()> {
     eprintln!("This overwrites the first {} MiB of", RAID_START >> 20);
     eprintln!("  {disk}");
@@ -185,6 +206,34 @@ mod tests {
 
     use super::*;
     use crate::bmap::BLOCK;
+    use crate::partitions::MIB;
+
+    #[test]
+    fn the_state_partition_keeps_nothing_of_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        let device = folder.path().join("device");
+        let end = STATE.start() + STATE.size();
+        let file = File::create(&image).unwrap();
+        file.set_len(end).unwrap();
+        file.write_all_at(&[1; 4096], STATE.start()).unwrap();
+        let used = File::create_new(&device).unwrap();
+        used.set_len(end + RAID_START).unwrap();
+        for at in [STATE.start() - 4096, STATE.start() + MIB, RAID_START] {
+            used.write_all_at(&[9; 4096], at).unwrap();
+        }
+
+        write(&image, &Bmap::of(&image).unwrap(), &device, false).unwrap();
+        let device = File::open(&device).unwrap();
+        let byte = |at: u64| {
+            let mut byte = [0];
+            device.read_exact_at(&mut byte, at).unwrap();
+            byte[0]
+        };
+        assert_eq!(byte(STATE.start()), 1);
+        assert_eq!(byte(STATE.start() + MIB), 0);
+        assert_eq!((byte(STATE.start() - 1), byte(RAID_START)), (9, 9));
+    }
 
     #[test]
     fn mapped_blocks_are_written_and_others_left_alone() {
