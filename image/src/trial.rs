@@ -155,9 +155,17 @@ keys = ["{client}"]
     /// # Errors
     /// When there is no image or a disk can't be written.
     pub fn flash(&self) -> Result<()> {
+        self.flash_disks([SYSTEM_SIZE, DATA_SIZE])
+    }
+
+    /// Like [`Trial::flash`], with disks of these sizes in bytes.
+    ///
+    /// # Errors
+    /// When there is no image or a disk can't be written.
+    pub fn flash_disks(&self, sizes: [u64; 2]) -> Result<()> {
         let image = flash::built(&self.workspace)?;
         let map = Bmap::read(&self.workspace.product("bmap")?)?;
-        for (drive, size) in self.drives().iter().zip([SYSTEM_SIZE, DATA_SIZE]) {
+        for (drive, size) in self.drives().iter().zip(sizes) {
             let file = File::create(&drive.file).on("create", &drive.file)?;
             file.set_len(size).on("extend", &drive.file)?;
         }

@@ -5,6 +5,7 @@
 
 mod backup;
 mod client;
+mod full;
 mod trouble;
 
 use std::path::PathBuf;

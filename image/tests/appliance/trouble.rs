@@ -11,7 +11,7 @@ use crate::backup::{conditions, wait_for_status};
 use crate::client::{Client, make_files};
 use crate::{SOON, START, STOP, folder, start};
 
-fn has(status: &serde_json::Value, id: &str) -> bool {
+pub fn has(status: &serde_json::Value, id: &str) -> bool {
     conditions(status).iter().any(|condition| condition == id)
 }
 
