@@ -7,7 +7,7 @@ use crate::faces::{dbus, mqtt};
 use crate::identity;
 use crate::offsite;
 use crate::paths::Paths;
-use crate::report::{Command, Report};
+use crate::report::{Command, Report, publish};
 use crate::services::systemd::Systemd;
 use crate::snapshot::{self, Reports};
 use std::path::Path;
@@ -140,11 +140,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 clock_trusted,
                 booted: reports.appliance.part.booted,
             };
-            surroundings_sender.send_if_modified(|old| {
-                let changed = *old != around;
-                *old = around;
-                changed
-            });
+            publish(&surroundings_sender, around);
             let new = snapshot::compose(&reports, clock_trusted.then(crate::clock_now).flatten());
             status_sender.send_if_modified(|old| {
                 let changed = **old != *new;

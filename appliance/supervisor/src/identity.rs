@@ -1,7 +1,7 @@
 //! Who this appliance is and how to reach it; and conditions of the appliance as a whole.
 
 use crate::paths::Paths;
-use crate::report::Report;
+use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -23,11 +23,7 @@ pub async fn run(paths: Paths, systemd: Systemd, report: watch::Sender<Report<Ap
             part: observe(&paths),
             conditions: conditions(&paths, &failed),
         };
-        report.send_if_modified(|old| {
-            let changed = *old != new;
-            *old = new;
-            changed
-        });
+        publish(&report, new);
         tokio::time::sleep(POLL).await;
     }
 }

@@ -2,6 +2,16 @@
 
 use strongroom_model::condition::Condition;
 use strongroom_model::name::ClientName;
+use tokio::sync::watch;
+
+/// Sends `new` to whoever watches, unless it is what they have: nobody wakes for nothing.
+pub fn publish<T: PartialEq>(to: &watch::Sender<T>, new: T) {
+    to.send_if_modified(|old| {
+        let changed = *old != new;
+        *old = new;
+        changed
+    });
+}
 
 /// What a duty or a face says of itself: its part of the status and the conditions that stand.
 #[derive(Clone, Debug, PartialEq)]

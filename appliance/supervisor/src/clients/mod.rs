@@ -3,7 +3,7 @@
 pub mod serve;
 
 use crate::paths::Paths;
-use crate::report::Report;
+use crate::report::{Report, publish};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -41,11 +41,7 @@ pub async fn run(
         let (paths, config) = (paths.clone(), config.clone());
         // Reading a sick disk may hang; only this observation hangs with it.
         if let Ok(new) = tokio::task::spawn_blocking(move || observe(&paths, &config, &around)).await {
-            report.send_if_modified(|old| {
-                let changed = *old != new;
-                *old = new;
-                changed
-            });
+            publish(&report, new);
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}

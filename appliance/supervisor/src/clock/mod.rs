@@ -3,7 +3,7 @@
 //! Owns the clock's part of the status. Reads chronyd through [`Chronyc`] and a few files of `/sys` and `/proc`. It
 //! never sets the clock: that is chronyd's.
 
-use crate::report::Report;
+use crate::report::{Report, publish};
 use crate::services::chrony::Chronyc;
 use std::fs::File;
 use std::io::Read;
@@ -43,11 +43,7 @@ pub async fn watch_clock(root: PathBuf, chronyc: Chronyc, report: watch::Sender<
             part,
             conditions: conditions.into_iter().collect(),
         };
-        report.send_if_modified(|standing| {
-            let changed = *standing != said;
-            *standing = said;
-            changed
-        });
+        publish(&report, said);
         tokio::time::sleep(pause).await;
     }
 }

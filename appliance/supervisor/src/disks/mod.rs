@@ -3,7 +3,7 @@
 pub mod array_job;
 
 use crate::paths::{ARRAY_MOUNT, Paths};
-use crate::report::Report;
+use crate::report::{Report, publish};
 use crate::services::mounts::{self, Mount};
 use crate::services::systemd::{Systemd, SystemdError};
 use array_job::ArrayReport;
@@ -56,11 +56,7 @@ pub async fn run(paths: Paths, systemd: Systemd, report: watch::Sender<Report<Di
             }
         }
         let new = compose(&paths, found.unwrap_or_default(), mount, working, mount_failed);
-        report.send_if_modified(|old| {
-            let changed = *old != new;
-            *old = new;
-            changed
-        });
+        publish(&report, new);
         sleep(if mounted { POLL } else { Duration::from_secs(1) }).await;
     }
 }

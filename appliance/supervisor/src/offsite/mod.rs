@@ -5,7 +5,7 @@
 pub mod push_job;
 
 use crate::paths::Paths;
-use crate::report::Report;
+use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError, UnitState};
 use push_job::PushProgress;
 use std::collections::BTreeMap;
@@ -57,11 +57,7 @@ pub async fn run(
         };
         let new = observe(&paths, &config, &clients, &states);
         let running = !new.part.jobs.is_empty();
-        report.send_if_modified(|old| {
-            let changed = *old != new;
-            *old = new;
-            changed
-        });
+        publish(&report, new);
         tokio::select! {
             () = tokio::time::sleep(if running { POLL_RUNNING } else { POLL_IDLE }) => {}
             push = pushes.recv() => match push {

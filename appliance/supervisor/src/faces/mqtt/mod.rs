@@ -14,7 +14,7 @@ pub mod shown;
 pub mod states;
 pub mod topics;
 
-use crate::report::{Command, Report};
+use crate::report::{Command, Report, publish};
 use session::{Ended, Session};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -94,11 +94,7 @@ pub async fn run_until(
 }
 
 fn say(report: &watch::Sender<Report<()>>, said: Report<()>) {
-    report.send_if_modified(|standing| {
-        let changed = *standing != said;
-        *standing = said;
-        changed
-    });
+    publish(report, said);
 }
 
 /// Waits until told to stop; for ever when nobody is left to tell.
