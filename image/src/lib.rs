@@ -91,6 +91,9 @@ enum Command {
         /// Leave out the tests of single crates.
         #[arg(long)]
         only_appliance: bool,
+        /// Run the long tests of the image too: every scenario, every kind of PC.
+        #[arg(long)]
+        thorough: bool,
         /// Run only those tests of the image whose name contains this.
         filter: Option<String>,
     },
@@ -140,11 +143,16 @@ pub fn main() -> ExitCode {
                 },
             )
         }
-        Command::Test { only_appliance, filter } => test::test(
+        Command::Test {
+            only_appliance,
+            thorough,
+            filter,
+        } => test::test(
             &workspace,
             &test::Options {
                 install,
                 only_appliance,
+                thorough,
                 filter,
             },
         ),

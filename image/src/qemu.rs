@@ -1,7 +1,7 @@
 //! A virtual machine: QEMU with an image's disks, a user network, a serial log and QMP. Used by `cargo image run` and by
 //! the tests.
 //!
-//! The machine is an ordinary PC of the q35 kind, emulated unless KVM is asked for. It has no way out but through the
+//! The machine is an ordinary PC, emulated unless KVM is asked for. It has no way out but through the
 //! host's user network, in which the host's loopback is 10.0.2.2. It ends when its [`Machine`] is dropped, or when the
 //! thread that started it ends.
 //! QMP is QEMU's own protocol: <https://www.qemu.org/docs/master/interop/qmp-spec.html>.
@@ -30,7 +30,18 @@ pub enum Firmware {
     Uefi,
 }
 
-/// A disk on the SATA controller.
+/// The kind of PC: its chipset, and how disks and the network card are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    /// q35 with PCI Express, SATA disks (AHCI) and an Intel card (e1000e).
+    Q35,
+    /// q35 with virtio disks and network card.
+    Virtio,
+    /// i440FX of the nineties: IDE disks and an Intel card (e1000).
+    Pc,
+}
+
+/// A disk on the machine's own controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drive {
     /// The file with its content, raw.
@@ -48,7 +59,9 @@ pub struct Hardware {
     pub folder: PathBuf,
     /// The firmware.
     pub firmware: Firmware,
-    /// The disks, in the controller's order; at most six.
+    /// The kind of PC.
+    pub platform: Platform,
+    /// The disks, in the controller's order; at most six, on [`Platform::Pc`] four.
     pub drives: Vec<Drive>,
     /// Memory in MiB.
     pub memory_mib: u32,
@@ -58,6 +71,8 @@ pub struct Hardware {
     pub credentials: Vec<(String, String)>,
     /// The hardware clock at the start, in UTC, like `2020-01-31T12:00:00`; the host's time if absent.
     pub clock: Option<String>,
+    /// Further arguments for QEMU: a USB stick, a watchdog, …
+    pub extra: Vec<String>,
 }
 
 impl Hardware {
@@ -68,11 +83,13 @@ impl Hardware {
             name: name.to_owned(),
             folder: folder.to_owned(),
             firmware,
+            platform: Platform::Q35,
             drives,
             memory_mib: 1024,
             kvm: false,
             credentials: Vec::new(),
             clock: None,
+            extra: Vec::new(),
         }
     }
 }
@@ -302,7 +319,8 @@ fn arguments(hardware: &Hardware, serial: &Path, ssh_port: u16) -> Vec<String> {
         }
     };
     add("-name", escape(&hardware.name));
-    add("-machine", "q35".to_owned());
+    let pc = hardware.platform == Platform::Pc;
+    add("-machine", if pc { "pc" } else { "q35" }.to_owned());
     add(
         "-accel",
         if hardware.kvm { "kvm" } else { "tcg,thread=multi" }.to_owned(),
@@ -330,23 +348,33 @@ fn arguments(hardware: &Hardware, serial: &Path, ssh_port: u16) -> Vec<String> {
             "if=pflash,format=raw,unit=1,snapshot=on,file=/usr/share/OVMF/OVMF_VARS_4M.fd".to_owned(),
         );
     }
-    add("-device", "ich9-ahci,id=sata".to_owned());
+    if hardware.platform == Platform::Q35 {
+        add("-device", "ich9-ahci,id=sata".to_owned());
+    }
     for (index, drive) in hardware.drives.iter().enumerate() {
         let file = escape(&drive.file.display().to_string());
         add(
             "-drive",
             format!("id=drive{index},if=none,format=raw,discard=unmap,file={file}"),
         );
+        let attached = match hardware.platform {
+            Platform::Q35 => format!("ide-hd,bus=sata.{index}"),
+            Platform::Virtio => "virtio-blk-pci".to_owned(),
+            Platform::Pc => format!("ide-hd,bus=ide.{},unit={}", index / 2, index % 2),
+        };
+        let serial = &drive.serial;
         add(
             "-device",
-            format!(
-                "ide-hd,bus=sata.{index},drive=drive{index},serial={},bootindex={index}",
-                drive.serial
-            ),
+            format!("{attached},drive=drive{index},serial={serial},bootindex={index}"),
         );
     }
     add("-netdev", format!("user,id=lan,hostfwd=tcp:127.0.0.1:{ssh_port}-:22"));
-    add("-device", "e1000e,netdev=lan".to_owned());
+    let card = match hardware.platform {
+        Platform::Q35 => "e1000e",
+        Platform::Virtio => "virtio-net-pci",
+        Platform::Pc => "e1000",
+    };
+    add("-device", format!("{card},netdev=lan"));
     add("-device", "virtio-rng-pci".to_owned());
     for (name, value) in &hardware.credentials {
         add(
@@ -354,6 +382,7 @@ fn arguments(hardware: &Hardware, serial: &Path, ssh_port: u16) -> Vec<String> {
             format!("name=opt/io.systemd.credentials/{name},string={}", escape(value)),
         );
     }
+    arguments.extend(hardware.extra.iter().cloned());
     arguments
 }
 
@@ -383,6 +412,9 @@ mod tests {
         assert!(line.contains("bus=sata.1,drive=drive1,serial=TWO"));
         assert!(line.contains("hostfwd=tcp:127.0.0.1:1-:22"));
         assert!(!line.contains("pflash"));
+        hardware.platform = Platform::Pc;
+        let line = arguments(&hardware, Path::new("/s"), 1).join(" ");
+        assert!(line.contains("ide-hd,bus=ide.0,unit=1,drive=drive1,serial=TWO"));
         hardware.firmware = Firmware::Uefi;
         assert!(arguments(&hardware, Path::new("/s"), 1).join(" ").contains("OVMF_CODE"));
     }

@@ -15,6 +15,8 @@ pub struct Options {
     pub install: bool,
     /// Leave out the tests of single crates.
     pub only_appliance: bool,
+    /// Run the long tests of the image as well.
+    pub thorough: bool,
     /// Run only those appliance tests whose name contains this.
     pub filter: Option<String>,
 }
@@ -62,6 +64,9 @@ pub fn test(workspace: &Workspace, options: &Options) -> Result<()> {
     // One machine at a time: two would only slow each other down, and time out.
     let mut arguments = vec!["test", "--locked", "--package", "image", "--test", "appliance", "--"];
     arguments.extend(["--ignored", "--test-threads=1", "--nocapture"]);
+    if !options.thorough {
+        arguments.extend(["--skip", "thorough::"]);
+    }
     arguments.extend(options.filter.as_deref());
     cargo(workspace, "the tests of the image", &arguments)?;
     eprintln!("All tests passed, in {} min.", start.elapsed().as_secs().div_ceil(60));

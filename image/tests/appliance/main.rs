@@ -6,6 +6,7 @@
 mod backup;
 mod client;
 mod full;
+mod thorough;
 mod trouble;
 
 use std::path::PathBuf;

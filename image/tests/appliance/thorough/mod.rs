@@ -1,0 +1,1 @@
+//! Scenarios that take long: `cargo image test --thorough` runs them, the plain command passes them over.
