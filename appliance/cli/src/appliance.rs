@@ -98,7 +98,10 @@ impl Connection {
         loop {
             tokio::time::sleep(POLL).await;
             let status = self.status().await?;
-            let job = status.jobs.iter().find(|job| job.client.as_str() == client);
+            let job = status
+                .jobs
+                .iter()
+                .find(|job| job.client.as_ref().is_some_and(|of| of.as_str() == client));
             if let Some(job) = job {
                 seen_running = true;
                 eprint!(

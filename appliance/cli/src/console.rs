@@ -77,7 +77,16 @@ fn facts(status: &Status, now: u64, columns: usize) -> Vec<Line> {
     let mut lines = fact("Address", &addresses, columns);
     lines.extend(fact("Host key", or_dash(&appliance.host_key), columns));
     lines.extend(fact("Clock", &clock(&status.clock), columns));
-    lines.extend(fact("Array", &array(status), columns));
+    lines.extend(fact("Array", &array(status, now), columns));
+    let members: Vec<String> = status
+        .disks
+        .iter()
+        .filter(|disk| disk.member)
+        .map(words::disk)
+        .collect();
+    if !members.is_empty() {
+        lines.extend(fact("Disks", &members.join("; "), columns));
+    }
     if let Some(booted) = appliance.booted {
         lines.extend(fact("Up", &words::duration(now.saturating_sub(booted)), columns));
     }
@@ -118,7 +127,7 @@ fn clock(clock: &Clock) -> String {
     }
 }
 
-fn array(status: &Status) -> String {
+fn array(status: &Status, now: u64) -> String {
     let array = &status.array;
     match array.state {
         ArrayState::Unknown => "not known yet".into(),
@@ -128,10 +137,11 @@ fn array(status: &Status) -> String {
         ArrayState::Assembled => "assembled, not mounted".into(),
         ArrayState::Mounted => match words::percent(array.used_bytes, array.size_bytes) {
             Some(percent) => format!(
-                "mounted, {} of {} used ({percent} %), {} members",
+                "mounted, {} of {} used ({percent} %), {} members{}",
                 words::size(array.used_bytes),
                 words::size(array.size_bytes),
-                array.members.len()
+                array.members.len(),
+                words::outlook(array, now)
             ),
             None => "mounted".into(),
         },
@@ -250,10 +260,14 @@ fn told(condition: &Condition, columns: usize) -> Vec<Line> {
 
 fn job(job: &Job, columns: usize) -> Line {
     let what = match job.kind {
-        JobKind::Push => match &job.target {
-            Some(target) => format!("  push {} to {target}", job.client),
-            None => format!("  push {}", job.client),
-        },
+        JobKind::Push => {
+            let client = job.client.as_ref().map_or("", |client| client.as_str());
+            match &job.target {
+                Some(target) => format!("  push {client} to {target}"),
+                None => format!("  push {client}"),
+            }
+        }
+        JobKind::Scrub => "  scrub: reading everything on the array".into(),
     };
     let progress = match words::percent(job.done_bytes, job.total_bytes) {
         Some(percent) => {
@@ -309,11 +323,12 @@ fn disk(disk: &Disk) -> Line {
     };
     let member = if disk.member { ", member" } else { "" };
     Line::plain(&format!(
-        "  {:<22} {:>8}  {} {}{role}{member}",
+        "  {:<22} {:>8}  {} {}{role}{member}{}",
         or_dash(&disk.serial),
         words::size(disk.size_bytes),
         disk.kernel_name,
-        disk.model
+        disk.model,
+        words::disk_health(disk)
     ))
 }
 

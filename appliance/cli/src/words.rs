@@ -1,4 +1,7 @@
-//! Sizes, ages and shares in the few words that fit on a console.
+//! Sizes, ages, shares and disks in the few words that fit on a console.
+
+use std::fmt::Write;
+use strongroom_model::status::{Array, Disk, DiskHealth};
 
 /// A size in binary units, three digits at most before the unit: `17 B`, `1.5 KiB`, `465 GiB`.
 pub fn size(bytes: u64) -> String {
@@ -45,6 +48,37 @@ pub fn age(then: Option<u64>, now: u64) -> String {
 /// `part` of `whole` in percent, rounded down; `None` when there is no whole. Never more than 100.
 pub fn percent(part: u64, whole: u64) -> Option<u64> {
     (whole > 0).then(|| (u128::from(part.min(whole)) * 100 / u128::from(whole)) as u64)
+}
+
+/// A disk by its serial number: `WD-WCC4N1234567 good, 34 °C`.
+pub fn disk(disk: &Disk) -> String {
+    format!("{}{}", disk.serial, disk_health(disk).replacen(',', "", 1))
+}
+
+/// What follows a disk's other facts: `, aging, 51 °C`; nothing when it tells nothing.
+pub fn disk_health(disk: &Disk) -> String {
+    let mut text = match disk.health {
+        DiskHealth::Unknown => String::new(),
+        DiskHealth::Good => ", good".into(),
+        DiskHealth::Aging => ", aging".into(),
+        DiskHealth::Failing => ", FAILING".into(),
+    };
+    if let Some(temperature) = disk.temperature {
+        let _ = write!(text, ", {temperature} °C");
+    }
+    text
+}
+
+/// What is ahead of the array, and when it was last read through; nothing while neither is known.
+pub fn outlook(array: &Array, now: u64) -> String {
+    let mut text = String::new();
+    if let Some(days) = array.days_until_full {
+        let _ = write!(text, ", full in about {days} d");
+    }
+    if array.last_scrub.is_some() {
+        let _ = write!(text, ", scrubbed {}", age(array.last_scrub, now));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -58,6 +58,28 @@ pub enum ConditionId {
     ArrayNotMounted,
     /// The array is nearly full.
     ArrayFull,
+    /// The array will be full soon if the last month goes on.
+    ArrayFilling,
+    /// A disk loses data or will soon.
+    DiskFailing,
+    /// A disk shows its age.
+    DiskAging,
+    /// A disk is too warm.
+    DiskHot,
+    /// A disk's cable or plug disturbs the transfer.
+    DiskCable,
+    /// The kernel could not read from or write to a disk.
+    DiskErrors,
+    /// Some disks tell nothing of their health.
+    DiskSilent,
+    /// The array's file system has found itself damaged.
+    FileSystemDamaged,
+    /// A scrub found what can't be read any more.
+    ScrubUnreadable,
+    /// No scrub has come to its end for long.
+    ScrubOverdue,
+    /// A scrub could not be done.
+    ScrubFailed,
     /// The clock is not synchronised.
     ClockUnsynchronised,
     /// chronyd does not answer.

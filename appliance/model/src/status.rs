@@ -129,6 +129,13 @@ pub struct Array {
     pub size_bytes: u64,
     /// Used on the file system.
     pub used_bytes: u64,
+    /// In how many days it will be full if the last month goes on; `None` while that can't be told, and when it isn't
+    /// filling.
+    #[serde(default)]
+    pub days_until_full: Option<u32>,
+    /// When the last scrub came to its end.
+    #[serde(default)]
+    pub last_scrub: Option<u64>,
 }
 
 /// What part a disk plays.
@@ -142,6 +149,21 @@ pub enum DiskRole {
     System,
     /// A data disk of the configuration.
     Data,
+}
+
+/// What a disk says of itself, and what the kernel says of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskHealth {
+    /// Not read yet, or the disk tells nothing.
+    #[default]
+    Unknown,
+    /// Nothing speaks against it.
+    Good,
+    /// It shows its age, or is not well connected: replace or mend it in time.
+    Aging,
+    /// It loses data or will soon: copy and replace it now.
+    Failing,
 }
 
 /// One disk.
@@ -159,6 +181,18 @@ pub struct Disk {
     pub role: DiskRole,
     /// Whether it holds a member of the running array.
     pub member: bool,
+    /// How it is.
+    #[serde(default)]
+    pub health: DiskHealth,
+    /// Why it is not good, in a few words; empty when it is.
+    #[serde(default)]
+    pub reason: Text<96>,
+    /// Temperature in degrees Celsius; `None` when it does not tell, or sleeps.
+    #[serde(default)]
+    pub temperature: Option<i16>,
+    /// Hours that it has been running in its life.
+    #[serde(default)]
+    pub power_on_hours: Option<u32>,
 }
 
 /// What is known of a client's repository.
@@ -216,6 +250,8 @@ pub struct Target {
 pub enum JobKind {
     /// Pushes a client's repository to its targets.
     Push,
+    /// Reads everything on the array, to find what can't be read while it can still be mended.
+    Scrub,
 }
 
 /// One running job.
@@ -223,9 +259,9 @@ pub enum JobKind {
 pub struct Job {
     /// What it does.
     pub kind: JobKind,
-    /// The client that it works for.
-    pub client: ClientName,
-    /// The target that it works on now; none while it is coming up.
+    /// The client that it works for; none for the array as a whole.
+    pub client: Option<ClientName>,
+    /// The target that it works on now; none while it is coming up, and for a scrub.
     pub target: Option<TargetName>,
     /// Bytes done.
     pub done_bytes: u64,
@@ -242,7 +278,7 @@ mod tests {
         let client = ClientName::new("asus").unwrap();
         let job = Job {
             kind: JobKind::Push,
-            client,
+            client: Some(client),
             target: None,
             done_bytes: 0,
             total_bytes: 0,

@@ -1,5 +1,6 @@
 use super::*;
 use strongroom_model::name::{ClientName, TargetName};
+use strongroom_model::status::DiskHealth;
 
 const NOW: u64 = 1_700_000_000;
 
@@ -129,6 +130,27 @@ fn without_configuration_it_says_what_to_do_first_and_which_disks_there_are() {
 }
 
 #[test]
+fn members_show_their_health_and_the_array_its_outlook() {
+    let mut status = healthy();
+    for (serial, health, temperature) in [("WD-1", DiskHealth::Aging, Some(51)), ("S-2", DiskHealth::Good, None)] {
+        let disk = Disk {
+            serial: serial.into(),
+            member: true,
+            health,
+            temperature,
+            ..Disk::default()
+        };
+        status.disks.push(disk).unwrap();
+    }
+    status.array.days_until_full = Some(40);
+    status.array.last_scrub = Some(NOW - 3 * 86_400);
+    let text = shown(&render(&status, NOW, 100, 24)).join("\n");
+    for part in ["WD-1 aging, 51 °C; S-2 good", "full in about 40 d", "scrubbed 3 d ago"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+}
+
+#[test]
 fn a_refused_configuration_shows_its_fault_rather_than_the_guide() {
     let mut status = healthy();
     raise(
@@ -166,7 +188,7 @@ fn conditions_come_with_their_advice_and_a_running_job_with_its_bar() {
     );
     let running = Job {
         kind: JobKind::Push,
-        client,
+        client: Some(client),
         target: Some(target),
         done_bytes: 45 << 20,
         total_bytes: 100 << 20,

@@ -325,6 +325,7 @@ fn disk_status(disk: &DiskFacts, wanted: Option<&config::Array>, members: &[(Str
         size_bytes: disk.size_bytes,
         role,
         member: members.iter().any(|(serial, _)| *serial == disk.serial),
+        ..Disk::default()
     }
 }
 

@@ -118,7 +118,7 @@ fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[Uni
         if state.is_running() {
             part.jobs.push(Job {
                 kind: JobKind::Push,
-                client: client.clone(),
+                client: Some(client.clone()),
                 target: progress.target,
                 done_bytes: progress.done_bytes,
                 total_bytes: progress.total_bytes,
