@@ -3,10 +3,10 @@
 #
 # Runs as root of private mount and process namespaces (see src/namespace.rs), so that nothing it mounts outlives it.
 # Reads BASE (tar), OVERLAY (folder), MANIFEST; works in ROOT, which it removes; makes or, if it exists, takes INITRD;
-# writes OUT (tar), nothing in it newer than SOURCE_DATE_EPOCH. All of these come in by the environment.
+# writes OUT (tar), nothing in it newer than SOURCE_DATE_EPOCH, and moves os-release to OS_RELEASE. All of these come in by the environment.
 set -eu
 umask 022
-: "${BASE:?}" "${OVERLAY:?}" "${MANIFEST:?}" "${ROOT:?}" "${INITRD:?}" "${OUT:?}" "${SOURCE_DATE_EPOCH:?}"
+: "${BASE:?}" "${OVERLAY:?}" "${MANIFEST:?}" "${ROOT:?}" "${INITRD:?}" "${OUT:?}" "${OS_RELEASE:?}" "${SOURCE_DATE_EPOCH:?}"
 
 rm -rf --one-file-system "$ROOT"
 mkdir "$ROOT"
@@ -15,7 +15,7 @@ trap 'umount -l "$ROOT/proc" "$ROOT/dev" 2>/dev/null || :; rm -rf --one-file-sys
 
 tar -C "$ROOT" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xpf "$BASE"
 rm -rf "$ROOT"/etc/systemd/system/*.wants
-tar -C "$OVERLAY" --owner=0 --group=0 --mode='u=rwX,go=rX' -cf - . | tar -C "$ROOT" --keep-directory-symlink -xpf -
+tar -C "$OVERLAY" --owner=0 --group=0 --mtime="@$SOURCE_DATE_EPOCH" --mode='u=rwX,go=rX' -cf - . | tar -C "$ROOT" --keep-directory-symlink -xpf -
 
 mkdir -p "$ROOT/dev" "$ROOT/proc" "$ROOT/sys" "$ROOT/run" "$ROOT/tmp"
 
@@ -40,11 +40,12 @@ cp "$INITRD" "$ROOT/boot/initrd.img"
 chmod 0644 "$ROOT/boot/vmlinuz" "$ROOT/boot/initrd.img"
 
 # Places that others fill: mount points, our programs, the identity that the initramfs binds here.
-mkdir -p "$ROOT/mnt/raid" "$ROOT/boot/efi" "$ROOT/usr/lib/strongroom" "$ROOT/usr/share/strongroom"
+mkdir -p "$ROOT/mnt/raid" "$ROOT/boot/efi" "$ROOT/usr/lib/strongroom" "$ROOT/usr/share/strongroom" \
+	"$ROOT/usr/share/doc/strongroom"
 rm -f "$ROOT/etc/machine-id"
 : >"$ROOT/etc/machine-id"
 cp "$MANIFEST" "$ROOT/usr/share/strongroom/manifest"
-echo 'IMAGE_ID=strongroom' >>"$ROOT/usr/lib/os-release"
+mv "$ROOT/usr/lib/os-release" "$OS_RELEASE"
 
 # What only made sense while packages were installed, what belongs to one machine, and the old /var, which the state
 # partition covers.

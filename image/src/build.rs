@@ -4,11 +4,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::bmap::Bmap;
+use crate::debian::Base;
 use crate::dependencies::{self, Need};
 use crate::error::{OnFile, Result};
 use crate::fingerprint::{self, Fingerprint};
+use crate::release::Release;
+use crate::system::System;
 use crate::workspace::{NAME, Workspace};
-use crate::{bmap, debian, disk, programs, progress, slot, system};
+use crate::{bmap, crates, debian, disk, licences, programs, progress, sbom, slot, system};
 
 /// How to build.
 #[derive(Debug, Clone, Default)]
@@ -29,10 +32,13 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<PathBuf> {
     let base = debian::base(workspace, options.locked.as_deref())?;
     let system = system::system(workspace, &base)?;
     let programs = progress::stage("our programs", || programs::build(workspace))?;
-    let (_, slot) = slot::slot(workspace, &system, &programs, &workspace.describe())?;
+    let told = progress::stage("release, bill of materials, licences", || {
+        told(workspace, &base, &system)
+    })?;
+    let (_, slot) = slot::slot(workspace, &system, &programs, told)?;
 
     let image = workspace.product("img")?;
-    let made_of = Fingerprint::of("image", 1)
+    let made_of = Fingerprint::of("image", 2)
         .text("slot", &slot)
         .tree(&workspace.root.join("board/x86_64"))?
         .file(Path::new("/usr/lib/grub/i386-pc/boot.img"))?
@@ -49,6 +55,33 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<PathBuf> {
     std::fs::copy(&base.manifest, &manifest).on("write", &manifest)?;
     tell(workspace, &work, &image)?;
     Ok(image)
+}
+
+/// The files that tell what the image is and holds.
+fn told(workspace: &Workspace, base: &Base, system: &System) -> Result<Vec<slot::Added>> {
+    let release = Release::of(workspace, base.time)?;
+    let crates = crates::linked(workspace)?;
+    let bill = sbom::render(&release.version, &release.time, &sbom::packages(&base.tar)?, &crates);
+    let bill_file = workspace.product("cdx.json")?;
+    std::fs::write(&bill_file, &bill).on("write", &bill_file)?;
+    let licences = licences::collect(&crates)?;
+    let licences_file = workspace.work()?.join("licences.txt");
+    std::fs::write(&licences_file, &licences).on("write", &licences_file)?;
+    let debian = std::fs::read_to_string(&system.os_release).on("read", &system.os_release)?;
+    let own = |name: &str| {
+        let file = workspace.root.join(name);
+        std::fs::read_to_string(&file).on("read", &file)
+    };
+    Ok([
+        ("etc/strongroom-release", release.file()),
+        ("usr/lib/os-release", release.os_release(&debian)),
+        ("usr/share/strongroom/sbom.cdx.json", bill),
+        ("usr/share/doc/strongroom/crates", licences),
+        ("usr/share/doc/strongroom/LICENSE-APACHE", own("LICENSE-APACHE")?),
+        ("usr/share/doc/strongroom/LICENSE-MIT", own("LICENSE-MIT")?),
+    ]
+    .map(|(place, text)| (place.to_owned(), 0o644, text.into_bytes()))
+    .into())
 }
 
 fn describe(workspace: &Workspace, image: &Path) -> Result<()> {
@@ -73,7 +106,7 @@ fn tell(workspace: &Workspace, work: &Path, image: &Path) -> Result<()> {
         map.mapped() >> 20,
         slot >> 20
     );
-    eprintln!("  beside it: {NAME}.bmap, {NAME}.sha256, {NAME}.manifest");
+    eprintln!("  beside it, {NAME}: .bmap, .sha256, .manifest (packages), .cdx.json (all that is in it)");
     eprintln!("  try it: cargo image run        write it: cargo image flash DEVICE");
     Ok(())
 }

@@ -28,6 +28,8 @@ pub struct Base {
     pub manifest: PathBuf,
     /// What it was made of.
     pub fingerprint: String,
+    /// The age of what the mirror held, in seconds since 1970; nothing in the system is newer.
+    pub time: u64,
 }
 
 /// Makes the base system, unless it is there already, made of the same.
@@ -40,34 +42,38 @@ pub fn base(workspace: &Workspace, locked: Option<&Path>) -> Result<Base> {
     let suites = mirror.suites(RELEASE);
     let release = progress::stage("ask the mirror for Debian's current state", || release(&work, &suites))?;
     let wanted = locked.map(|path| wanted(&work, path, &suites)).transpose()?;
+    // A manifest carries its own age: built again later, from a mirror that has moved on, the same comes out.
+    let time = match locked.map(manifest::time).transpose()?.flatten() {
+        Some(time) => time,
+        None => release_time(&release)?,
+    };
 
     let recipe = workspace.root.join("image/debian");
     let tar = work.join("base.tar");
-    let mut fingerprint = Fingerprint::of("base", 2)
+    let fingerprint = Fingerprint::of("base", 3)
         .file(&recipe.join("packages.list"))?
-        .file(&recipe.join("excludes.list"))?
-        .text("release", &release);
-    if let Some(wanted) = &wanted {
-        fingerprint = fingerprint.text("locked", &manifest::render(wanted));
-    }
+        .file(&recipe.join("excludes.list"))?;
+    let fingerprint = match &wanted {
+        Some(wanted) => fingerprint.text("locked", &manifest::render(wanted, time)),
+        None => fingerprint.text("release", &release),
+    };
     let base = Base {
         manifest: work.join("base.manifest"),
         fingerprint: fingerprint.finish(),
         tar,
+        time,
     };
     if fingerprint::is_fresh(&base.tar, &base.fingerprint) && base.manifest.exists() {
         progress::unchanged(STAGE);
         return Ok(base);
     }
     fingerprint::forget(&base.tar)?;
-    progress::stage(STAGE, || {
-        bootstrap(workspace, &work, &base, &mirror, &release, wanted.as_ref())
-    })?;
+    progress::stage(STAGE, || bootstrap(workspace, &work, &base, &mirror, wanted.as_ref()))?;
     let versions = progress::stage("list of packages", || installed(&base.tar))?;
     if let Some(wanted) = &wanted {
         same(wanted, &versions)?;
     }
-    std::fs::write(&base.manifest, manifest::render(&versions)).on("write", &base.manifest)?;
+    std::fs::write(&base.manifest, manifest::render(&versions, time)).on("write", &base.manifest)?;
     fingerprint::remember(&base.tar, &base.fingerprint)?;
     Ok(base)
 }
@@ -77,7 +83,6 @@ fn bootstrap(
     work: &Path,
     base: &Base,
     mirror: &Mirror,
-    release: &str,
     wanted: Option<&Versions>,
 ) -> Result<()> {
     let recipe = workspace.root.join("image/debian");
@@ -87,13 +92,15 @@ fn bootstrap(
     let mut command = namespace::command("mmdebstrap");
     command
         .env("TMPDIR", &scratch)
-        .env("SOURCE_DATE_EPOCH", release_time(release)?.to_string())
+        .env("SOURCE_DATE_EPOCH", base.time.to_string())
         .args(["--mode=root", "--variant=essential", "--architectures=amd64", "--skip=output/dev"])
         .arg(format!("--keyring={KEYRING}"))
         .arg(format!("--include={packages}"))
         .args(["--dpkgopt=force-confold", "--aptopt=APT::Install-Recommends \"false\""])
         // The initramfs is made later, from the overlay's configuration.
-        .arg("--essential-hook=mkdir -p \"$1/etc/initramfs-tools\"; echo update_initramfs=no >\"$1/etc/initramfs-tools/update-initramfs.conf\"");
+        .arg("--essential-hook=mkdir -p \"$1/etc/initramfs-tools\"; echo update_initramfs=no >\"$1/etc/initramfs-tools/update-initramfs.conf\"")
+        // What differs each time: keys that a package made, and the pins of a locked build.
+        .arg("--customize-hook=rm -f \"$1\"/etc/ssh/ssh_host_* \"$1/etc/apt/preferences.d/locked.pref\"");
     for pattern in lines(&recipe.join("excludes.list"))? {
         command.arg(match pattern.strip_prefix('!') {
             Some(pattern) => format!("--dpkgopt=path-include={pattern}"),

@@ -114,7 +114,8 @@ fn state(workspace: &Workspace, work: &Path) -> Result<()> {
     let _ = std::fs::remove_file(&state);
     let mut format = process::command("mkfs.ext4");
     format
-        .env("SOURCE_DATE_EPOCH", workspace.commit_time().to_string())
+        // Older releases of e2fsprogs know only this name; 0 would mean now.
+        .env("E2FSPROGS_FAKE_TIME", workspace.commit_time().max(1).to_string())
         .args(["-q", "-L", "state", "-m", "1", "-J", "size=32"])
         // Fixed identities keep builds alike.
         .args(["-U", "73747267-726f-4f6d-8000-00000000f505"])

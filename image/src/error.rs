@@ -103,6 +103,25 @@ pub enum Error {
         /// The place's.
         limit: u64,
     },
+    /// A crate must not be shipped as it is.
+    #[error(
+        "the crate {package} can't go into the image: {reason}; replace it, or, if its licence allows, \
+         extend the lists in image/src/licences.rs and deny.toml"
+    )]
+    Licence {
+        /// The crate and its version.
+        package: String,
+        /// Why.
+        reason: String,
+    },
+    /// Two builds of the same sources gave different things.
+    #[error("the two builds differ, first in {stage}: {detail}")]
+    Differs {
+        /// The first stage that differs.
+        stage: String,
+        /// Where in it.
+        detail: String,
+    },
     /// Something is not as the program expects it: a format, an answer.
     #[error("{what}: {detail}")]
     Unexpected {

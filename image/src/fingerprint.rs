@@ -71,7 +71,9 @@ impl Fingerprint {
         hex(&self.0.finalize())
     }
 
-    fn bytes(mut self, label: &str, bytes: &[u8]) -> Self {
+    /// Adds bytes.
+    #[must_use]
+    pub fn bytes(mut self, label: &str, bytes: &[u8]) -> Self {
         self.0.update(label.as_bytes());
         self.0.update([0]);
         self.0.update((bytes.len() as u64).to_le_bytes());

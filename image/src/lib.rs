@@ -5,25 +5,32 @@
 
 pub mod bmap;
 mod build;
+mod crates;
 mod debian;
 mod dependencies;
 mod device;
 mod disk;
 pub mod error;
+mod figures;
 mod fingerprint;
 mod flash;
 pub mod grub;
+mod licences;
 pub mod loopback;
 mod manifest;
 mod mirror;
 mod namespace;
 mod owner;
+mod pack;
 pub mod partitions;
 mod process;
 pub mod programs;
 mod progress;
 pub mod qemu;
+mod release;
+mod reproduce;
 mod run;
+mod sbom;
 mod slot;
 pub mod ssh;
 mod system;
@@ -47,6 +54,9 @@ struct Arguments {
     /// Install no packages on this machine; if some are missing, say which command installs them.
     #[arg(long, global = true)]
     no_install: bool,
+    /// Another copy of the sources than the one this program was compiled from.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    sources: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +80,20 @@ enum Command {
         /// Don't ask.
         #[arg(long)]
         yes: bool,
+    },
+    /// Build, and compress the image for a download: .img.zst and its checksum.
+    Pack,
+    /// Measure sizes, starts and memory, and write them to docs/figures.md.
+    Figures {
+        /// Pairs of starts with each firmware.
+        #[arg(long, default_value_t = 2)]
+        pairs: u32,
+    },
+    /// Build twice, on two paths, and compare byte for byte: whether others get the same image.
+    Reproduce {
+        /// Where the second build goes, and stays.
+        #[arg(long, value_name = "FOLDER")]
+        at: Option<PathBuf>,
     },
     /// Run the image in a virtual machine, with a second disk, a broker and an object store, until Ctrl-C.
     Run {
@@ -103,7 +127,10 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let workspace = Workspace::here();
+    let workspace = match arguments.sources {
+        Some(root) => Workspace { root },
+        None => Workspace::here(),
+    };
     let install = !arguments.no_install;
     let result = match arguments.command {
         Command::Build { locked } => build::build(&workspace, &build::Options { install, locked }).map(drop),
@@ -122,6 +149,9 @@ pub fn main() -> ExitCode {
                 install,
             },
         ),
+        Command::Pack => pack::pack(&workspace, &build::Options { install, locked: None }).map(drop),
+        Command::Figures { pairs } => figures::figures(&workspace, &figures::Options { install, pairs }),
+        Command::Reproduce { at } => reproduce::reproduce(&workspace, &reproduce::Options { install, at }),
         Command::Run {
             bios: _,
             uefi,

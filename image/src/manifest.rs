@@ -1,11 +1,13 @@
-//! The list of packages and versions in an image: one `package=version` a line, sorted. Pure.
+//! The list of packages and versions in an image: one `package=version` a line, sorted, under a line that tells the age
+//! of the mirror they came from.
 //!
 //! Reads dpkg's control format (deb-control(5)) as in `/var/lib/dpkg/status` and a mirror's `Packages`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, OnFile, Result};
+use crate::sbom::Package;
 
 /// Versions by package.
 pub type Versions = BTreeMap<String, String>;
@@ -28,6 +30,32 @@ pub fn installed(status: &str) -> Versions {
         .collect()
 }
 
+/// What the installed packages of a dpkg status file say of themselves, but for their licences; sorted by name.
+#[must_use]
+pub fn packages(status: &str) -> Vec<Package> {
+    let mut packages: Vec<Package> = stanzas(status)
+        .filter(|stanza| {
+            stanza
+                .get("Status")
+                .is_some_and(|status| status.ends_with(" installed"))
+        })
+        .map(|stanza| {
+            let text = |key: &str| stanza.get(key).copied().unwrap_or_default().to_owned();
+            // `Source: name (version)`, absent where it is the package's own name.
+            let source = stanza.get("Source").and_then(|source| source.split(' ').next());
+            Package {
+                name: text("Package"),
+                version: text("Version"),
+                architecture: text("Architecture"),
+                source: source.map_or_else(|| text("Package"), str::to_owned),
+                ..Package::default()
+            }
+        })
+        .collect();
+    packages.sort_by(|a, b| a.name.cmp(&b.name));
+    packages
+}
+
 /// Every package and version that a mirror's index offers.
 #[must_use]
 pub fn offered(packages: &str) -> BTreeSet<(String, String)> {
@@ -41,13 +69,27 @@ pub fn offered(packages: &str) -> BTreeSet<(String, String)> {
         .collect()
 }
 
+/// Starts the manifest's first line; seconds since 1970 follow.
+const TIME: &str = "# Debian as of @";
+
 /// The manifest's text.
 #[must_use]
-pub fn render(versions: &Versions) -> String {
-    versions
+pub fn render(versions: &Versions, time: u64) -> String {
+    let lines = versions
         .iter()
-        .map(|(package, version)| format!("{package}={version}\n"))
-        .collect()
+        .map(|(package, version)| format!("{package}={version}\n"));
+    std::iter::once(format!("{TIME}{time}\n")).chain(lines).collect()
+}
+
+/// The age that a manifest names, in seconds since 1970.
+///
+/// # Errors
+/// When it can't be read.
+pub fn time(path: &Path) -> Result<Option<u64>> {
+    let text = std::fs::read_to_string(path).on("read", path)?;
+    Ok(text
+        .lines()
+        .find_map(|line| line.strip_prefix(TIME)?.trim().parse().ok()))
 }
 
 /// Reads a manifest. Empty lines and lines that start with `#` are passed over. `path` is for the message only.
@@ -121,8 +163,8 @@ mod tests {
     #[test]
     fn a_manifest_lists_what_is_installed_and_reads_back() {
         let versions = installed(STATUS);
-        let text = render(&versions);
-        assert_eq!(text, "a=3~rc1+deb13u1\nb=1:2.0-1\n");
+        let text = render(&versions, 7);
+        assert_eq!(text, "# Debian as of @7\na=3~rc1+deb13u1\nb=1:2.0-1\n");
         assert_eq!(
             parse(&format!("# taken today\n\n{text}"), Path::new("m")).unwrap(),
             versions

@@ -1,10 +1,11 @@
 //! Our own programs, built by cargo for this machine's architecture and put where the appliance expects them.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, OnFile, Result};
 use crate::process;
 use crate::workspace::Workspace;
 
@@ -13,6 +14,11 @@ const PACKAGES: [(&str, &str); 2] = [
     ("strongroom-supervisor", "usr/lib/strongroom"),
     ("strongroom-cli", "usr/bin"),
 ];
+
+/// cargo's messages of the last build, in the work folder.
+const MESSAGES: &str = "programs.json";
+/// What separates options in CARGO_ENCODED_RUSTFLAGS.
+const SEPARATOR: &str = "\x1f";
 
 /// A built program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,17 +35,22 @@ pub struct Program {
 /// When cargo fails, after it has said why.
 pub fn build(workspace: &Workspace) -> Result<Vec<Program>> {
     let mut command = process::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(&workspace.root).args([
-        "build",
-        "--release",
-        "--locked",
-        "--bins",
-        "--message-format=json-render-diagnostics",
-    ]);
+    command
+        .current_dir(&workspace.root)
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--bins",
+            "--message-format=json-render-diagnostics",
+        ])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(&workspace.root, &cargo_home())?);
     for (package, _) in PACKAGES {
         command.args(["--package", package]);
     }
     let messages = process::capture_output("build the appliance's programs", &mut command)?;
+    let kept = workspace.work()?.join(MESSAGES);
+    std::fs::write(&kept, &messages).on("write", &kept)?;
     let programs = programs(&messages);
     if programs.is_empty() {
         return Err(Error::Unexpected {
@@ -48,6 +59,55 @@ pub fn build(workspace: &Workspace) -> Result<Vec<Program>> {
         });
     }
     Ok(programs)
+}
+
+/// The programs of the last build.
+///
+/// # Errors
+/// When there was none.
+pub fn built(workspace: &Workspace) -> Result<Vec<Program>> {
+    let kept = workspace.work()?.join(MESSAGES);
+    Ok(programs(&std::fs::read_to_string(&kept).on("read", &kept)?))
+}
+
+/// Names of the packages whose programs go into the image.
+pub fn packages() -> impl Iterator<Item = &'static str> {
+    PACKAGES.iter().map(|(package, _)| *package)
+}
+
+/// cargo's own folder, as cargo finds it.
+#[must_use]
+pub fn cargo_home() -> PathBuf {
+    std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    )
+}
+
+/// rustc's options, in cargo's form: whatever the environment asks for, and constant names for the folders of sources,
+/// which messages of the programs would otherwise repeat.
+fn flags(root: &Path, cargo_home: &Path) -> Result<OsString> {
+    let mut flags = std::env::var_os("CARGO_ENCODED_RUSTFLAGS").unwrap_or_else(|| {
+        let plain = std::env::var("RUSTFLAGS").unwrap_or_default();
+        plain.split_whitespace().collect::<Vec<_>>().join(SEPARATOR).into()
+    });
+    let mut add = |folder: &Path, name: &str| {
+        if !flags.is_empty() {
+            flags.push(SEPARATOR);
+        }
+        flags.push("--remap-path-prefix=");
+        flags.push(folder);
+        flags.push(format!("={name}"));
+    };
+    add(root, "/strongroom");
+    let sources = cargo_home.join("registry/src");
+    // One folder for each registry that crates came from; this program itself was compiled from some.
+    if sources.is_dir() {
+        for registry in std::fs::read_dir(&sources).on("read", &sources)? {
+            add(&registry.on("read", &sources)?.path(), "/crates");
+        }
+    }
+    Ok(flags)
 }
 
 /// Builds one program that stays on this machine, and returns its file.
@@ -133,6 +193,16 @@ mod tests {
         );
         let places: Vec<String> = programs(messages).into_iter().map(|program| program.place).collect();
         assert_eq!(places, ["usr/bin/strongroom", "usr/lib/strongroom/strongroomd"]);
+    }
+
+    #[test]
+    fn folders_of_sources_get_constant_names() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(home.path().join("registry/src/index.example-1")).unwrap();
+        let flags = flags(Path::new("/home/me/strongroom"), home.path()).unwrap();
+        let flags = flags.to_str().unwrap();
+        assert!(flags.contains("--remap-path-prefix=/home/me/strongroom=/strongroom\x1f"));
+        assert!(flags.ends_with("/registry/src/index.example-1=/crates"));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! What the person at the keyboard sees: one line a stage with its time, and a bar for what is counted in bytes.
 
 use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+
+static TIMES: Mutex<Vec<(String, f32)>> = Mutex::new(Vec::new());
 
 /// Runs one stage of a build and tells its name, then how long it took.
 ///
@@ -16,7 +19,11 @@ pub fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     }
     let start = Instant::now();
     let result = work();
-    let took = seconds(start.elapsed());
+    let elapsed = start.elapsed();
+    if let Ok(mut times) = TIMES.lock() {
+        times.push((name.to_owned(), elapsed.as_secs_f32()));
+    }
+    let took = seconds(elapsed);
     let end = if result.is_ok() {
         took
     } else {
@@ -28,6 +35,12 @@ pub fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         eprintln!("  {name:<52} {end}");
     }
     result
+}
+
+/// Each stage so far and its time in seconds.
+#[must_use]
+pub fn times() -> Vec<(String, f32)> {
+    TIMES.lock().map(|times| times.clone()).unwrap_or_default()
 }
 
 /// Tells that a stage had nothing to do.

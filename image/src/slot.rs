@@ -1,4 +1,4 @@
-//! A system slot: the system, our programs and the release file, packed as squashfs, which GRUB and the kernel both read.
+//! A system slot: the system, our programs, and what tells of them (release, bill of materials, licences), packed as squashfs, which GRUB and the kernel both read.
 //!
 //! The latter two are added to the stream on its way into mksquashfs, so that a changed program costs one packing and
 //! nothing else.
@@ -18,23 +18,32 @@ use crate::{process, progress};
 
 const STAGE: &str = "slot: squashfs with our programs";
 const BLOCK: u64 = 512;
-const RELEASE_FILE: &str = "etc/strongroom-release";
 
 /// A file to add: its place without the leading `/`, its permissions, its content.
-type Added = (String, u32, Vec<u8>);
+pub type Added = (String, u32, Vec<u8>);
 
 /// Packs the slot, unless it is there already, made of the same. Returns its file.
 ///
 /// # Errors
 /// When mksquashfs fails or the slot outgrows its partition.
-pub fn slot(workspace: &Workspace, system: &System, programs: &[Program], version: &str) -> Result<(PathBuf, String)> {
+pub fn slot(
+    workspace: &Workspace,
+    system: &System,
+    programs: &[Program],
+    mut files: Vec<Added>,
+) -> Result<(PathBuf, String)> {
     let work = workspace.work()?;
     let slot = work.join("system-a.squashfs");
-    let mut fingerprint = Fingerprint::of("slot", 2)
-        .text("system", &system.fingerprint)
-        .text("version", version);
     for program in programs {
-        fingerprint = fingerprint.text("place", &program.place).file(&program.file)?;
+        let content = std::fs::read(&program.file).on("read", &program.file)?;
+        files.push((program.place.clone(), 0o755, content));
+    }
+    let mut fingerprint = Fingerprint::of("slot", 3).text("system", &system.fingerprint);
+    for (place, mode, content) in &files {
+        fingerprint = fingerprint
+            .text("place", place)
+            .text("mode", &mode.to_string())
+            .bytes("content", content);
     }
     let fingerprint = fingerprint.finish();
     if fingerprint::is_fresh(&slot, &fingerprint) {
@@ -43,12 +52,6 @@ pub fn slot(workspace: &Workspace, system: &System, programs: &[Program], versio
     }
     fingerprint::forget(&slot)?;
     progress::stage(STAGE, || {
-        let release = format!("{version}\n");
-        let mut files = vec![(RELEASE_FILE.to_owned(), 0o644, release.into_bytes())];
-        for program in programs {
-            let content = std::fs::read(&program.file).on("read", &program.file)?;
-            files.push((program.place.clone(), 0o755, content));
-        }
         pack(
             &system.tar,
             &files,

@@ -18,6 +18,8 @@ const STAGE: &str = "system: overlay and initramfs";
 pub struct System {
     /// Its files.
     pub tar: PathBuf,
+    /// Debian's os-release, which is not among them: the slot adds it with the image's own version.
+    pub os_release: PathBuf,
     /// What it was made of.
     pub fingerprint: String,
 }
@@ -32,19 +34,20 @@ pub fn system(workspace: &Workspace, base: &Base) -> Result<System> {
     let overlay = workspace.root.join("rootfs-overlay");
     let script = workspace.root.join("image/debian/assemble.sh");
     let initrd = work.join("initrd.img");
-    let initrd_made_of = Fingerprint::of("initrd", 1)
+    let initrd_made_of = Fingerprint::of("initrd", 2)
         .text("base", &base.fingerprint)
         .tree(&overlay.join("etc/initramfs-tools"))?
         .finish();
     let system = System {
         tar: work.join("system.tar"),
-        fingerprint: Fingerprint::of("system", 1)
+        os_release: work.join("os-release"),
+        fingerprint: Fingerprint::of("system", 2)
             .text("base", &base.fingerprint)
             .file(&script)?
             .tree(&overlay)?
             .finish(),
     };
-    if fingerprint::is_fresh(&system.tar, &system.fingerprint) {
+    if fingerprint::is_fresh(&system.tar, &system.fingerprint) && system.os_release.exists() {
         progress::unchanged(STAGE);
         return Ok(system);
     }
@@ -61,8 +64,9 @@ pub fn system(workspace: &Workspace, base: &Base) -> Result<System> {
             .env("MANIFEST", &base.manifest)
             .env("ROOT", work.join("root"))
             .env("INITRD", &initrd)
+            .env("OS_RELEASE", &system.os_release)
             .env("OUT", &system.tar)
-            .env("SOURCE_DATE_EPOCH", workspace.commit_time().to_string());
+            .env("SOURCE_DATE_EPOCH", base.time.to_string());
         process::run_logged("assemble the system", &mut command, &work.join("assemble.log"))
     })?;
     fingerprint::remember(&initrd, &initrd_made_of)?;

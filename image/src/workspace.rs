@@ -79,6 +79,16 @@ impl Workspace {
             .unwrap_or_else(|_| "unknown".to_owned())
     }
 
+    /// The last commit in full; `unknown` outside a git checkout.
+    #[must_use]
+    pub fn commit(&self) -> String {
+        let mut git = process::command("git");
+        git.args(["rev-parse", "HEAD"]).current_dir(&self.root);
+        process::capture("ask for the last commit", &mut git)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_else(|_| "unknown".to_owned())
+    }
+
     fn made(&self, path: &str) -> Result<PathBuf> {
         let path = self.root.join(path);
         std::fs::create_dir_all(&path).on("create", &path)?;

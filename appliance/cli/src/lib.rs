@@ -10,12 +10,14 @@ pub mod words;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use strongroom_model::condition::Health;
 use strongroom_model::config::Config;
+use strongroom_model::release;
 
 /// A home backup server that checks itself and says how it is doing.
 #[derive(Parser)]
-#[command(name = "strongroom", version)]
+#[command(name = "strongroom", version = version())]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -70,6 +72,15 @@ enum Failure {
     Config(#[from] strongroom_model::config::ConfigError),
     #[error("the program could not start: {0}")]
     Runtime(std::io::Error),
+}
+
+/// The appliance's release; on another computer, the program's.
+fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        let text = std::fs::read_to_string(release::FILE).unwrap_or_default();
+        release::describe(&text, env!("CARGO_PKG_VERSION"))
+    })
 }
 
 /// Parses the command line and runs the verb.

@@ -15,6 +15,7 @@ pub mod condition;
 pub mod config;
 pub mod name;
 pub mod offsite;
+pub mod release;
 pub mod ssh_key;
 pub mod status;
 pub mod superblock;

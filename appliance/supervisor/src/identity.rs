@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::time::Duration;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
+use strongroom_model::release;
 use strongroom_model::status::{ADDRESSES_MAX, Appliance};
 use strongroom_model::text::{Text, push_bounded};
 use tokio::sync::watch;
@@ -33,7 +34,9 @@ fn observe(paths: &Paths) -> Appliance {
     let mut appliance = Appliance {
         id: id(read("/etc/machine-id").trim()),
         hostname: read("/proc/sys/kernel/hostname").trim().into(),
-        release: env!("CARGO_PKG_VERSION").into(),
+        release: release::value(&read(release::FILE), "VERSION")
+            .unwrap_or(env!("CARGO_PKG_VERSION"))
+            .into(),
         host_key: fs::read_to_string(paths.host_key())
             .ok()
             .and_then(|key| fingerprint(&key))
