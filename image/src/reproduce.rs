@@ -103,11 +103,22 @@ fn copy_sources(from: &Workspace, to: &Workspace) -> Result<()> {
         std::fs::remove_dir_all(&to.root).on("remove", &to.root)?;
     }
     std::fs::create_dir_all(&to.root).on("create", &to.root)?;
+    if from.root.join(".git").exists() {
+        // With a history of its own, so that a commit made meanwhile changes neither build's version.
+        let git = |folder: &Path, arguments: &[&str]| {
+            let mut git = process::command("git");
+            git.current_dir(folder).args(arguments);
+            process::capture("copy the history", &mut git).map(drop)
+        };
+        let target = to.root.display().to_string();
+        git(&from.root, &["clone", "--quiet", "--no-checkout", ".", &target])?;
+        git(&to.root, &["reset", "--quiet"])?;
+    }
     // Without the files' times, which become those of the copying.
     let mut copy = process::command("sh");
     copy.args([
         "-c",
-        "tar -C \"$1\" --exclude=./target -cf - . | tar -C \"$2\" -xmf -",
+        "tar -C \"$1\" --exclude=./target --exclude=./.git -cf - . | tar -C \"$2\" -xmf -",
         "sh",
     ])
     .arg(&from.root)

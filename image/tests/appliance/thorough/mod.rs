@@ -1,1 +1,3 @@
 //! Scenarios that take long: `cargo image test --thorough` runs them, the plain command passes them over.
+
+mod matrix;
