@@ -29,6 +29,7 @@ pub struct Options {
 pub fn build(workspace: &Workspace, options: &Options) -> Result<PathBuf> {
     dependencies::ensure(workspace, &[Need::Build], options.install)?;
     let work = workspace.work()?;
+    let _alone = alone(&work)?;
     let base = debian::base(workspace, options.locked.as_deref())?;
     let system = system::system(workspace, &base)?;
     let programs = progress::stage("our programs", || programs::build(workspace))?;
@@ -55,6 +56,16 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<PathBuf> {
     std::fs::copy(&base.manifest, &manifest).on("write", &manifest)?;
     tell(workspace, &work, &image)?;
     Ok(image)
+}
+
+/// Waits until no other build works in this folder. The lock ends with the file that is returned.
+fn alone(work: &Path) -> Result<File> {
+    let path = work.join("lock");
+    let file = File::create(&path).on("create", &path)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(std::io::Error::from)
+        .on("lock", &path)?;
+    Ok(file)
 }
 
 /// The files that tell what the image is and holds.
