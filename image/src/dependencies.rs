@@ -42,7 +42,6 @@ const PACKAGES: &[(&str, &[Need], &str)] = &[
     ),
     ("xz-utils", &[Build], "reads the mirror's index"),
     ("zstd", &[Build], "compresses the image for a download"),
-    ("git", &[Build], "tells which sources these are"),
     ("squashfs-tools", &[Build], "packs the system slot"),
     ("grub-common", &[Build], "makes the boot loader's images"),
     ("grub-pc-bin", &[Build], "the boot loader for BIOS"),

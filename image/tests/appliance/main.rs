@@ -76,6 +76,12 @@ fn is_sound(trial: &Trial, machine: &Machine) {
     }
     assert!(run("borg --version").starts_with("borg 1.4"));
     assert!(run("test -x /usr/sbin/mdadm && echo yes").contains("yes"));
+    // What the image says of itself.
+    let version = run("sed -n s/^VERSION=//p /etc/strongroom-release");
+    assert!(run("strongroom --version").starts_with(&format!("strongroom {version}")));
+    assert!(run("cat /etc/os-release").contains(&format!("IMAGE_VERSION={version}")));
+    assert!(run("head -c 4000 /usr/share/strongroom/sbom.cdx.json").contains("pkg:deb/debian/"));
+    assert!(run("head -n 1 /usr/share/doc/strongroom/crates").contains("crates"));
     // An ordering cycle makes systemd drop jobs at random.
     assert_eq!(run("journalctl -b -q --grep 'ordering cycle' || true"), "");
     assert_eq!(run("cat /proc/sys/kernel/tainted").trim(), "0");
