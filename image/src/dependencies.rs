@@ -66,6 +66,9 @@ const PACKAGES: &[(&str, &[Need], &str)] = &[
     ("chrony", &[Run, Test], "tells the virtual machine the time"),
     ("rclone", &[Test], "fetches copies with nothing of ours"),
     ("gdisk", &[Test], "the real tool for partitions"),
+    ("exfatprogs", &[Test], "formats the exFAT sticks that tests plug in"),
+    ("openssl", &[Test], "makes certificate authorities for tests"),
+    ("systemd", &[Test], "judges schedules as on the appliance"),
     ("shellcheck", &[Test], "checks what little shell there is"),
 ];
 

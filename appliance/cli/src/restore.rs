@@ -10,7 +10,7 @@ use strongroom_borg::SegmentNumber;
 use strongroom_model::config::{Config, ConfigError};
 use strongroom_model::name::{ClientName, NameError};
 use strongroom_offsite::restore::{self, RestoreRequest};
-use strongroom_offsite::{Credentials, Multipart, Phase, Progress, Target, Tuning};
+use strongroom_offsite::{Credentials, Multipart, Phase, Progress, Target, Trust, TrustError, Tuning, trust};
 use zeroize::Zeroizing;
 
 /// How long archived objects are asked to stay readable, in days: enough for a slow line.
@@ -55,6 +55,10 @@ pub struct RestoreArguments {
     /// A file with the secret access key; STRONGROOM_SECRET_KEY in the environment otherwise.
     #[arg(long)]
     secret_key_file: Option<PathBuf>,
+    /// Certificates (PEM) of authorities that may vouch for the S3 service, beside the public ones and those that the
+    /// configuration names.
+    #[arg(long)]
+    trust: Vec<PathBuf>,
     /// Restore the state of this transaction instead of the newest.
     #[arg(long)]
     transaction: Option<u32>,
@@ -78,6 +82,9 @@ pub enum RestoreFailure {
     /// There is no such target, or the choice is not clear.
     #[error("choose one of the client's targets with --target: {0}")]
     WhichTarget(String),
+    /// A file of certificates is wrong.
+    #[error("{0}: {1}")]
+    Trust(PathBuf, TrustError),
     /// There is no secret access key.
     #[error("the secret access key is needed: give --secret-key-file, or STRONGROOM_SECRET_KEY in the environment")]
     NoSecret,
@@ -184,6 +191,14 @@ fn secret(arguments: &RestoreArguments, beside: Option<PathBuf>) -> Result<Zeroi
     }
 }
 
+fn trust_of(files: &[PathBuf]) -> Result<Trust, RestoreFailure> {
+    let mut all = Trust::default();
+    for file in files {
+        all.extend(trust::parse(&read(file)?).map_err(|error| RestoreFailure::Trust(file.clone(), error))?);
+    }
+    Ok(all)
+}
+
 fn from_config(
     path: &Path,
     client: &ClientName,
@@ -208,6 +223,14 @@ fn from_config(
         let names: Vec<String> = targets.iter().map(|target| target.name.get_ref().to_string()).collect();
         return Err(RestoreFailure::WhichTarget(names.join(", ")));
     };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let named = config
+        .trust
+        .certificates
+        .iter()
+        .map(|name| folder.join(name.get_ref().as_str()));
+    let files: Vec<PathBuf> = named.chain(arguments.trust.iter().cloned()).collect();
+    let trust = trust_of(&files)?;
     let beside = path.parent().map(|folder| folder.join(target.secret_key.as_str()));
     Ok((
         Target {
@@ -217,6 +240,7 @@ fn from_config(
             bucket: target.bucket.to_string(),
             prefix: target.prefix.get_ref().for_client(client),
             multipart: Multipart::Auto,
+            trust,
         },
         Credentials::new(target.access_key_id.as_str(), secret(arguments, beside)?),
     ))
@@ -233,6 +257,7 @@ fn from_arguments(client: &ClientName, arguments: &RestoreArguments) -> Result<(
             bucket: given(&arguments.bucket),
             prefix: arguments.prefix.clone().unwrap_or_else(|| client.to_string()),
             multipart: Multipart::Auto,
+            trust: trust_of(&arguments.trust)?,
         },
         Credentials::new(given(&arguments.access_key_id), secret(arguments, None)?),
     ))

@@ -42,6 +42,8 @@ pub enum ConditionId {
     NotConfigured,
     /// A new configuration was refused; the last good one is in force.
     ConfigRefused,
+    /// A sealed secret can't be opened, as with another machine's state partition.
+    SecretUnusable,
     /// The state partition could not be mounted; nothing survives a restart.
     StateLost,
     /// The state partition's file system was damaged and has been repaired.

@@ -14,10 +14,12 @@ pub mod push;
 pub mod restore;
 pub mod s3;
 pub mod target;
+pub mod trust;
 pub mod verify;
 
 pub use progress::{OnProgress, Phase, Progress};
 pub use push::{PushError, PushReport, PushRequest, Tuning, push};
 pub use restore::{RestoreError, RestoreReport, RestoreRequest, list_states, restore};
 pub use target::{BadTarget, Credentials, Multipart, Target};
+pub use trust::{Trust, TrustError};
 pub use verify::{VerifyError, VerifyReport, VerifyRequest, verify};

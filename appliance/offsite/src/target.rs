@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::trust::Trust;
+
 /// A bucket, or a part of one, at an S3-compatible service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +25,9 @@ pub struct Target {
     /// Whether large objects may be sent in parts.
     #[serde(default)]
     pub multipart: Multipart,
+    /// Authorities that may vouch for the endpoint, beside the public ones.
+    #[serde(skip)]
+    pub trust: Trust,
 }
 
 /// Whether multipart uploads may be used.
@@ -150,6 +155,7 @@ mod tests {
             bucket: "backup".into(),
             prefix: prefix.into(),
             multipart: Multipart::Auto,
+            trust: Trust::default(),
         }
     }
 

@@ -32,7 +32,7 @@ pub async fn run(paths: Paths, systemd: Systemd, report: watch::Sender<Report<Ap
 fn observe(paths: &Paths) -> Appliance {
     let read = |path: &str| fs::read_to_string(paths.at(path)).unwrap_or_default();
     let mut appliance = Appliance {
-        id: id(read("/etc/machine-id").trim()),
+        id: of(paths),
         hostname: read("/proc/sys/kernel/hostname").trim().into(),
         release: release::value(&read(release::FILE), "VERSION")
             .unwrap_or(env!("CARGO_PKG_VERSION"))
@@ -48,6 +48,13 @@ fn observe(paths: &Paths) -> Appliance {
         push_bounded(&mut appliance.addresses, address);
     }
     appliance
+}
+
+/// The appliance's identity.
+pub fn of(paths: &Paths) -> Text<32> {
+    id(fs::read_to_string(paths.at("/etc/machine-id"))
+        .unwrap_or_default()
+        .trim())
 }
 
 /// Stable identity that does not give away the machine id, as machine-id(5) asks.
@@ -104,7 +111,7 @@ fn conditions(paths: &Paths, failed: &[String]) -> Vec<Condition> {
             Severity::Warning,
             "",
             "There is no configuration yet.",
-            "Put strongroom.toml into the folder CONFIG of the flashed disk's EFI partition (`cargo image flash … --config` does it), and restart.",
+            "Put strongroom.toml on a USB stick labelled STRONGROOM and plug it in, or into the folder CONFIG of the flashed disk's EFI partition (`cargo image flash … --config` does it) and restart.",
         ));
     }
     if let Ok(why) = fs::read_to_string(paths.at("/run/strongroom/state-lost")) {

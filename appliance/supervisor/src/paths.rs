@@ -44,6 +44,26 @@ impl Paths {
         self.at("/var/lib/strongroom/config/files")
     }
 
+    /// Which offer was taken over last from each medium.
+    pub fn config_sources(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/config/sources.json")
+    }
+
+    /// Held while a configuration is taken over: one at a time.
+    pub fn config_lock(&self) -> PathBuf {
+        self.at("/run/strongroom/configure.lock")
+    }
+
+    /// When the configuration was made ready at this start, in microseconds since then.
+    pub fn configured(&self) -> PathBuf {
+        self.at("/run/strongroom/configured")
+    }
+
+    /// Certificate authorities of the owner's own, as one file in PEM; absent when there are none.
+    pub fn trust(&self) -> PathBuf {
+        self.at("/run/strongroom/trust.pem")
+    }
+
     /// Sealed secrets of one use: `mqtt` or `offsite`.
     pub fn secrets(&self, usage: &str) -> PathBuf {
         self.at("/var/lib/strongroom/secrets").join(usage)

@@ -3,10 +3,15 @@
 //! [`Config::parse`] is the only way in. What it returns is consistent: names are unique, references resolve.
 //! Secrets and certificates are files beside the configuration, referred to by name, never part of it.
 
+mod changes;
+mod depth;
 mod error;
+mod network;
 mod parts;
 
+pub use changes::changes;
 pub use error::ConfigError;
+pub use network::{Cidr, Network, OneOrMany};
 pub use parts::*;
 
 use alloc::string::{String, ToString};
@@ -33,6 +38,8 @@ pub struct Config {
     pub mqtt: Option<Mqtt>,
     /// Off-site targets and recipients.
     pub offsite: Offsite,
+    /// Certificate authorities of the owner's own.
+    pub trust: Trust,
     /// The clients.
     pub client: Vec<Client>,
     /// When jobs run.
@@ -50,6 +57,7 @@ impl Config {
                 "Check that this is really strongroom.toml.",
             ));
         }
+        depth::check(text)?;
         let config: Self = toml::from_str(text).map_err(|error| ConfigError::from_toml(text, &error))?;
         validate(&config).map_err(|fault| ConfigError::at(text, fault.span, fault.message, fault.remedy))?;
         Ok(config)
@@ -83,6 +91,7 @@ impl Config {
             .recipient
             .iter()
             .map(|recipient| &recipient.certificate)
+            .chain(self.trust.certificates.iter().map(|name| name.get_ref()))
             .collect();
         names.sort();
         names.dedup();
@@ -116,8 +125,16 @@ fn duplicate<'a, T: PartialEq + 'a>(items: impl Iterator<Item = &'a Spanned<T>>)
 }
 
 fn validate(config: &Config) -> Result<(), Fault> {
+    network::validate(&config.network)?;
     validate_clients(config)?;
     validate_offsite(config)?;
+    if let Some(extra) = config.trust.certificates.get(TRUST_MAX) {
+        return Err(fault(
+            extra,
+            alloc::format!("there are more than {TRUST_MAX} files of certificates"),
+            "Put several certificates into one file.",
+        ));
+    }
     if let Some(array) = &config.array {
         if let Some(again) = duplicate(core::iter::once(&array.system_disk).chain(&array.data_disks)) {
             return Err(fault(

@@ -86,18 +86,6 @@ checked_string!(
     "a disk's serial number (see the label on the disk, or `strongroom status`)"
 );
 checked_string!(
-    /// An IP address with its prefix length, e.g. `192.168.1.10/24`.
-    Cidr,
-    |text| {
-        text.split_once('/').is_some_and(|(address, length)| {
-            address.parse::<core::net::IpAddr>().is_ok_and(|address| {
-                length.parse::<u8>().is_ok_and(|length| length <= if address.is_ipv4() { 32 } else { 128 })
-            })
-        })
-    },
-    "an address with its prefix length, as in 192.168.1.10/24"
-);
-checked_string!(
     /// An S3 endpoint: `https://host[:port]`, or `http://…` for a server on the LAN. No path.
     Endpoint,
     |text| {
@@ -141,35 +129,17 @@ checked_string!(
     "a calendar expression such as `daily` or `*-*-* 03:30` (see systemd.time(7))"
 );
 
+impl HostLabel {
+    /// The name of an appliance that was given none.
+    pub(super) fn standard() -> Self {
+        Self("strongroom".into())
+    }
+}
+
 impl Prefix {
     /// The prefix for one client.
     pub fn for_client(&self, client: &ClientName) -> String {
         self.as_str().replace(CLIENT_PLACEHOLDER, client.as_str())
-    }
-}
-
-/// `[network]`: DHCP on every wired interface unless an address is given.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Network {
-    /// Host name.
-    pub hostname: HostLabel,
-    /// Fixed address with its prefix length; DHCP when absent.
-    pub address: Option<Cidr>,
-    /// Router, when the address is fixed.
-    pub gateway: Option<core::net::IpAddr>,
-    /// Name servers; in addition to those given by DHCP.
-    pub dns: Vec<core::net::IpAddr>,
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self {
-            hostname: HostLabel("strongroom".into()),
-            address: None,
-            gateway: None,
-            dns: Vec::new(),
-        }
     }
 }
 
@@ -179,6 +149,17 @@ impl Default for Network {
 pub struct Admin {
     /// SSH keys.
     pub keys: Vec<Spanned<SshPublicKey>>,
+}
+
+/// Most files of certificates in `[trust]`.
+pub const TRUST_MAX: usize = 8;
+
+/// `[trust]`: certificate authorities that are believed in addition to the public ones, by all that speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trust {
+    /// Names of files (PEM) beside the configuration.
+    pub certificates: Vec<Spanned<FileName>>,
 }
 
 /// `[clock]`.

@@ -181,3 +181,127 @@ proptest! {
         }
     }
 }
+
+/// The parser's own bounds (arrays, inline tables and dotted keys, each 80 deep) hold together: the deepest file that it
+/// takes needs far less than the smallest stack that anything here runs on (2 MiB, a thread's).
+#[test]
+fn no_nesting_overflows_the_stack() {
+    let dotted = |parts: usize| ["a"; 80][..parts.min(80)].join(".");
+    let mut hostile: Vec<String> = [
+        "[".repeat(100_000),
+        "a = ".to_string() + &"[".repeat(100_000),
+        "a = ".to_string() + &"{a=".repeat(60_000),
+        ["a"; 100_000].join(".") + " = 1",
+        alloc::format!("[{}]", ["a"; 100_000].join(".")),
+        alloc::format!("[[{}]]", ["\"a\""; 50_000].join(".")),
+        "a = '''".to_string() + &"[".repeat(100_000),
+    ]
+    .into();
+    for (keys, tables) in [(79, 79), (70, 40), (79, 30), (40, 79)] {
+        let opened = alloc::format!("{{{} = ", dotted(keys)).repeat(tables);
+        hostile.push(alloc::format!(
+            "[{0}]\n{0} = {opened}1{1}",
+            dotted(keys),
+            "}".repeat(tables)
+        ));
+        let opened = alloc::format!("[{{{} = ", dotted(keys)).repeat(tables / 2);
+        hostile.push(alloc::format!(
+            "[[{0}]]\n{0} = {opened}1{1}",
+            dotted(keys),
+            "}]".repeat(tables / 2)
+        ));
+    }
+    // Under a known key, so that nothing is refused by its name before it is read.
+    let known: Vec<String> = hostile
+        .iter()
+        .map(|text| text.replacen('a', "network.dns", 1))
+        .collect();
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+        for text in hostile
+            .iter()
+            .chain(&known)
+            .filter(|text| text.len() <= CONFIG_BYTES_MAX)
+        {
+            assert!(Config::parse(text).is_err());
+        }
+    });
+    thread.unwrap().join().unwrap();
+}
+
+#[test]
+fn several_addresses_a_vlan_and_a_packet_size() {
+    let config = Config::parse(
+        "[network]\naddress = [\"192.168.1.10/24\", \"fd00::10/64\"]\ngateway = [\"192.168.1.1\", \"fe80::1\"]\nvlan = 20\nmtu = 9000\n",
+    );
+    let network = config.unwrap().network;
+    assert_eq!(network.addresses().len(), 2);
+    assert_eq!(network.gateways().len(), 2);
+    assert_eq!(network.addresses()[1].to_string(), "fd00::10/64");
+    for good in [
+        "address = \"10.0.0.0/31\"",
+        "address = \"10.0.0.7/32\"",
+        "address = \"10.1.255.255/8\"\ngateway = \"10.0.0.1\"",
+    ] {
+        Config::parse(&format!("[network]\n{good}\n")).unwrap();
+    }
+}
+
+#[test]
+fn a_network_that_can_not_work_is_refused_with_its_line() {
+    for (wrong, message, remedy) in [
+        ("address = \"192.168.1.10\"", "is not an address with its prefix", ""),
+        ("address = \"192.168.1.10/33\"", "is not an address with its prefix", ""),
+        ("address = \"192.168.1.10/0\"", "is not an address with its prefix", ""),
+        ("address = 7", "an address, or a list of addresses", ""),
+        ("address = []", "between 1 and 8", "DHCP"),
+        ("address = \"192.168.1.0/24\"", "first or last", "between them"),
+        ("address = \"192.168.1.255/24\"", "first or last", "between them"),
+        ("address = \"127.0.0.1/8\"", "own address", "free address"),
+        ("address = \"224.0.0.1/8\"", "own address", "free address"),
+        ("address = \"ff02::1/64\"", "own address", "free address"),
+        ("address = [\"10.0.0.1/8\", \"10.0.0.1/24\"]", "twice", "once"),
+        ("gateway = \"192.168.1.1\"", "no address", "DHCP"),
+        ("dns = [\"0.0.0.0\"]", "name server", "router"),
+        ("vlan = 0", "not the number of a VLAN", "4094"),
+        ("vlan = 4095", "not the number of a VLAN", "4094"),
+        ("vlan = -1", "", ""),
+        ("mtu = 100", "not possible", "1280"),
+    ] {
+        let text = format!("[network]\n{wrong} # here\n");
+        refused(&text, "# here", message, remedy);
+    }
+    for (gateway, message) in [
+        ("\"192.168.2.1\"", "not within the network of 192.168.1.10/24"),
+        ("\"192.168.1.10\"", "both the appliance's own"),
+        ("\"192.168.1.255\"", "can't be a router"),
+        ("\"fd00::1\"", "not within"),
+        ("[\"192.168.1.1\", \"192.168.1.2\"]", "one gateway for IPv4"),
+    ] {
+        let text = format!("[network]\naddress = \"192.168.1.10/24\"\ngateway = {gateway} # here\n");
+        refused(&text, "# here", message, "");
+    }
+}
+
+#[test]
+fn what_changes_is_told_and_nothing_else() {
+    let old = Config::parse(&full()).unwrap();
+    assert_eq!(changes(&old, &old), [] as [String; 0]);
+    let moved = Config::parse(&format!("# a remark\n\n{}", full())).unwrap();
+    assert_eq!(changes(&old, &moved), [] as [String; 0], "a remark is no change");
+    let text = full()
+        .replace("\"backup\"", "\"attic\"\naddress = \"10.0.0.2/24\"\nvlan = 7")
+        .replace("name = \"laptop\"", "name = \"tower\"")
+        .replace("04:00", "05:00");
+    let told = changes(&old, &Config::parse(&text).unwrap());
+    assert_eq!(
+        told,
+        [
+            "host name: backup -> attic",
+            "address: DHCP -> 10.0.0.2/24",
+            "VLAN: none -> 7",
+            "client tower: added",
+            "client laptop: removed (its backups stay)",
+            "the schedule: changed",
+        ]
+    );
+}

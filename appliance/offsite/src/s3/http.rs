@@ -116,6 +116,10 @@ impl Sender {
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         // Another part of the program may have chosen a provider already; any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let no_tls = |error: reqwest::Error| S3Error::Connect {
+            endpoint: target.endpoint.clone(),
+            why: causes(&error),
+        };
         let http = reqwest::Client::builder()
             .user_agent(concat!("strongroom/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
@@ -124,11 +128,9 @@ impl Sender {
             .connect_timeout(Duration::from_secs(20))
             .tcp_keepalive(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(30))
+            .tls_certs_merge(target.trust.for_http().map_err(no_tls)?)
             .build()
-            .map_err(|error| S3Error::Connect {
-                endpoint: target.endpoint.clone(),
-                why: causes(&error),
-            })?;
+            .map_err(no_tls)?;
         Ok(Self {
             http,
             origin: format!("{}://{host}", url.scheme()),

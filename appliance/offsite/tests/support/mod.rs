@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use s3_double::{Permissions, Server, Settings};
 use strongroom_offsite::s3::{Client, Retry, system_clock};
-use strongroom_offsite::{Credentials, Multipart, Target};
+use strongroom_offsite::{Credentials, Multipart, Target, Trust};
 use zeroize::Zeroizing;
 
 pub const REGION: &str = "eu-frankfurt-1";
@@ -50,6 +50,7 @@ pub fn target(server: &Server, bucket: &str) -> Target {
         bucket: bucket.into(),
         prefix: "asus_home".into(),
         multipart: Multipart::Auto,
+        trust: Trust::default(),
     }
 }
 

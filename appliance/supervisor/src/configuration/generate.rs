@@ -1,7 +1,8 @@
 //! What other programs read, made from the configuration. Pure.
 
 use std::fmt::Write;
-use strongroom_model::config::Config;
+use strongroom_model::config::{Config, Network};
+use strongroom_offsite::Trust;
 
 use crate::paths::{ARRAY_MOUNT, repository_name};
 
@@ -21,45 +22,111 @@ fn file(path: &str, content: String) -> Generated {
     }
 }
 
-/// All generated files. They are always all written, so that what was removed from the configuration goes.
-pub fn files(config: &Config) -> Vec<Generated> {
+/// Files that are absent with some configurations; a file of an earlier one goes.
+pub const OPTIONAL: [&str; 4] = [NTP_SERVERS, VLAN_DEVICE, VLAN_NETWORK, TRUST];
+/// What the wired ports are told.
+pub const NETWORK: &str = "/run/systemd/network/10-strongroom.network";
+/// The VLAN's device and what it is told.
+pub const VLAN_DEVICE: &str = "/run/systemd/network/05-strongroom.netdev";
+/// What the VLAN's device is told.
+pub const VLAN_NETWORK: &str = "/run/systemd/network/05-strongroom.network";
+/// A file of this name stands in for the image's own, which names the public pool.
+pub const NTP_SERVERS: &str = "/run/chrony-strongroom/default.sources";
+/// Folders of the clients' repositories.
+pub const REPOSITORIES: &str = "/run/tmpfiles.d/strongroom-repositories.conf";
+/// Certificate authorities of the owner's own.
+pub const TRUST: &str = "/run/strongroom/trust.pem";
+/// Services that the appliance announces on the LAN.
+pub const SERVICE: &str = "/run/systemd/dnssd/strongroom.dnssd";
+
+/// All generated files. They are always all written, so that what was removed from the configuration goes. `id` is the
+/// appliance's identity.
+pub fn files(config: &Config, id: &str, trust: &Trust) -> Vec<Generated> {
     let mut files = vec![
-        file("/run/systemd/network/10-strongroom.network", network(config)),
         file("/run/strongroom/authorized_keys/admin", admin_keys(config)),
         file("/run/strongroom/authorized_keys/borgbackup", client_keys(config)),
-        file("/run/tmpfiles.d/strongroom-repositories.conf", repositories(config)),
+        file(REPOSITORIES, repositories(config)),
         file(
             "/run/systemd/system/strongroom-push@.timer.d/schedule.conf",
             format!("[Timer]\nOnCalendar=\nOnCalendar={}\n", config.schedule.push),
         ),
+        file(SERVICE, service(id)),
     ];
+    let network = &config.network;
+    match &network.vlan {
+        None => files.push(file(NETWORK, format!("{PORTS}{}", addresses(network)))),
+        Some(vlan) => {
+            let name = vlan_name(*vlan.get_ref());
+            files.push(file(
+                NETWORK,
+                format!(
+                    "{PORTS}{}\n[Network]\nVLAN={name}\nLinkLocalAddressing=no\n",
+                    mtu(network)
+                ),
+            ));
+            files.push(file(
+                VLAN_DEVICE,
+                format!("[NetDev]\nName={name}\nKind=vlan\n\n[VLAN]\nId={}\n", vlan.get_ref()),
+            ));
+            files.push(file(
+                VLAN_NETWORK,
+                format!(
+                    "[Match]\nName={name}\n\n[Link]\nRequiredForOnline=no\n{}",
+                    addresses(network)
+                ),
+            ));
+        }
+    }
     if !config.clock.servers.is_empty() {
-        // A file of this name stands in for the image's own, which names the public pool.
-        files.push(file("/run/chrony-strongroom/default.sources", ntp_servers(config)));
+        files.push(file(NTP_SERVERS, ntp_servers(config)));
+    }
+    if !trust.is_empty() {
+        files.push(file(TRUST, trust.to_pem()));
     }
     files
 }
 
-fn network(config: &Config) -> String {
-    let network = &config.network;
-    let mut text =
-        "[Match]\nType=ether\nKind=!*\n\n[Link]\nRequiredForOnline=no\n\n[Network]\nMulticastDNS=yes\n".to_string();
-    match &network.address {
-        Some(address) => {
-            let _ = writeln!(text, "DHCP=no\nAddress={address}");
-            if let Some(gateway) = network.gateway {
-                let _ = writeln!(text, "Gateway={gateway}");
-            }
-        }
-        None => text.push_str("DHCP=yes\n"),
+/// What matches every wired port, but nothing made of them.
+const PORTS: &str = "[Match]\nType=ether\nKind=!*\n\n[Link]\nRequiredForOnline=no\n";
+
+/// Name of a VLAN's device. It tells the number, since a device can't change its own.
+pub fn vlan_name(number: u16) -> String {
+    format!("vlan{number}")
+}
+
+/// To be written below `[Link]`.
+fn mtu(network: &Network) -> String {
+    network
+        .mtu
+        .as_ref()
+        .map(|mtu| format!("MTUBytes={}\n", mtu.get_ref()))
+        .unwrap_or_default()
+}
+
+/// To be written below `[Link]`: the packets' size and the addresses.
+fn addresses(network: &Network) -> String {
+    let mut text = format!("{}\n[Network]\nMulticastDNS=yes\n", mtu(network));
+    let fixed = network.addresses();
+    text.push_str(if fixed.is_empty() { "DHCP=yes\n" } else { "DHCP=no\n" });
+    for address in fixed {
+        let _ = writeln!(text, "Address={address}");
+    }
+    for gateway in network.gateways() {
+        let _ = writeln!(text, "Gateway={gateway}");
     }
     for server in &network.dns {
-        let _ = writeln!(text, "DNS={server}");
+        let _ = writeln!(text, "DNS={}", server.get_ref());
     }
-    if network.address.is_none() {
+    if fixed.is_empty() {
         text.push_str("\n[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\nUseNTP=no\n");
     }
     text
+}
+
+/// systemd.dnssd(5): how other machines find this one, and know it from others. It is reached over SSH.
+fn service(id: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("[Service]\nName=%H\nType=_strongroom._tcp\nPort=22\nTxtText=id={id} version={version}\n")
 }
 
 fn admin_keys(config: &Config) -> String {

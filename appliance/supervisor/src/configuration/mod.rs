@@ -1,37 +1,46 @@
-//! The role `strongroom-configure`: takes over a configuration that the owner left on the ESP, and makes of the last
-//! good one what other programs read.
+//! The role `strongroom-configure`: takes over a configuration that the owner offers, and makes of the last good one
+//! what other programs read.
 //!
-//! Reads `CONFIG/` on the ESP; writes the state partition and `/run`. A configuration is taken over whole or not at
-//! all: certificates and sealed secrets are durable before `strongroom.toml` replaces the last good one.
+//! Offers come from CONFIG on the ESP at each start, from a USB stick at any time, and from `strongroom config apply`.
+//! Whichever was made last counts (see [`sources`]). A configuration is taken over whole or not at all; the last good
+//! one is kept on the state partition. Writes the state partition, `/run`, and a report beside the offer.
 
+mod apply;
+mod esp;
 mod generate;
 mod incoming;
+mod note;
 pub mod seal;
+mod sources;
+mod stick;
+mod take_over;
 
 use crate::durable;
+use crate::identity;
 use crate::paths::Paths;
 use crate::services::command;
 use incoming::{Incoming, IncomingError};
-use std::fs;
+use sources::Source;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
-use strongroom_model::config::{Config, ConfigError, FileName};
-use strongroom_offsite::openpgp::Recipients;
+use strongroom_model::config::{Config, FileName};
+use strongroom_offsite::{Trust, trust};
+use take_over::{Taken, in_force, take_over};
 
 /// Name of the configuration file.
 pub const CONFIG_NAME: &str = "strongroom.toml";
-/// Where the owner finds what was wrong, beside the file.
+/// Where the owner finds what became of it, beside the file.
 pub const REPORT_NAME: &str = "strongroom-report.txt";
 
 /// Why an offered configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// It could not be read.
+    /// It could not be read, or is wrong.
     #[error(transparent)]
     Incoming(#[from] IncomingError),
-    /// It is wrong.
-    #[error("{0}")]
-    Config(#[from] ConfigError),
     /// It names a certificate that is not there.
     #[error(
         "{CONFIG_NAME}: the certificate `{0}` of a recipient is neither beside the file nor known from before. Export it with `gpg --export --armor KEY > {0}` and put it beside {CONFIG_NAME}."
@@ -40,9 +49,17 @@ pub enum Refusal {
     /// A certificate can't be used.
     #[error("{CONFIG_NAME}: the certificate `{0}` can't be used: {1}")]
     BadCertificate(FileName, String),
+    /// It names an authority that is not there.
+    #[error(
+        "{CONFIG_NAME}: the file `{0}` of [trust] is neither beside the file nor known from before. Put your authority's certificate (PEM) into a file of that name beside {CONFIG_NAME}."
+    )]
+    NoAuthority(FileName),
+    /// An authority's certificate can't be used.
+    #[error("{CONFIG_NAME}: the file `{0}` of [trust] can't be used: {1}.")]
+    BadAuthority(FileName, String),
     /// It names a secret that is not there.
     #[error(
-        "{CONFIG_NAME}: the secret `{0}` is neither beside the file nor known from before. Put it, and nothing else, into a file of that name beside {CONFIG_NAME}; it is sealed and removed at the next start."
+        "{CONFIG_NAME}: the secret `{0}` is neither beside the file nor known from before. Put it, and nothing else, into a file of that name beside {CONFIG_NAME}."
     )]
     NoSecret(FileName),
     /// The schedule is no calendar expression.
@@ -58,151 +75,235 @@ pub enum Refusal {
     Seal(FileName, command::CommandError),
 }
 
-/// Runs the role. Errors are only those that keep the generated files from being written.
-pub fn run(paths: &Paths) -> io::Result<()> {
-    let mut refused = None;
-    match incoming::read(&paths.owner_config()) {
-        Ok(Some(incoming)) => match take_over(paths, &incoming) {
-            Ok(()) => tidy(paths, &incoming, None),
-            Err(refusal) => {
-                tidy(paths, &incoming, Some(&refusal));
-                refused = Some(refusal);
-            }
-        },
-        Ok(None) => {}
-        Err(error) => refused = Some(error.into()),
-    }
-    let mut conditions: Vec<Condition> = refused
-        .iter()
-        .map(|refusal| {
-            eprintln!("The configuration was refused. {refusal}");
-            Condition::new(
-                ConditionId::ConfigRefused,
-                Severity::Warning,
-                CONFIG_NAME,
-                &refusal.to_string(),
-                "The last good configuration stays in force. Correct the file and restart.",
-            )
-        })
-        .collect();
+/// What became of an offer.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There is no configuration there.
+    Nothing,
+    /// It has not changed since it was taken over, and another has been since.
+    Old,
+    /// It is what is in force already.
+    InForce,
+    /// It is in force now.
+    Taken {
+        /// What it changed.
+        changes: Vec<String>,
+        /// What of it has to wait for the next start, and why.
+        later: Vec<String>,
+    },
+    /// It is wrong, or could not be kept.
+    Refused(Refusal),
+}
+
+/// Runs the role at the start of the system, before anything that is configured by it. Errors are only those that keep
+/// the generated files from being written.
+pub fn run_at_start(paths: &Paths) -> io::Result<()> {
+    let _lock = lock(paths)?;
+    let incoming = incoming::read(&paths.owner_config());
+    let outcome = match &incoming {
+        Ok(Some(incoming)) => offer(paths, &Source::Esp, incoming).map_or_else(Outcome::Refused, |taken| match taken {
+            None => Outcome::Old,
+            Some(taken) if taken.changes.is_empty() => Outcome::InForce,
+            Some(taken) => Outcome::Taken {
+                changes: taken.changes,
+                later: Vec::new(),
+            },
+        }),
+        Ok(None) => Outcome::Nothing,
+        Err(_) => Outcome::Nothing,
+    };
+    let (incoming, outcome) = match incoming {
+        Ok(incoming) => (incoming, outcome),
+        Err(error) => (None, Outcome::Refused(error.into())),
+    };
+    tell(&Source::Esp, &outcome);
+    esp::tidy(paths, incoming.as_ref(), &outcome);
+    let mut conditions = refused(&Source::Esp, &outcome);
     if let Some(Err(error)) = fs::read_to_string(paths.config()).ok().map(|text| Config::parse(&text)) {
         conditions.push(Condition::new(
             ConditionId::ConfigRefused,
             Severity::Alarm,
             "last good configuration",
             &format!("This version does not understand the last good configuration: {error}. Defaults are in force."),
-            "Put a configuration for this version into CONFIG and restart.",
+            "Offer a configuration for this version, by a USB stick or in CONFIG.",
         ));
     }
-    let report = serde_json::to_vec(&conditions).unwrap_or_default();
-    durable::write(&paths.config_report(), &report, 0o644)?;
-    generate(paths)
+    conditions.extend(seal::set_aside_unusable(paths, &in_force(paths)));
+    report(paths, &conditions)?;
+    let generated = generate(paths).map(drop);
+    // resolved runs since long before the state partition's configuration could be read.
+    if paths.root() == Path::new("/") {
+        apply::perform(&[apply::Step::Names]);
+    }
+    let now = stick::monotonic_us().to_string();
+    durable::write(&paths.configured(), now.as_bytes(), 0o644)?;
+    generated
 }
 
-/// Checks an offered configuration as a whole and makes it the last good one.
-fn take_over(paths: &Paths, incoming: &Incoming) -> Result<(), Refusal> {
-    let config = Config::parse(&incoming.text)?;
-    for name in config.public_files() {
-        let certificate = match incoming.files.get(name) {
-            Some(bytes) => bytes.clone(),
-            None => {
-                fs::read(paths.config_files().join(name.as_str())).map_err(|_| Refusal::NoCertificate(name.clone()))?
+/// Runs the role for a USB stick whose file system is on the block device of that name, such as `sdb1`.
+pub fn run_for_stick(paths: &Paths, device: &str) -> io::Result<()> {
+    stick::run(paths, device)
+}
+
+/// Runs the role for the folder that `strongroom config apply` left. Returns what became of it, for whoever applied it.
+pub fn run_for_folder(paths: &Paths, folder: &Path) -> io::Result<String> {
+    let outcome = take_offer(paths, &Source::Command, folder)?;
+    Ok(note::text(&letterhead(paths), &outcome))
+}
+
+/// Reads an offer, takes it over if it is good and its turn, and lets the running system take it up.
+fn take_offer(paths: &Paths, source: &Source, folder: &Path) -> io::Result<Outcome> {
+    match incoming::read(folder) {
+        Ok(None) => Ok(Outcome::Nothing),
+        Ok(Some(incoming)) => take_incoming(paths, source, &incoming),
+        Err(error) => conclude(paths, source, Outcome::Refused(error.into())),
+    }
+}
+
+fn take_incoming(paths: &Paths, source: &Source, incoming: &Incoming) -> io::Result<Outcome> {
+    let _lock = lock(paths)?;
+    let old = in_force(paths);
+    let outcome = match offer(paths, source, incoming) {
+        Err(refusal) => Outcome::Refused(refusal),
+        Ok(None) => Outcome::Old,
+        Ok(Some(taken)) => {
+            let changed = generate(paths)?;
+            let steps = apply::steps(&old, &incoming.config, &taken, &changed);
+            let later = apply::perform(&steps);
+            if taken.changes.is_empty() && later.is_empty() {
+                Outcome::InForce
+            } else {
+                Outcome::Taken {
+                    changes: taken.changes,
+                    later,
+                }
             }
-        };
-        // The clock may not be set yet: whether it has expired is judged at each push.
-        Recipients::parse(&[certificate], None)
-            .map_err(|error| Refusal::BadCertificate(name.clone(), error.to_string()))?;
-    }
-    let secrets = seal::needed(&config);
-    for (usage, name) in &secrets {
-        if !incoming.files.contains_key(name) && !paths.secrets(usage).join(name.as_str()).exists() {
-            return Err(Refusal::NoSecret(name.clone()));
         }
-    }
-    let calendar = config.schedule.push.as_str();
-    if command::run("systemd-analyze", &["calendar", calendar], "").is_err() {
-        return Err(Refusal::BadCalendar(calendar.to_string()));
-    }
-
-    for (usage, name) in &secrets {
-        if let Some(secret) = incoming.files.get(name) {
-            seal::seal(&paths.secrets(usage), usage, name, secret).map_err(|e| Refusal::Seal(name.clone(), e))?;
-        }
-    }
-    for name in config.public_files() {
-        if let Some(bytes) = incoming.files.get(name) {
-            durable::write_if_changed(&paths.config_files().join(name.as_str()), bytes, 0o644)
-                .map_err(Refusal::State)?;
-        }
-    }
-    durable::write_if_changed(&paths.config(), incoming.text.as_bytes(), 0o644).map_err(Refusal::State)?;
-    Ok(())
+    };
+    conclude(paths, source, outcome)
 }
 
-/// Leaves the owner's folder as it should be: without secrets that are sealed by now, and with a report if something
-/// was wrong. The folder is writable only for as long as this takes, and only when something has to change.
-fn tidy(paths: &Paths, incoming: &Incoming, refusal: Option<&Refusal>) {
-    let folder = paths.owner_config();
-    let report = folder.join(REPORT_NAME);
-    let text = refusal.map(|refusal| format!("The configuration was refused.\r\n\r\n{refusal}\r\n"));
-    let old = fs::read_to_string(&report).ok();
-    let secrets: Vec<FileName> = match (refusal, Config::parse(&incoming.text)) {
-        (None, Ok(config)) => seal::needed(&config)
-            .into_iter()
-            .map(|(_, name)| name)
-            .filter(|n| incoming.files.contains_key(n))
-            .collect(),
-        _ => Vec::new(),
-    };
-    if secrets.is_empty() && text == old {
-        return;
+/// Tells what became of an offer in the journal and as a condition.
+fn conclude(paths: &Paths, source: &Source, outcome: Outcome) -> io::Result<Outcome> {
+    tell(source, &outcome);
+    if !matches!(outcome, Outcome::Old | Outcome::Nothing) {
+        report(paths, &refused(source, &outcome))?;
     }
-    let mountpoint = paths.at("/boot/efi").display().to_string();
-    let remount = |how: &str| command::run("mount", &["-o", how, &mountpoint], "");
-    if let Err(error) = remount("remount,rw") {
-        eprintln!("{REPORT_NAME} and the secrets in CONFIG are left as they are: {error}");
-        return;
+    Ok(outcome)
+}
+
+/// Takes an offer over, unless it has had its turn: `None`.
+fn offer(paths: &Paths, source: &Source, incoming: &Incoming) -> Result<Option<Taken>, Refusal> {
+    let digest = incoming.digest();
+    // Secrets lie on the ESP only until they are sealed: the owner has put them there since.
+    let secrets_came = *source == Source::Esp && !incoming.secrets().is_empty();
+    if sources::is_old(paths, source, &digest) && !secrets_came {
+        return Ok(None);
     }
-    let changed = (|| {
-        for name in &secrets {
-            let path = folder.join(name.as_str());
-            let length = incoming.files.get(name).map_or(0, Vec::len);
-            // Best effort on flash memory: at least the file's present blocks no longer hold the secret.
-            fs::write(&path, vec![0; length])?;
-            fs::File::open(&path)?.sync_all()?;
-            fs::remove_file(&path)?;
+    let taken = take_over(paths, incoming)?;
+    sources::remember(paths, source, &digest).map_err(Refusal::State)?;
+    Ok(Some(taken))
+}
+
+fn tell(source: &Source, outcome: &Outcome) {
+    let from = source.words();
+    match outcome {
+        Outcome::Nothing => eprintln!("There is no {CONFIG_NAME} offered by {from}."),
+        Outcome::Old => eprintln!("The configuration offered by {from} has had its turn and is not taken over again."),
+        Outcome::InForce => eprintln!("The configuration offered by {from} is in force already."),
+        Outcome::Taken { changes, later } => {
+            eprintln!(
+                "The configuration offered by {from} was taken over. {}.",
+                changes.join("; ")
+            );
+            for step in later {
+                eprintln!("It comes into force at the next start: {step}");
+            }
         }
-        match &text {
-            Some(text) => durable::write(&report, text.as_bytes(), 0o644),
-            None if old.is_some() => fs::remove_file(&report),
-            None => Ok(()),
-        }
-    })();
-    if let Err(error) = changed {
-        eprintln!("CONFIG on the ESP could not be tidied: {error}");
-    }
-    if let Err(error) = remount("remount,ro") {
-        eprintln!("The ESP stays writable: {error}");
+        Outcome::Refused(refusal) => eprintln!("The configuration offered by {from} was refused. {refusal}"),
     }
 }
 
-/// Makes the generated files of the last good configuration, or of none.
-fn generate(paths: &Paths) -> io::Result<()> {
-    let config = match fs::read_to_string(paths.config()) {
-        Ok(text) => Config::parse(&text).unwrap_or_else(|error| {
-            // Written by another version. Come up with the defaults rather than not at all.
-            eprintln!("The last good configuration is not understood by this version. {error}");
-            Config::default()
-        }),
-        Err(_) => Config::default(),
+fn refused(source: &Source, outcome: &Outcome) -> Vec<Condition> {
+    let Outcome::Refused(refusal) = outcome else {
+        return Vec::new();
     };
-    for file in generate::files(&config) {
-        durable::write_if_changed(&paths.at(&file.path), file.content.as_bytes(), 0o644)?;
+    let advice = match source {
+        Source::Esp => {
+            "The last good configuration stays in force. Correct the file and restart, or plug in a USB stick labelled STRONGROOM with a good one."
+        }
+        Source::Stick { .. } => {
+            "The last good configuration stays in force. Correct the file and plug the stick in again."
+        }
+        Source::Command => "The last good configuration stays in force. Correct the file and apply it again.",
+    };
+    vec![Condition::new(
+        ConditionId::ConfigRefused,
+        Severity::Warning,
+        CONFIG_NAME,
+        &format!("From {}: {refusal}", source.words()),
+        advice,
+    )]
+}
+
+fn report(paths: &Paths, conditions: &[Condition]) -> io::Result<()> {
+    let text = serde_json::to_vec(conditions).unwrap_or_default();
+    durable::write(&paths.config_report(), &text, 0o644)
+}
+
+/// One offer at a time; released when dropped.
+fn lock(paths: &Paths) -> io::Result<File> {
+    let path = paths.config_lock();
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
     }
-    if paths.root() == std::path::Path::new("/") {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
+fn letterhead(paths: &Paths) -> note::Letterhead {
+    note::Letterhead {
+        hostname: in_force(paths).network.hostname.to_string(),
+        id: identity::of(paths).as_str().into(),
+        time: note::time(crate::clock_now()),
+    }
+}
+
+/// Makes the generated files of the last good configuration, or of none. Returns which are other than before.
+fn generate(paths: &Paths) -> io::Result<BTreeSet<String>> {
+    let config = in_force(paths);
+    let files = generate::files(&config, &identity::of(paths), &trusted(paths, &config));
+    let mut changed = BTreeSet::new();
+    for path in generate::OPTIONAL {
+        if !files.iter().any(|file| file.path == path) && paths.at(path).exists() {
+            fs::remove_file(paths.at(path))?;
+            changed.insert(path.to_string());
+        }
+    }
+    for file in files {
+        if durable::write_if_changed(&paths.at(&file.path), file.content.as_bytes(), 0o644)? {
+            changed.insert(file.path);
+        }
+    }
+    if paths.root() == Path::new("/") {
         rustix::system::sethostname(config.network.hostname.as_str().as_bytes())?;
     }
-    Ok(())
+    Ok(changed)
+}
+
+/// The owner's authorities, as they were checked when they were taken over.
+fn trusted(paths: &Paths, config: &Config) -> Trust {
+    let mut all = Trust::default();
+    for name in &config.trust.certificates {
+        let file = paths.config_files().join(name.get_ref().as_str());
+        let read = fs::read(&file).map_err(|error| error.to_string());
+        match read.and_then(|pem| trust::parse(&pem).map_err(|error| error.to_string())) {
+            Ok(trust) => all.extend(trust),
+            Err(error) => eprintln!("{}: {error}", file.display()),
+        }
+    }
+    all
 }
 
 #[cfg(test)]

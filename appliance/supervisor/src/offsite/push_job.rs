@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use strongroom_model::config::{self, Config, FileName};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_offsite::push::{self, PushRequest, Tuning};
-use strongroom_offsite::{Credentials, Target};
+use strongroom_offsite::{Credentials, Target, Trust, trust};
 use zeroize::Zeroizing;
 
 /// Least time between two writes of the progress.
@@ -130,6 +130,7 @@ async fn push_to(
                 config::Multipart::Auto => strongroom_offsite::Multipart::Auto,
                 config::Multipart::Never => strongroom_offsite::Multipart::Never,
             },
+            trust: trust(paths)?,
         },
         credentials: Credentials::new(target.access_key_id.as_str(), secret(&target.secret_key)?),
         recipients,
@@ -157,6 +158,15 @@ async fn push_to(
             | push::PushError::Repository(strongroom_borg::Error::NotARepository { .. }),
         ) => Ok("nothing was backed up yet".into()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The owner's own authorities, if there are any.
+fn trust(paths: &Paths) -> Result<Trust, String> {
+    match fs::read(paths.trust()) {
+        Ok(pem) => trust::parse(&pem).map_err(|error| format!("{}: {error}", paths.trust().display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Trust::default()),
+        Err(error) => Err(format!("{}: {error}", paths.trust().display())),
     }
 }
 
