@@ -15,7 +15,7 @@ pub fn has(status: &serde_json::Value, id: &str) -> bool {
     conditions(status).iter().any(|condition| condition == id)
 }
 
-fn text_of(status: &serde_json::Value, id: &str) -> String {
+pub fn text_of(status: &serde_json::Value, id: &str) -> String {
     let standing = status["conditions"]["standing"].as_array().unwrap();
     let found = standing.iter().find(|condition| condition["id"] == id).unwrap();
     format!(

@@ -1,8 +1,7 @@
 //! The role `strongroom-configure`: takes over a configuration that the owner offers, and makes of the last good one
 //! what other programs read.
 //!
-//! Offers come from CONFIG on the ESP at each start, from a USB stick at any time, and from `strongroom config apply`.
-//! Whichever was made last counts (see [`sources`]). A configuration is taken over whole or not at all; the last good
+//! Offers come from CONFIG on the ESP at each start, and from a USB stick at any time. Whichever was made last counts (see [`sources`]). A configuration is taken over whole or not at all; the last good
 //! one is kept on the state partition. Writes the state partition, `/run`, and a report beside the offer.
 
 mod apply;
@@ -145,21 +144,7 @@ pub fn run_for_stick(paths: &Paths, device: &str) -> io::Result<()> {
     stick::run(paths, device)
 }
 
-/// Runs the role for the folder that `strongroom config apply` left. Returns what became of it, for whoever applied it.
-pub fn run_for_folder(paths: &Paths, folder: &Path) -> io::Result<String> {
-    let outcome = take_offer(paths, &Source::Command, folder)?;
-    Ok(note::text(&letterhead(paths), &outcome))
-}
-
-/// Reads an offer, takes it over if it is good and its turn, and lets the running system take it up.
-fn take_offer(paths: &Paths, source: &Source, folder: &Path) -> io::Result<Outcome> {
-    match incoming::read(folder) {
-        Ok(None) => Ok(Outcome::Nothing),
-        Ok(Some(incoming)) => take_incoming(paths, source, &incoming),
-        Err(error) => conclude(paths, source, Outcome::Refused(error.into())),
-    }
-}
-
+/// Takes an offer over if it is good and its turn, and lets the running system take it up.
 fn take_incoming(paths: &Paths, source: &Source, incoming: &Incoming) -> io::Result<Outcome> {
     let _lock = lock(paths)?;
     let old = in_force(paths);
@@ -235,7 +220,6 @@ fn refused(source: &Source, outcome: &Outcome) -> Vec<Condition> {
         Source::Stick { .. } => {
             "The last good configuration stays in force. Correct the file and plug the stick in again."
         }
-        Source::Command => "The last good configuration stays in force. Correct the file and apply it again.",
     };
     vec![Condition::new(
         ConditionId::ConfigRefused,

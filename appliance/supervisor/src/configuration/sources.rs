@@ -23,8 +23,6 @@ pub enum Source {
         /// It was plugged into the running appliance: what is on it is wanted now, whether it has changed or not.
         plugged: bool,
     },
-    /// `strongroom config apply`.
-    Command,
 }
 
 impl Source {
@@ -32,7 +30,6 @@ impl Source {
         match self {
             Self::Esp => "esp".into(),
             Self::Stick { id, .. } => format!("stick:{id}"),
-            Self::Command => "command".into(),
         }
     }
 
@@ -41,7 +38,6 @@ impl Source {
         match self {
             Self::Esp => false,
             Self::Stick { plugged, .. } => *plugged,
-            Self::Command => true,
         }
     }
 
@@ -50,7 +46,6 @@ impl Source {
         match self {
             Self::Esp => "CONFIG on the system disk",
             Self::Stick { .. } => "the USB stick",
-            Self::Command => "the command `strongroom config apply`",
         }
     }
 }
@@ -114,7 +109,6 @@ mod tests {
         assert!(!is_old(&paths, &Source::Esp, "c"));
         assert!(!is_old(&paths, &stick("5678", false), "b"));
         assert!(!is_old(&paths, &stick("1234", true), "b"));
-        assert!(!is_old(&paths, &Source::Command, "b"));
         // Without a configuration in force everything is.
         fs::remove_file(paths.config()).unwrap();
         assert!(!is_old(&paths, &Source::Esp, "a"));

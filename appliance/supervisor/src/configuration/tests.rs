@@ -147,7 +147,10 @@ fn what_was_offered_last_is_in_force_and_stays_so_over_restarts() {
             id: "1".into(),
             plugged,
         };
-        take_offer(&paths, &source, stick.path()).unwrap()
+        match incoming::read(stick.path()) {
+            Ok(incoming) => take_incoming(&paths, &source, &incoming.unwrap()).unwrap(),
+            Err(error) => conclude(&paths, &source, Outcome::Refused(error.into())).unwrap(),
+        }
     };
     let esp_report = || fs::read_to_string(paths.owner_config().join(REPORT_NAME)).unwrap();
 
