@@ -79,7 +79,7 @@ pub fn debugfs(stick: &Path, command: &str) -> String {
 /// into such an image without mounting it; the form is told by Microsoft's exFAT specification, sections 3, 6 and 7.
 pub fn exfat(file: &Path, name: &str, bytes: &[u8]) {
     let image = empty(file, 32 * MIB);
-    run("mkfs.exfat", &["-q", "-L", "STRONGROOM", &image]);
+    run("mkfs.exfat", &["-L", "STRONGROOM", &image]);
     let disk = std::fs::File::options().read(true).write(true).open(file).unwrap();
     let mut boot = [0; 512];
     disk.read_exact_at(&mut boot, 0).unwrap();
@@ -189,4 +189,10 @@ pub fn pull(machine: &mut Machine, name: &str) {
 /// A place for a stick beside the trial's files.
 pub fn place(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.stick"))
+}
+
+#[test]
+fn the_exfat_sticks_of_the_tests_are_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    exfat(&folder.path().join("stick"), "strongroom.toml", b"[network]\n");
 }
