@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::segment::{Damage, SegmentNumber};
+use crate::object::BadContent;
+use crate::segment::{Damage, ObjectKey, SegmentNumber};
 
 /// Why a repository could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,30 @@ pub enum Error {
     /// The same segment number exists twice, under two directories.
     #[error("segment {0} exists twice under data/; run `borg check` on the repository")]
     DuplicateSegment(SegmentNumber),
+    /// There is no manifest, or it was deleted.
+    #[error("{0} holds no list of archives; run `borg check` on the repository")]
+    NoManifest(PathBuf),
+    /// An object can be read but not understood.
+    #[error("object {object:?} in segment {segment} cannot be used: {problem}")]
+    Content {
+        /// The object.
+        object: ObjectKey,
+        /// Where it lies.
+        segment: SegmentNumber,
+        /// What is wrong with it.
+        problem: BadContent,
+    },
+    /// A segment held more objects than are traced.
+    #[error("too many objects of segment {0} are damaged to be traced one by one")]
+    TooMuchDamage(SegmentNumber),
+    /// Borg's own table of objects is missing or torn.
+    #[error("{path}/index.{transaction} is missing or torn; any borg command on the repository rebuilds it")]
+    NoIndex {
+        /// The repository.
+        path: PathBuf,
+        /// The transaction whose index is needed.
+        transaction: SegmentNumber,
+    },
     /// The operating system refused.
     #[error("cannot read {path}: {source}")]
     Io {

@@ -27,8 +27,19 @@ pub const COMMIT_SEGMENT_SIZE: u64 = (MAGIC.len() + COMMIT.len()) as u64;
 /// Largest entry that Borg writes or reads, header included, in bytes (`MAX_OBJECT_SIZE`).
 pub const MAX_ENTRY_SIZE: u32 = 20 * 1024 * 1024;
 
-const HEADER_SIZE: u32 = 9;
-const KEYED_HEADER_SIZE: u32 = HEADER_SIZE + 32;
+/// Size of a COMMIT, and of what every entry starts with, in bytes.
+pub const HEADER_SIZE: u32 = 9;
+/// Size of a DELETE, and of a PUT without its data, in bytes.
+pub const KEYED_HEADER_SIZE: u32 = HEADER_SIZE + 32;
+
+/// Tag of a PUT entry.
+pub(crate) const PUT: u8 = 0;
+/// Tag of a DELETE entry.
+pub(crate) const DELETE: u8 = 1;
+const COMMIT_TAG: u8 = 2;
+
+/// Bytes read at once: enough to make calls cheap, and few enough to stay in the processor's cache.
+const BUFFER_SIZE: usize = 128 * 1024;
 
 /// The name of an object in the repository: 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +114,41 @@ pub enum Damage {
     },
 }
 
+/// What every entry starts with. The size fits the tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub crc: u32,
+    pub size: u32,
+    pub tag: u8,
+}
+
+impl Header {
+    /// Reads a header that was found at `offset`.
+    pub fn parse(bytes: [u8; HEADER_SIZE as usize], offset: u64) -> Result<Self, Damage> {
+        let [c0, c1, c2, c3, s0, s1, s2, s3, tag] = bytes;
+        let size = u32::from_le_bytes([s0, s1, s2, s3]);
+        let plausible = match tag {
+            PUT => (KEYED_HEADER_SIZE..=MAX_ENTRY_SIZE).contains(&size),
+            DELETE => size == KEYED_HEADER_SIZE,
+            COMMIT_TAG => size == HEADER_SIZE,
+            _ => return Err(Damage::Tag { offset, tag }),
+        };
+        if !plausible {
+            return Err(Damage::Size { offset, size });
+        }
+        Ok(Self {
+            crc: u32::from_le_bytes([c0, c1, c2, c3]),
+            size,
+            tag,
+        })
+    }
+
+    /// Whether a key follows.
+    pub fn has_key(self) -> bool {
+        self.tag != COMMIT_TAG
+    }
+}
+
 /// Reading failed, or what was read is damaged.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -114,7 +160,7 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// Reads entries in order, checking each CRC. Holds one buffer of 64 KiB, whatever the entries' size.
+/// Reads entries in order, checking each CRC. Holds one buffer of 128 KiB, whatever the entries' size.
 ///
 /// Give it an unbuffered reader. After an error it yields nothing more.
 pub struct SegmentReader<R> {
@@ -134,7 +180,12 @@ impl<R: Read> SegmentReader<R> {
     /// # Errors
     /// [`Damage::Magic`] or an I/O error.
     pub fn new(input: R) -> Result<Self, ReadError> {
-        let buffer = vec![0; 64 * 1024].into_boxed_slice();
+        Self::over(input).map_err(|(error, _)| error)
+    }
+
+    /// As [`SegmentReader::new`]; gives the input back on failure.
+    pub(crate) fn over(input: R) -> Result<Self, (ReadError, R)> {
+        let buffer = vec![0; BUFFER_SIZE].into_boxed_slice();
         let mut reader = Self {
             input,
             buffer,
@@ -143,10 +194,16 @@ impl<R: Read> SegmentReader<R> {
             offset: 0,
             finished: false,
         };
-        if reader.fixed::<8>()? != Some(*MAGIC) {
-            return Err(Damage::Magic.into());
+        match reader.fixed::<8>() {
+            Ok(Some(found)) if found == *MAGIC => Ok(reader),
+            Ok(_) => Err((Damage::Magic.into(), reader.input)),
+            Err(error) => Err((error.into(), reader.input)),
         }
-        Ok(reader)
+    }
+
+    /// The input, to ask it what it saw.
+    pub(crate) fn into_input(self) -> R {
+        self.input
     }
 
     /// Bytes consumed so far.
@@ -191,27 +248,14 @@ impl<R: Read> SegmentReader<R> {
         }
         let offset = self.offset;
         let torn = Damage::Torn { offset };
-        let header: [u8; HEADER_SIZE as usize] = self.fixed()?.ok_or(torn)?;
-        let [c0, c1, c2, c3, s0, s1, s2, s3, tag] = header;
-        let expected = u32::from_le_bytes([c0, c1, c2, c3]);
-        let size = u32::from_le_bytes([s0, s1, s2, s3]);
-        let plausible = match tag {
-            0 => (KEYED_HEADER_SIZE..=MAX_ENTRY_SIZE).contains(&size),
-            1 => size == KEYED_HEADER_SIZE,
-            2 => size == HEADER_SIZE,
-            _ => return Err(Damage::Tag { offset, tag }.into()),
-        };
-        if !plausible {
-            return Err(Damage::Size { offset, size }.into());
-        }
+        let bytes: [u8; HEADER_SIZE as usize] = self.fixed()?.ok_or(torn)?;
+        let header = Header::parse(bytes, offset)?;
         let mut crc = crc32fast::Hasher::new();
-        crc.update(&header[4..]);
-        let kind = if tag == 2 {
-            EntryKind::Commit
-        } else {
+        crc.update(&bytes[4..]);
+        let kind = if header.has_key() {
             let key: [u8; 32] = self.fixed()?.ok_or(torn)?;
             crc.update(&key);
-            let mut left = size - KEYED_HEADER_SIZE;
+            let mut left = header.size - KEYED_HEADER_SIZE;
             while left > 0 {
                 let take = self.fill()?.min(left as usize);
                 if take == 0 {
@@ -222,16 +266,22 @@ impl<R: Read> SegmentReader<R> {
                 self.offset += take as u64;
                 left -= take as u32;
             }
-            if tag == 0 {
+            if header.tag == PUT {
                 EntryKind::Put(ObjectKey(key))
             } else {
                 EntryKind::Delete(ObjectKey(key))
             }
+        } else {
+            EntryKind::Commit
         };
-        if crc.finalize() != expected {
+        if crc.finalize() != header.crc {
             return Err(Damage::Checksum { offset }.into());
         }
-        Ok(Some(Entry { kind, offset, size }))
+        Ok(Some(Entry {
+            kind,
+            offset,
+            size: header.size,
+        }))
     }
 }
 
