@@ -6,66 +6,28 @@
     reason = "a test may fail loudly"
 )]
 
+mod support;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use strongroom_borg::{EntryKind, ObjectKey, Repository, SegmentNumber};
-
-fn borg(base: &Path) -> Command {
-    let mut command = Command::new("borg");
-    command
-        .env("BORG_BASE_DIR", base.join("base"))
-        .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
-        .env("BORG_RELOCATED_REPO_ACCESS_IS_OK", "yes")
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null());
-    command
-}
-
-fn run(base: &Path, arguments: &[&str]) {
-    let output = borg(base)
-        .args(arguments)
-        .output()
-        .expect("missing `borg`: run `cargo image test`, which installs it");
-    assert!(
-        output.status.success(),
-        "borg {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// Bytes that do not compress and do not repeat.
-fn noise(length: usize, mut seed: u64) -> Vec<u8> {
-    (0..length)
-        .map(|_| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            (seed >> 24) as u8
-        })
-        .collect()
-}
+use support::{Borg, noise};
 
 #[test]
 fn create_prune_and_a_killed_client() {
-    let dir = tempfile::tempdir().unwrap();
-    let base = dir.path();
-    let repo = base.join("repo");
-    let path = repo.to_str().unwrap();
-    fs::create_dir(base.join("files")).unwrap();
-    fs::write(base.join("files/a"), noise(300_000, 1)).unwrap();
-    let files = base.join("files");
-    let files = files.to_str().unwrap();
+    let borg = Borg::new();
+    let repo = borg.path("repo");
+    borg.write("a", &noise(300_000, 1));
 
-    run(base, &["init", "--encryption=none", "--append-only", path]);
+    borg.run(&["init", "--encryption=none", "--append-only", &borg.repo()]);
     let fresh = Repository::open(&repo).unwrap();
     assert!(fresh.config().append_only);
     assert_eq!(fresh.last_commit().unwrap().unwrap().transaction, SegmentNumber(1));
 
-    run(base, &["create", &format!("{path}::one"), files]);
-    run(base, &["create", &format!("{path}::two"), files]);
+    borg.run(&["create", &borg.archive("one"), "files"]);
+    borg.run(&["create", &borg.archive("two"), "files"]);
     let repository = Repository::open(&repo).unwrap();
     let t = repository.last_commit().unwrap().unwrap().transaction;
     let highest = repository.segments().unwrap().last().unwrap().number;
@@ -79,7 +41,7 @@ fn create_prune_and_a_killed_client() {
     );
     assert!(transactions[1].bytes > 290_000);
 
-    run(base, &["prune", "--keep-last", "1", path]);
+    borg.run(&["prune", "--keep-last", "1", &borg.repo()]);
     let pruned = repository.last_commit().unwrap().unwrap().transaction;
     let audit = repository.transactions(SegmentNumber(t.0 + 1), pruned).unwrap();
     assert!(
@@ -88,15 +50,15 @@ fn create_prune_and_a_killed_client() {
     );
 
     // Kill a client while it writes: what it left above the last commit does not count.
-    fs::write(base.join("files/b"), noise(40_000_000, 2)).unwrap();
-    let mut child = borg(base)
-        .args([
+    borg.write("b", &noise(40_000_000, 2));
+    let mut child = borg
+        .command(&[
             "create",
             "--list",
             "--checkpoint-interval",
             "3600",
-            &format!("{path}::three"),
-            files,
+            &borg.archive("three"),
+            "files",
         ])
         .stderr(Stdio::piped())
         .spawn()
