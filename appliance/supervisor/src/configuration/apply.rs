@@ -60,7 +60,7 @@ pub fn steps(old: &Config, new: &Config, taken: &Taken, changed: &BTreeSet<Strin
             steps.push(Step::StopTimer(format!("strongroom-push@{name}.timer")));
         }
     }
-    if !taken.changes.is_empty() || taken.secrets_changed {
+    if !taken.changes.is_empty() || taken.secrets_changed || !changed.is_empty() {
         steps.push(Step::Supervisor);
     }
     steps

@@ -94,26 +94,31 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
+impl Outcome {
+    fn of(changes: Vec<String>, later: Vec<String>) -> Self {
+        if changes.is_empty() && later.is_empty() {
+            Self::InForce
+        } else {
+            Self::Taken { changes, later }
+        }
+    }
+}
+
 /// Runs the role at the start of the system, before anything that is configured by it. Errors are only those that keep
 /// the generated files from being written.
 pub fn run_at_start(paths: &Paths) -> io::Result<()> {
     let _lock = lock(paths)?;
-    let incoming = incoming::read(&paths.owner_config());
-    let outcome = match &incoming {
-        Ok(Some(incoming)) => offer(paths, &Source::Esp, incoming).map_or_else(Outcome::Refused, |taken| match taken {
-            None => Outcome::Old,
-            Some(taken) if taken.changes.is_empty() => Outcome::InForce,
-            Some(taken) => Outcome::Taken {
-                changes: taken.changes,
-                later: Vec::new(),
-            },
-        }),
-        Ok(None) => Outcome::Nothing,
-        Err(_) => Outcome::Nothing,
-    };
-    let (incoming, outcome) = match incoming {
-        Ok(incoming) => (incoming, outcome),
+    let (incoming, outcome) = match incoming::read(&paths.owner_config()) {
+        Ok(None) => (None, Outcome::Nothing),
         Err(error) => (None, Outcome::Refused(error.into())),
+        Ok(Some(incoming)) => {
+            let outcome = match offer(paths, &Source::Esp, &incoming) {
+                Err(refusal) => Outcome::Refused(refusal),
+                Ok(None) => Outcome::Old,
+                Ok(Some(taken)) => Outcome::of(taken.changes, Vec::new()),
+            };
+            (Some(incoming), outcome)
+        }
     };
     tell(&Source::Esp, &outcome);
     esp::tidy(paths, incoming.as_ref(), &outcome);
@@ -155,14 +160,7 @@ fn take_incoming(paths: &Paths, source: &Source, incoming: &Incoming) -> io::Res
             let changed = generate(paths)?;
             let steps = apply::steps(&old, &incoming.config, &taken, &changed);
             let later = apply::perform(&steps);
-            if taken.changes.is_empty() && later.is_empty() {
-                Outcome::InForce
-            } else {
-                Outcome::Taken {
-                    changes: taken.changes,
-                    later,
-                }
-            }
+            Outcome::of(taken.changes, later)
         }
     };
     conclude(paths, source, outcome)

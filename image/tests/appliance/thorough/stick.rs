@@ -193,6 +193,8 @@ fn a_stick_changes_the_running_appliance_and_the_offer_made_last_stays() {
     assert_eq!(admin.run(since).unwrap(), before);
     pull(&mut machine, "four");
 
+    a_wrong_address_is_mended_by_a_stick(&trial, &mut machine, &good, &third);
+
     // A restart with a stick in that had its turn, and CONFIG as it was flashed: neither comes back.
     machine.shut_down(STOP).unwrap();
     let mut extra = usb();
@@ -216,6 +218,35 @@ fn a_stick_changes_the_running_appliance_and_the_offer_made_last_stays() {
     hostname_is(&trial, &mut machine, "cellar");
     machine.shut_down(STOP).unwrap();
     assert!(read_fat(&stick, "strongroom-report.txt").contains("has had its turn"));
+}
+
+/// An address and a VLAN that lead nowhere cut every line to the appliance; a stick with others brings it back.
+fn a_wrong_address_is_mended_by_a_stick(trial: &Trial, machine: &mut Machine, good: &str, mending: &Path) {
+    let admin = trial.admin(machine);
+    let lost = place(&trial.folder, "lost");
+    let nowhere = "\"lost\"\nvlan = 20\naddress = \"10.9.9.9/24\"\ngateway = \"10.9.9.1\"";
+    fat(&lost, SIZE, &[(FILE, good.replace("\"attic\"", nowhere).as_bytes())]);
+    plug(machine, "lost", &lost);
+    machine
+        .wait_until("the new address did not come into force", SOON, |_| {
+            Ok(admin.run("true").is_err())
+        })
+        .unwrap();
+    machine.wait_for_serial("10.9.9.9", SOON).unwrap();
+    // Longer than the report takes to be written.
+    std::thread::sleep(Duration::from_secs(20));
+    pull(machine, "lost");
+    let report = read_fat(&lost, "strongroom-report.txt");
+    assert!(
+        report.contains("address: DHCP -> 10.9.9.9/24") && report.contains("VLAN: none -> 20"),
+        "{report}"
+    );
+    plug(machine, "mending", mending);
+    hostname_is(trial, machine, "cellar");
+    settled(trial, machine);
+    let links = trial.admin(machine).run("ip -brief address").unwrap();
+    assert!(!links.contains("vlan20") && !links.contains("10.9.9.9"), "{links}");
+    pull(machine, "mending");
 }
 
 #[test]
@@ -334,7 +365,7 @@ fn hostile(sticks: &Path, good: &str) -> Vec<(&'static str, &'static str)> {
         ("fifo", "not a regular file"),
         ("large", "larger than 256 KiB"),
         ("device", "not a regular file"),
-        ("binary", "strongroom.toml"),
+        ("binary", "not UTF-8"),
         ("nested", "nest more than"),
         ("utf16", "UTF-16"),
         ("crowd", "more than 64 clients"),
