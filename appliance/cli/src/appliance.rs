@@ -1,12 +1,12 @@
-//! The appliance's D-Bus face, seen from this side: status, pushes, and the console that follows the status.
+//! The appliance's D-Bus face, seen from this side: status, changes, pushes.
 
-use crate::{console, now, words};
+use crate::words;
 use std::io::Write;
 use std::time::Duration;
 use strongroom_model::status::Status;
+use zbus::export::ordered_stream::OrderedStreamExt;
+use zbus::fdo::{PropertiesChangedStream, PropertiesProxy};
 
-/// How often the console is drawn again though nothing changed, so that ages stay right.
-const REDRAW: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_secs(1);
 /// How long a push that was asked for may take to come up or to end at once.
 const PUSH_START: Duration = Duration::from_secs(15);
@@ -59,6 +59,7 @@ trait Appliance {
 /// A connection to the supervisor.
 pub struct Connection {
     proxy: ApplianceProxy<'static>,
+    changes: Option<PropertiesChangedStream>,
 }
 
 /// Reads a snapshot.
@@ -72,6 +73,7 @@ impl Connection {
         let bus = zbus::Connection::system().await?;
         Ok(Self {
             proxy: ApplianceProxy::new(&bus).await?,
+            changes: None,
         })
     }
 
@@ -80,7 +82,33 @@ impl Connection {
         Ok(self.proxy.status().await?)
     }
 
-    async fn status(&self) -> Result<Box<Status>, ApplianceError> {
+    /// Begins to listen for changes, unless it does already.
+    pub async fn follow(&mut self) -> Result<(), ApplianceError> {
+        if self.changes.is_none() {
+            let proxy = self.proxy.inner();
+            let properties = PropertiesProxy::builder(proxy.connection())
+                .destination(proxy.destination())
+                .path(proxy.path())
+                .build()
+                .await?;
+            self.changes = Some(properties.receive_properties_changed().await?);
+        }
+        Ok(())
+    }
+
+    /// Waits until the supervisor announces a change; for ever when [`Connection::follow`] was not called or the bus is
+    /// gone.
+    pub async fn changed(&mut self) {
+        if let Some(changes) = &mut self.changes
+            && changes.next().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+
+    /// The snapshot.
+    pub async fn status(&self) -> Result<Box<Status>, ApplianceError> {
         parse(&self.status_json().await?)
     }
 
@@ -161,44 +189,5 @@ fn report<'a>(
         Ok(())
     } else {
         Err(ApplianceError::Push(failed.join("\n")))
-    }
-}
-
-/// Draws the status on the terminal for ever; while the supervisor can't be asked, says so.
-pub async fn console() {
-    let mut shown = String::new();
-    let mut drawn = std::time::Instant::now();
-    let mut connection = None;
-    loop {
-        let (columns, rows) = terminal_size();
-        let screen = match status_now(&mut connection).await {
-            Ok(status) => console::render(&status, now(), columns, rows),
-            Err(error) => format!("\x1b[2J\x1b[HStrongroom\r\n\r\nThe supervisor does not answer yet: {error}\r\n"),
-        };
-        if screen != shown || drawn.elapsed() >= REDRAW {
-            print!("{screen}");
-            let _ = std::io::stdout().flush();
-            shown = screen;
-            drawn = std::time::Instant::now();
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-}
-
-/// The status over a connection that is kept while it works.
-async fn status_now(kept: &mut Option<Connection>) -> Result<Box<Status>, ApplianceError> {
-    let connection = match kept.take() {
-        Some(connection) => connection,
-        None => Connection::open().await?,
-    };
-    let status = connection.status().await?;
-    *kept = Some(connection);
-    Ok(status)
-}
-
-fn terminal_size() -> (usize, usize) {
-    match rustix::termios::tcgetwinsize(std::io::stdout()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-        _ => (80, 24),
     }
 }

@@ -1,12 +1,18 @@
 //! The status in words: as a calm full screen for the console, and as plain text for `strongroom status`.
 //!
-//! Pure: the snapshot, the time and the size of the terminal come in. Reads nothing, asks nobody. Both forms are made
-//! of the same lines, so that they tell the same story.
+//! Pure but for [`live`] and [`terminal`]: the snapshot, the time and the size of the terminal come in. Both forms are
+//! made of the same lines, so that they tell the same story.
 
+mod code;
+pub mod live;
 mod page;
+mod screen;
+mod terminal;
 
 use crate::words;
-use page::{Line, Section, Style};
+use page::{ALARM, BOLD, DIM, GOOD, PLAIN, Section, WARNING, line};
+use ratatui_core::style::{Color, Modifier, Style};
+use ratatui_core::text::Line;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
 use strongroom_model::status::{
     ArrayState, Client, Clock, ClockState, Disk, DiskRole, Job, JobKind, RepositoryState, Status, Target,
@@ -15,66 +21,89 @@ use strongroom_model::status::{
 /// Width of `strongroom status`, which does not know its terminal.
 const TEXT_COLUMNS: usize = 100;
 /// Width of what stands before a fact.
-const LABEL: usize = 11;
+const LABEL: usize = 10;
 /// Cells of a progress bar.
 const BAR: usize = 20;
-
-/// A full screen of at most `rows` rows of `columns` characters, with ANSI escapes, to be written as it is. It clears
-/// what was there before. What has no room is counted, the least important first.
-pub fn render(status: &Status, now_unix: u64, columns: usize, rows: usize) -> String {
-    let mut head = title(status, columns);
-    head.extend(facts(status, now_unix, columns));
-    page::screen(
-        &page::fit(head, &sections(status, now_unix, columns), rows),
-        columns,
-        rows,
-    )
-}
+/// On a page narrower than this, a line holds only what matters most.
+const NARROW: usize = 60;
 
 /// Everything as plain text without escapes, ending in a newline.
 pub fn status_text(status: &Status, now_unix: u64) -> String {
-    let mut lines = title(status, TEXT_COLUMNS);
-    lines.extend(facts(status, now_unix, TEXT_COLUMNS));
-    for section in sections(status, now_unix, TEXT_COLUMNS) {
-        lines.extend(section.lines(usize::MAX));
-    }
-    lines.iter().map(|line| format!("{}\n", line.text.trim_end())).collect()
-}
-
-fn title(status: &Status, columns: usize) -> Vec<Line> {
-    let appliance = &status.appliance;
-    let name = if appliance.hostname.is_empty() {
-        "strongroom"
-    } else {
-        appliance.hostname.as_str()
+    let (badge, words) = verdict(status);
+    let health = match status.health {
+        Health::Starting | Health::Good => words.to_string(),
+        Health::Warning | Health::Alarm => format!("{badge}: {words}"),
     };
-    let left = format!("Strongroom  {name}");
-    let right = format!("release {}", or_dash(&appliance.release));
-    let gap = columns
-        .saturating_sub(left.chars().count() + right.chars().count())
+    let left = format!("Strongroom  {}", name(status));
+    let release = format!("release {}", or_dash(&status.appliance.release));
+    let gap = TEXT_COLUMNS
+        .saturating_sub(left.chars().count() + release.chars().count())
         .max(2);
-    let (style, words) = match status.health {
-        Health::Starting => (Style::Bold, "starting: the first observations are under way"),
-        Health::Good => (Style::Good, "good"),
-        Health::Warning => (Style::Warning, "WARNING: something needs attention within days"),
-        Health::Alarm => (Style::Alarm, "ALARM: backups or their copies are at risk now"),
-    };
-    vec![
-        Line::new(Style::Bold, &format!("{left}{}{right}", " ".repeat(gap))),
-        Line::new(style, &format!("{:<LABEL$}{words}", "Health")),
-        Line::empty(),
-    ]
+    let mut lines = vec![line(PLAIN, &format!("{left}{}{release}", " ".repeat(gap)))];
+    lines.extend(fact("Health", &health, TEXT_COLUMNS));
+    lines.push(Line::default());
+    lines.extend(facts(status, now_unix, TEXT_COLUMNS));
+    for section in sections(status, now_unix, TEXT_COLUMNS, false) {
+        lines.extend(section.lines(usize::MAX).0);
+    }
+    lines
+        .iter()
+        .map(|line| format!("{}\n", page::text(line).trim_end()))
+        .collect()
 }
 
-fn facts(status: &Status, now: u64, columns: usize) -> Vec<Line> {
+fn name(status: &Status) -> &str {
+    match status.appliance.hostname.as_str() {
+        "" => "strongroom",
+        name => name,
+    }
+}
+
+/// The health in one word, and in some.
+fn verdict(status: &Status) -> (&'static str, &'static str) {
+    match status.health {
+        Health::Starting => ("STARTING", "starting: the first observations are under way"),
+        Health::Good => ("GOOD", "good: nothing needs attention"),
+        Health::Warning => ("WARNING", "something needs attention within days"),
+        Health::Alarm => ("ALARM", "backups or their copies are at risk now"),
+    }
+}
+
+/// How the one word looks, and how the others do. The colour only repeats what the word says.
+fn looks(health: Health) -> (Style, Style) {
+    let badge = |color| Style::new().fg(Color::Black).bg(color);
+    match health {
+        Health::Starting => (badge(Color::Gray), PLAIN),
+        Health::Good => (badge(Color::Green), PLAIN),
+        Health::Warning => (badge(Color::Yellow), WARNING),
+        Health::Alarm => (
+            Style::new()
+                .fg(Color::White)
+                .bg(Color::Red)
+                .add_modifier(Modifier::BOLD),
+            ALARM,
+        ),
+    }
+}
+
+fn facts(status: &Status, now: u64, columns: usize) -> Vec<Line<'static>> {
     let appliance = &status.appliance;
     let addresses: Vec<&str> = appliance.addresses.iter().map(|address| address.as_str()).collect();
-    let addresses = if addresses.is_empty() {
-        "none yet: is the cable in?".to_string()
-    } else {
-        addresses.join("  ")
-    };
-    let mut lines = fact("Address", &addresses, columns);
+    let mut lines = Vec::new();
+    match addresses.first() {
+        None => lines.extend(fact("Address", "none yet: is the cable in?", columns)),
+        Some(first) => {
+            let first = if first.contains(':') {
+                format!("[{first}]")
+            } else {
+                (*first).to_string()
+            };
+            let repository = format!("ssh://borgbackup@{first}/mnt/raid/NAME_repository");
+            lines.extend(fact("Address", &addresses.join("  "), columns));
+            lines.extend(fact("Log in", &format!("ssh admin@{}", addresses[0]), columns));
+            lines.extend(fact("Back up to", &repository, columns));
+        }
+    }
     lines.extend(fact("Host key", or_dash(&appliance.host_key), columns));
     lines.extend(fact("Clock", &clock(&status.clock), columns));
     lines.extend(fact("Array", &array(status, now), columns));
@@ -93,10 +122,14 @@ fn facts(status: &Status, now: u64, columns: usize) -> Vec<Line> {
     lines
 }
 
-fn fact(label: &str, text: &str, columns: usize) -> Vec<Line> {
-    page::wrap(&format!("{label:<LABEL$}"), text, columns)
+fn fact(label: &str, text: &str, columns: usize) -> Vec<Line<'static>> {
+    let label = format!("{label:<LABEL$} ");
+    page::wrap(&label, text, columns)
         .iter()
-        .map(|line| Line::plain(line))
+        .map(|line| match line.strip_prefix(label.as_str()) {
+            Some(text) => page::spans(&[(DIM, &label), (PLAIN, text)]),
+            None => page::line(PLAIN, line),
+        })
         .collect()
 }
 
@@ -149,7 +182,7 @@ fn array(status: &Status, now: u64) -> String {
 }
 
 /// The parts below the facts, the most important first.
-fn sections(status: &Status, now: u64, columns: usize) -> Vec<Section> {
+fn sections(status: &Status, now: u64, columns: usize, on_screen: bool) -> Vec<Section> {
     let standing = &status.conditions.standing;
     let unconfigured = standing
         .iter()
@@ -161,7 +194,7 @@ fn sections(status: &Status, now: u64, columns: usize) -> Vec<Section> {
     let mut sections = Vec::new();
     if unconfigured && !refused {
         sections.push(Section {
-            title: "What to do first",
+            title: line(BOLD, "What to do first"),
             items: first_steps(columns),
             share: usize::MAX,
         });
@@ -172,52 +205,37 @@ fn sections(status: &Status, now: u64, columns: usize) -> Vec<Section> {
         .map(|condition| told(condition, columns))
         .collect();
     if status.conditions.dropped > 0 {
-        items.push(vec![Line::plain(&format!(
-            "  … and {} more that did not fit",
-            status.conditions.dropped
-        ))]);
+        let more = format!("  and {} more that did not fit", status.conditions.dropped);
+        items.push(vec![line(PLAIN, &more)]);
     }
     sections.push(Section {
-        title: "What to know",
+        title: line(BOLD, "What to know"),
         items,
         share: 9,
     });
     // A client's list is only useful with some of it; a job is a line.
-    let jobs = status.jobs.iter().map(|one| vec![job(one, columns)]).collect();
     sections.push(Section {
-        title: "Running",
-        items: jobs,
+        title: line(BOLD, "Running"),
+        items: status.jobs.iter().map(|one| job(one, columns, on_screen)).collect(),
         share: 4,
     });
-    let width = status
-        .clients
-        .iter()
-        .map(|client| client.name.as_str().len())
-        .max()
-        .unwrap_or(0);
-    let clients = status.clients.iter().map(|one| vec![client(one, width, now)]).collect();
-    sections.push(Section {
-        title: "Clients",
-        items: clients,
-        share: 6,
-    });
+    sections.push(clients(status, now, columns));
     if unconfigured || matches!(status.array.state, ArrayState::NotReady | ArrayState::Failed) {
-        let disks = status.disks.iter().map(|one| vec![disk(one)]).collect();
         sections.push(Section {
-            title: "Disks, by serial number",
-            items: disks,
+            title: line(BOLD, "Disks, by serial number"),
+            items: status.disks.iter().map(|one| vec![disk(one, columns)]).collect(),
             share: 5,
         });
     }
     sections
 }
 
-fn first_steps(columns: usize) -> Vec<Vec<Line>> {
+fn first_steps(columns: usize) -> Vec<Vec<Line<'static>>> {
     [
         "Write strongroom.toml: your SSH key, the disks' serial numbers, one [[client]] for each computer. \
          docs/configuration.md has a whole one to begin with.",
         "Put it into the folder CONFIG on the flashed disk's EFI partition, or flash with \
-         `cargo image flash … --config strongroom.toml`.",
+         `cargo image flash ... --config strongroom.toml`.",
         "Start the appliance again. What is wrong with the file, if anything, is then told here.",
     ]
     .iter()
@@ -225,17 +243,17 @@ fn first_steps(columns: usize) -> Vec<Vec<Line>> {
     .map(|(number, step)| {
         page::wrap(&format!("  {}. ", number + 1), step, columns)
             .iter()
-            .map(|l| Line::plain(l))
+            .map(|text| line(PLAIN, text))
             .collect()
     })
     .collect()
 }
 
-fn told(condition: &Condition, columns: usize) -> Vec<Line> {
+fn told(condition: &Condition, columns: usize) -> Vec<Line<'static>> {
     let (style, mark) = match condition.severity {
-        Severity::Info => (Style::Plain, "  i "),
-        Severity::Warning => (Style::Warning, "  ! "),
-        Severity::Alarm => (Style::Alarm, " !! "),
+        Severity::Info => (PLAIN, "  i "),
+        Severity::Warning => (WARNING, "  ! "),
+        Severity::Alarm => (ALARM, " !! "),
     };
     // The texts of most conditions name their subject already.
     let named = condition.subject.is_empty() || condition.text.contains(condition.subject.as_str());
@@ -246,19 +264,17 @@ fn told(condition: &Condition, columns: usize) -> Vec<Line> {
     };
     let mut lines: Vec<Line> = page::wrap(mark, &text, columns)
         .iter()
-        .map(|line| Line::new(style, line))
+        .map(|text| line(style, text))
         .collect();
     if !condition.advice.is_empty() {
-        lines.extend(
-            page::wrap("    ", &condition.advice, columns)
-                .iter()
-                .map(|line| Line::plain(line)),
-        );
+        let advice = page::wrap("    ", &condition.advice, columns);
+        lines.extend(advice.iter().map(|text| line(PLAIN, text)));
     }
     lines
 }
 
-fn job(job: &Job, columns: usize) -> Line {
+/// A job and its bar, in one line where there is room, else in two.
+fn job(job: &Job, columns: usize, on_screen: bool) -> Vec<Line<'static>> {
     let what = match job.kind {
         JobKind::Push => {
             let client = job.client.as_ref().map_or("", |client| client.as_str());
@@ -269,67 +285,118 @@ fn job(job: &Job, columns: usize) -> Line {
         }
         JobKind::Scrub => "  scrub: reading everything on the array".into(),
     };
-    let progress = match words::percent(job.done_bytes, job.total_bytes) {
-        Some(percent) => {
-            let done = (percent as usize * BAR) / 100;
-            let bar = format!("[{}{}]", "#".repeat(done), "-".repeat(BAR - done));
-            format!(
-                "{bar} {percent:>3} %  {} of {}",
-                words::size(job.done_bytes),
-                words::size(job.total_bytes)
-            )
-        }
-        None => "being prepared".into(),
+    let what = page::clean(&what);
+    let Some(percent) = words::percent(job.done_bytes, job.total_bytes) else {
+        return vec![line(PLAIN, &format!("{what}  being prepared"))];
     };
-    // The bar stays whole: it is the name that gives way.
-    let room = columns.saturating_sub(progress.chars().count() + 2);
-    Line::plain(&format!("{}  {progress}", page::cut(&what, room)))
+    let (open, full, empty, close) = if on_screen {
+        ("", "█", "░", "")
+    } else {
+        ("[", "#", "-", "]")
+    };
+    let done = (percent as usize * BAR) / 100;
+    let (done, left) = (full.repeat(done), empty.repeat(BAR - done));
+    let figures = format!(
+        " {percent:>3} %  {} of {}",
+        words::size(job.done_bytes),
+        words::size(job.total_bytes)
+    );
+    let bar = |before: &str| {
+        page::spans(&[
+            (PLAIN, &format!("{before}{open}")),
+            (GOOD, &done),
+            (DIM, &left),
+            (PLAIN, &format!("{close}{figures}")),
+        ])
+    };
+    let one = bar(&format!("{what}  "));
+    if one.width() <= columns {
+        return vec![one];
+    }
+    vec![line(PLAIN, &what), bar("    ")]
 }
 
-fn client(client: &Client, width: usize, now: u64) -> Line {
+fn clients(status: &Status, now: u64, columns: usize) -> Section {
+    let narrow = columns < NARROW;
+    let names = status.clients.iter().map(|client| client.name.as_str().len());
+    let width = names.max().unwrap_or(0).max("Clients".len() - 2);
+    let columns_title = if narrow {
+        "backup    off-site"
+    } else {
+        "last backup       size  off-site copy"
+    };
+    let title = format!("{:<width$}  ", "Clients", width = width + 2);
+    let items = status.clients.iter().map(|one| vec![client(one, width, narrow, now)]);
+    Section {
+        title: page::spans(&[(BOLD, &title), (DIM, columns_title)]),
+        items: items.collect(),
+        share: 6,
+    }
+}
+
+fn client(client: &Client, width: usize, narrow: bool, now: u64) -> Line<'static> {
     let backup = match client.repository {
         RepositoryState::Unknown => "not read: no array".to_string(),
         RepositoryState::Empty => "no backup yet".into(),
         RepositoryState::Unreadable => "UNREADABLE".into(),
+        RepositoryState::Present if narrow => words::age(client.last_backup, now),
         RepositoryState::Present => format!(
             "{:<12} {:>8}",
             words::age(client.last_backup, now),
             words::size(client.size_bytes)
         ),
     };
-    let copies: Vec<String> = client.targets.iter().map(|one| copy(one, now)).collect();
-    let copies = if copies.is_empty() {
-        "no off-site copy".into()
-    } else {
-        copies.join(", ")
+    // Where room is scarce, the name of the only target says nothing new.
+    let named = !narrow || client.targets.len() > 1;
+    let copies: Vec<String> = client.targets.iter().map(|one| copy(one, named, now)).collect();
+    let copies = match (copies.is_empty(), narrow) {
+        (true, true) => "none".into(),
+        (true, false) => "no off-site copy".into(),
+        _ => copies.join(", "),
     };
-    Line::plain(&format!("  {:<width$}  {backup:<21}  {copies}", client.name.as_str()))
+    let failed = client.targets.iter().any(|target| !target.error.is_empty());
+    let name = client.name.as_str();
+    let first = if narrow {
+        format!("  {name:<width$}  {backup:<9} ")
+    } else {
+        format!("  {name:<width$}  {backup:<21}  ")
+    };
+    page::spans(&[(PLAIN, &first), (if failed { WARNING } else { PLAIN }, &copies)])
 }
 
-fn copy(target: &Target, now: u64) -> String {
+fn copy(target: &Target, named: bool, now: u64) -> String {
     let pushed = words::age(target.last_push, now);
-    if target.error.is_empty() {
-        format!("{}: {pushed}", target.name)
+    let name = if named {
+        format!("{}: ", target.name)
     } else {
-        format!("{}: FAILED, last {pushed}", target.name)
+        String::new()
+    };
+    if target.error.is_empty() {
+        format!("{name}{pushed}")
+    } else {
+        format!("{name}FAILED, last {pushed}")
     }
 }
 
-fn disk(disk: &Disk) -> Line {
+fn disk(disk: &Disk, columns: usize) -> Line<'static> {
     let role = match disk.role {
         DiskRole::Other => "",
         DiskRole::System => "  system disk",
         DiskRole::Data => "  data disk",
     };
     let member = if disk.member { ", member" } else { "" };
-    Line::plain(&format!(
-        "  {:<22} {:>8}  {} {}{role}{member}{}",
+    let (serial, size, health) = (
         or_dash(&disk.serial),
         words::size(disk.size_bytes),
-        disk.kernel_name,
-        disk.model,
-        words::disk_health(disk)
-    ))
+        words::disk_health(disk),
+    );
+    let name = &disk.kernel_name;
+    let text = if columns < NARROW {
+        format!("  {serial:<15} {size:>8} {name}{role}{member}{health}")
+    } else {
+        format!("  {serial:<22} {size:>8}  {name} {}{role}{member}{health}", disk.model)
+    };
+    line(PLAIN, &text)
 }
 
 fn or_dash(text: &str) -> &str {

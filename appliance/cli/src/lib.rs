@@ -4,10 +4,12 @@
 
 mod appliance;
 pub mod console;
+mod report;
 mod restore;
 pub mod words;
 
 use clap::{Parser, Subcommand};
+use console::live;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -39,8 +41,18 @@ enum Verb {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Show the status on this terminal, for ever.
-    Console,
+    /// Show the status on the whole of this terminal, and follow it. `q` leaves.
+    Console {
+        /// As the appliance's own screen: for ever, whatever keys are pressed.
+        #[arg(long)]
+        own_screen: bool,
+    },
+    /// Make a bundle for whoever is asked to help: logs, status, configuration; no secrets.
+    Report {
+        /// The file, `.tar.gz`; standard output when absent.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Look after the configuration.
     Config {
         #[command(subcommand)]
@@ -66,10 +78,14 @@ enum Failure {
     Appliance(#[from] appliance::ApplianceError),
     #[error(transparent)]
     Restore(#[from] restore::RestoreFailure),
+    #[error(transparent)]
+    Report(#[from] report::ReportFailure),
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
     #[error("{0}")]
     Config(#[from] strongroom_model::config::ConfigError),
+    #[error("the console could not start: {0}")]
+    Console(std::io::Error),
     #[error("the program could not start: {0}")]
     Runtime(std::io::Error),
 }
@@ -119,8 +135,17 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             appliance.push(&client, !no_wait).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Console => {
-            appliance::console().await;
+        Verb::Console { own_screen } => {
+            let used = if own_screen {
+                live::Use::OwnScreen
+            } else {
+                live::Use::Person
+            };
+            live::run(used).await.map_err(Failure::Console)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Report { output } => {
+            report::run(output).await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Config {

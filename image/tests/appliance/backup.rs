@@ -191,6 +191,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     restored_with_our_command(&trial, &["two", "three", "four"]);
 
     status_is_told(&trial, &mut machine);
+    the_report_holds_no_secret(&trial, &machine);
     machine.screenshot(&trial.folder.join("console.png")).unwrap();
     machine.shut_down(STOP).unwrap();
     assert_eq!(retained(&trial, &availability(&trial)), "offline");
@@ -454,4 +455,64 @@ fn status_is_told(trial: &Trial, machine: &mut Machine) {
     assert!(text.contains(CLIENT) && text.contains("SHA256:"), "{text}");
     machine.wait_for_serial("SHA256:", SOON).unwrap();
     eprintln!("{text}");
+}
+
+/// `strongroom report` as its reader sees it, after somebody was so careless as to log what nobody should.
+fn the_report_holds_no_secret(trial: &Trial, machine: &Machine) {
+    let admin = trial.admin(machine);
+    let (mqtt, s3) = (&trial.broker.password, &trial.store.secret);
+    let key = std::fs::read_to_string(trial.folder.join("client_key")).unwrap();
+    admin
+        .run(&format!(
+            "logger 'planted: mqtt password={mqtt}'; logger 'secret_access_key: {s3}'; logger 'mqtt://me:{mqtt}@host'; \
+             echo '{key}' | logger; logger 'the last line planted'; journalctl --sync || true"
+        ))
+        .unwrap();
+    let output = admin.output("strongroom report").unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bundle = trial.folder.join("report.tar.gz");
+    std::fs::write(&bundle, &output.stdout).unwrap();
+    let unpack = |arguments: &[&str]| {
+        let output = Command::new("tar")
+            .arg("-xzf")
+            .arg(&bundle)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let member = |name: &str| unpack(&["--to-stdout", &format!("strongroom-report/{name}")]);
+    let all = unpack(&["--to-stdout"]);
+    eprintln!(
+        "report: {} KiB, unpacked {} KiB",
+        output.stdout.len() >> 10,
+        all.len() >> 10
+    );
+    assert!(all.len() < 16 << 20);
+    for secret in [mqtt.as_str(), s3.as_str(), "PRIVATE KEY"] {
+        assert!(!all.contains(secret), "a secret is in the report");
+    }
+    for line in key.lines().filter(|line| line.len() > 20) {
+        assert!(!all.contains(line), "a private key is in the report");
+    }
+    let journal = member("journal.txt");
+    assert!(journal.contains("password=(removed)") && journal.contains("the last line planted"));
+    assert!(member("journal-before.txt").contains("kernel: Linux version"));
+    assert!(json(&member("status.json"))["clients"][0]["name"] == CLIENT);
+    let config = member("strongroom.toml");
+    assert!(
+        config.contains(CLIENT) && !config.contains(ACCOUNT) && !config.contains("admin@trial"),
+        "{config}"
+    );
+    for (name, part) in [
+        ("README.txt", "journal-before.txt"),
+        ("units.txt", "strongroomd.service"),
+        ("disks.txt", "raid0"),
+        ("clock.txt", "Stratum"),
+        ("network.txt", "10.0.2.15"),
+        ("pushes.txt", CLIENT),
+    ] {
+        assert!(member(name).contains(part), "{name} lacks {part}:\n{}", member(name));
+    }
 }

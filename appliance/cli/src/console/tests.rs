@@ -1,4 +1,8 @@
+use super::screen::{Size, render, render_silence};
+use super::terminal::tests::written_whole;
 use super::*;
+use proptest::prelude::*;
+use ratatui_core::buffer::Buffer;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::DiskHealth;
 
@@ -59,29 +63,49 @@ fn raise(status: &mut Status, id: ConditionId, severity: Severity, subject: &str
     status.health = status.conditions.health();
 }
 
-/// What a terminal would show, after checking that every escape is one of ours.
-fn shown(screen: &str) -> Vec<String> {
-    let mut text = screen.to_string();
-    for escape in ["H", "2K", "J", "0m", "1m", "2m", "1;31m", "1;32m", "1;33m"].map(|escape| format!("\x1b[{escape}")) {
-        text = text.replace(&escape, "");
-    }
-    let lines: Vec<String> = text.split("\r\n").map(String::from).collect();
-    assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
-    lines
+fn size(columns: u16, rows: u16) -> Size {
+    Size { columns, rows }
+}
+
+/// The rows of a screen, after checking that what is written to the terminal holds no control of others.
+fn rows(screen: &Buffer) -> Vec<String> {
+    let written = written_whole(screen);
+    assert!(!written.contains(char::is_control), "{written:?}");
+    let area = screen.area;
+    (0..area.height)
+        .map(|y| {
+            let row: String = (0..area.width).map(|x| screen[(x, y)].symbol()).collect();
+            row.trim_end().to_string()
+        })
+        .collect()
+}
+
+/// The screen with what the QR code leaves of it, as text.
+fn shown(status: &Status, columns: u16, rows_: u16) -> String {
+    rows(&render(status, NOW, size(columns, rows_), None)).join("\n")
+}
+
+/// Whether the QR code is on the screen.
+fn has_code(status: &Status, columns: u16, rows: u16) -> bool {
+    render(status, NOW, size(columns, rows), None)
+        .content
+        .iter()
+        .any(|cell| cell.bg == Color::Gray && cell.fg == Color::Black)
 }
 
 #[test]
 fn a_healthy_screen() {
-    let lines = shown(&render(&healthy(), NOW, 80, 24));
-    let text = lines.join("\n");
+    let text = shown(&healthy(), 132, 24);
     for part in [
         "Strongroom  backup",
         "release 0.1.0",
-        "Health     good",
+        " GOOD   good: nothing needs attention",
         "Address    192.168.1.10",
         "SHA256:uNiVztksCsDhcc0u9e8BrqJXG36HR6cBbvQ4IQSQnGg",
         "synchronised to 192.168.1.1 within 15 ms, stratum 3",
         "mounted, 1.0 TiB of 4.0 TiB used (25 %)",
+        "ssh admin@192.168.1.10",
+        "ssh://borgbackup@192.168.1.10/mnt/raid/NAME_repository",
         "asus_home  3 h ago",
         "120 GiB",
         "oracle: 1 h ago",
@@ -115,7 +139,7 @@ fn without_configuration_it_says_what_to_do_first_and_which_disks_there_are() {
         ..Disk::default()
     };
     status.disks.push(disk).unwrap();
-    let text = shown(&render(&status, NOW, 80, 24)).join("\n");
+    let text = shown(&status, 80, 24);
     for part in [
         "What to do first",
         "1. Write strongroom.toml",
@@ -144,7 +168,7 @@ fn members_show_their_health_and_the_array_its_outlook() {
     }
     status.array.days_until_full = Some(40);
     status.array.last_scrub = Some(NOW - 3 * 86_400);
-    let text = shown(&render(&status, NOW, 100, 24)).join("\n");
+    let text = shown(&status, 100, 24);
     for part in ["WD-1 aging, 51 °C; S-2 good", "full in about 40 d", "scrubbed 3 d ago"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
@@ -168,7 +192,7 @@ fn a_refused_configuration_shows_its_fault_rather_than_the_guide() {
         "strongroom.toml",
         fault,
     );
-    let text = shown(&render(&status, NOW, 80, 24)).join("\n");
+    let text = shown(&status, 80, 24);
     assert!(text.contains("line 7") && !text.contains("What to do first"), "{text}");
 }
 
@@ -194,13 +218,14 @@ fn conditions_come_with_their_advice_and_a_running_job_with_its_bar() {
         total_bytes: 100 << 20,
     };
     status.jobs.push(running).unwrap();
-    let screen = render(&status, NOW, 80, 24);
-    assert!(screen.contains("\x1b[1;31m !! laptop: The push failed"), "{screen:?}");
-    let text = shown(&screen).join("\n");
+    let screen = render(&status, NOW, size(80, 24), None);
+    let alarms = screen.content.iter().filter(|cell| cell.fg == Color::Red).count();
+    assert!(alarms > 20, "{alarms}");
+    let text = shown(&status, 80, 24);
     for part in [
         "ALARM",
         "    Do this and that",
-        "push asus_home to oracle  [#########-----------]  45 %  45 MiB of 100 MiB",
+        "push asus_home to oracle  █████████░░░░░░░░░░░  45 %  45 MiB of 100 MiB",
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
@@ -222,40 +247,24 @@ fn it_never_exceeds_the_terminal_and_keeps_its_head() {
             &long,
         );
     }
-    for (columns, rows) in [
-        (80, 24),
-        (80, 25),
-        (40, 24),
-        (132, 50),
-        (20, 10),
-        (10, 3),
-        (1, 1),
-        (0, 0),
+    let text = shown(&status, 80, 24);
+    for part in [
+        "192.168.1.10",
+        "SHA256:",
+        "What to know",
+        "Clients",
+        "more: `strongroom status`",
     ] {
-        let lines = shown(&render(&status, NOW, columns, rows));
-        assert!(lines.len() <= rows.max(1), "{columns}×{rows}: {}", lines.len());
-        assert!(
-            lines.iter().all(|line| line.chars().count() <= columns),
-            "{columns}×{rows}"
-        );
-        if (columns, rows) == (80, 24) {
-            let text = lines.join("\n");
-            for part in [
-                "192.168.1.10",
-                "SHA256:",
-                "What to know",
-                "Clients",
-                "more: `strongroom status`",
-            ] {
-                assert!(text.contains(part), "{part} in\n{text}");
-            }
-        }
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    for (columns, rows) in [(80, 25), (40, 24), (132, 50), (20, 10), (10, 3), (1, 1), (0, 0)] {
+        shown(&status, columns, rows);
     }
 }
 
 #[test]
 fn an_empty_snapshot_is_a_start_and_nothing_breaks() {
-    let text = shown(&render(&Status::default(), 0, 80, 24)).join("\n");
+    let text = shown(&Status::default(), 80, 24);
     assert!(text.contains("starting") && text.contains("is the cable in?"), "{text}");
 }
 
@@ -272,7 +281,7 @@ fn text_from_outside_cannot_steer_the_terminal() {
         "\r\n",
         "line\nline\x1b[2J",
     );
-    shown(&render(&status, NOW, 80, 24));
+    shown(&status, 80, 24);
     let text = status_text(&status, NOW);
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
 }
@@ -300,4 +309,130 @@ fn plain_text_has_everything() {
         !text.contains('\x1b') && text.ends_with('\n') && !text.contains(" \n"),
         "{text:?}"
     );
+}
+
+#[test]
+fn the_code_is_there_while_it_costs_nothing() {
+    let mut status = healthy();
+    assert!(has_code(&status, 80, 24) && has_code(&status, 132, 43));
+    assert!(!has_code(&status, 60, 24) && !has_code(&status, 80, 16), "no room");
+    let long = "what happened is a long story that needs several lines ".repeat(5);
+    for number in 0..3 {
+        let client = format!("client{number}");
+        raise(&mut status, ConditionId::PushFailed, Severity::Warning, &client, &long);
+    }
+    assert!(!has_code(&status, 80, 24), "the conditions need the room");
+    assert!(has_code(&status, 132, 43));
+}
+
+#[test]
+fn screens_look_as_they_were_approved() {
+    let mut troubled = healthy();
+    add_client(&mut troubled, "nas", "refused");
+    let text = "nas has been silent for 3 days; it should back up every 48 hours.";
+    raise(&mut troubled, ConditionId::ClientSilent, Severity::Warning, "nas", text);
+    let running = Job {
+        kind: JobKind::Scrub,
+        client: None,
+        target: None,
+        done_bytes: 1 << 30,
+        total_bytes: 4 << 30,
+    };
+    troubled.jobs.push(running).unwrap();
+    let mut screens = String::new();
+    for (columns, rows) in [(80, 24), (80, 25), (132, 43), (40, 12)] {
+        for (name, status) in [("healthy", &healthy()), ("troubled", &troubled)] {
+            screens.push_str(&format!(
+                "{name} {columns}x{rows}\n{}\n\n",
+                shown(status, columns, rows).trim_end()
+            ));
+        }
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/console/screens.txt");
+    if std::env::var_os("APPROVE").is_some() {
+        std::fs::write(file, &screens).unwrap();
+    }
+    let approved = std::fs::read_to_string(file).unwrap();
+    assert!(
+        screens == approved,
+        "the screens differ from screens.txt; look at them and run with APPROVE=1:\n{screens}"
+    );
+}
+
+#[test]
+fn a_supervisor_that_does_not_answer_is_told() {
+    let text = rows(&render_silence("not running\x1b[2J", size(80, 24))).join("\n");
+    assert!(text.contains("does not answer yet: not running [2J"), "{text}");
+    render_silence("why", size(0, 0));
+}
+
+#[test]
+fn a_person_is_told_how_to_leave() {
+    let text = rows(&render(&healthy(), NOW, size(80, 24), Some("q leaves"))).join("\n");
+    assert!(text.contains("q leaves   release 0.1.0   22:13 UTC"), "{text}");
+}
+
+/// Text as an attacker, a broken disk or a foreign language may bring it.
+fn hostile() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "\\PC{0,80}",
+        "[\\x00-\\x9f\u{202e}\u{200b}箱é…]{0,60}",
+        "[a-z/ ]{0,280}"
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_status_breaks_the_screen(
+        texts in proptest::collection::vec(hostile(), 8),
+        (clients, conditions, jobs, disks) in (0usize..=64, 0usize..=70, 0usize..=16, 0usize..=16),
+        numbers in proptest::collection::vec(any::<u64>(), 4),
+        (columns, rows_) in (0u16..200, 0u16..70),
+    ) {
+        let mut status = Box::new(healthy());
+        status.clients.clear();
+        status.appliance.hostname = texts[0].as_str().into();
+        status.appliance.release = texts[1].as_str().into();
+        status.appliance.host_key = texts[2].as_str().into();
+        status.clock.source = texts[3].as_str().into();
+        if clients % 2 == 0 {
+            status.appliance.addresses.clear();
+            let _ = status.appliance.addresses.push(texts[4].as_str().into());
+        }
+        status.array.used_bytes = numbers[0];
+        status.array.size_bytes = numbers[1];
+        for number in 0..clients {
+            add_client(&mut status, &format!("client{number}"), &texts[number % 8]);
+        }
+        for number in 0..conditions {
+            let id = if number == 7 { ConditionId::NotConfigured } else { ConditionId::PushFailed };
+            let severity = [Severity::Info, Severity::Warning, Severity::Alarm][number % 3];
+            let (subject, text) = (&texts[number % 8], &texts[(number + 3) % 8]);
+            status.conditions.raise(Condition::new(id, severity, subject, text, &texts[number % 5]));
+        }
+        for number in 0..jobs {
+            let _ = status.jobs.push(Job {
+                kind: if number % 2 == 0 { JobKind::Push } else { JobKind::Scrub },
+                client: ClientName::new("c").ok(),
+                target: None,
+                done_bytes: numbers[2],
+                total_bytes: numbers[3],
+            });
+        }
+        for number in 0..disks {
+            let _ = status.disks.push(Disk {
+                serial: texts[number % 8].as_str().into(),
+                model: texts[(number + 1) % 8].as_str().into(),
+                member: number % 2 == 0,
+                ..Disk::default()
+            });
+        }
+        status.health = status.conditions.health();
+        let lines = rows(&render(&status, numbers[0], size(columns, rows_), None));
+        prop_assert_eq!(lines.len(), usize::from(rows_));
+        let text = status_text(&status, numbers[0]);
+        prop_assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{:?}", text);
+    }
 }
