@@ -46,7 +46,7 @@ impl Index {
     /// [`Error::Io`].
     pub fn open(repository: &Repository, transaction: SegmentNumber) -> Result<Option<Self>, Error> {
         let path = repository.path().join(format!("index.{transaction}"));
-        let file = match File::open(&path) {
+        let file = match crate::file::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::io(&path))?,
         };

@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod config;
 pub mod error;
+mod file;
 pub mod headers;
 pub mod index;
 pub mod judgement;

@@ -72,7 +72,7 @@ impl Repository {
         };
         let file = path.join("config");
         let mut config_bytes = Vec::new();
-        let opened = match File::open(&file) {
+        let opened = match crate::file::open(&file) {
             Ok(opened) => opened,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(missing(if path.is_dir() {
@@ -194,7 +194,7 @@ impl Repository {
     /// [`Error::Io`].
     pub fn open_segment(&self, segment: &SegmentFile) -> Result<File, Error> {
         let path = self.path.join(&segment.name);
-        File::open(&path).map_err(Error::io(path))
+        crate::file::open(&path).map_err(Error::io(path))
     }
 
     /// Parses a segment from its start.
@@ -260,7 +260,7 @@ impl Repository {
             return Ok(false);
         }
         let path = self.path.join(&segment.name);
-        let mut file = match File::open(&path) {
+        let mut file = match crate::file::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             other => other.map_err(Error::io(&path))?,
         };

@@ -156,7 +156,7 @@ impl Objects<'_> {
                 self.repository
                     .path()
                     .join(format!("data/{}/{}", place.segment.0 / per_directory, place.segment));
-            self.open = match File::open(&path) {
+            self.open = match crate::file::open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                 other => Some((place.segment, other.map_err(Error::io(path))?)),
             };
@@ -312,4 +312,87 @@ fn walk(input: impl Read, damaged: &HashSet<ObjectKey>, touched: &mut TouchedArc
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use proptest::prelude::*;
+    use proptest::sample::Index as Position;
+
+    use super::*;
+
+    /// Files as Borg packs them: a path and keys of chunks.
+    fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let text = |out: &mut Vec<u8>, text: &[u8]| {
+            out.push(0xda);
+            out.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+            out.extend(text);
+        };
+        for (path, chunks) in files {
+            out.push(0x84);
+            text(&mut out, b"mode");
+            out.extend([0xcd, 0x81, 0xa4]);
+            text(&mut out, b"chunks");
+            out.push(0xdc);
+            out.extend(u16::try_from(chunks.len()).unwrap().to_be_bytes());
+            for chunk in chunks {
+                out.push(0x93);
+                text(&mut out, &[*chunk; 32]);
+                out.extend([1, 0xcd, 2, 0]);
+            }
+            text(&mut out, b"path");
+            text(&mut out, path.as_bytes());
+            text(&mut out, b"xattrs");
+            out.extend([0x81, 0xa1, b'a', 0xc0]);
+        }
+        out
+    }
+
+    fn find(list: &[u8], damaged: u8) -> Option<TouchedArchive> {
+        let mut touched = TouchedArchive {
+            archive: Archive {
+                name: "a".into(),
+                id: ObjectKey([1; 32]),
+                time: SystemTime::UNIX_EPOCH,
+            },
+            list_lost: false,
+            files: 0,
+            named: Vec::new(),
+        };
+        let damaged = HashSet::from([ObjectKey([damaged; 32])]);
+        walk(list, &damaged, &mut touched).ok().map(|()| touched)
+    }
+
+    fn files() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+        proptest::collection::vec(("[a-z/]{1,40}", proptest::collection::vec(0..9_u8, 0..12)), 0..20)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn exactly_the_files_with_the_chunk_are_told(files in files(), damaged in 0..9_u8) {
+            let touched = find(&pack(&files), damaged).unwrap();
+            let hit: Vec<_> = files.iter().filter(|(_, chunks)| chunks.contains(&damaged)).map(|(path, _)| path.clone()).collect();
+            prop_assert_eq!(touched.files, hit.len() as u64);
+            prop_assert_eq!(&touched.named[..], &hit[..hit.len().min(NAMED_FILES_MAX)]);
+        }
+
+        /// The list comes from the client, whose checksums are right whatever it says.
+        #[test]
+        fn a_hostile_list_never_panics(files in files(), at in any::<Position>(), byte in any::<u8>(), cut in any::<Position>()) {
+            let mut list = pack(&files);
+            if !list.is_empty() {
+                let at = at.index(list.len());
+                list[at] = byte;
+                let _ = find(&list, 1);
+                let _ = find(&list[..cut.index(list.len())], 1);
+                let _ = pieces(&list);
+                let _ = manifest::parse(&list);
+            }
+        }
+    }
 }
