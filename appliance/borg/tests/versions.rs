@@ -1,6 +1,6 @@
 //! Random histories by real Borgs of all versions in use; our reading against Borg's own, step by step.
 //!
-//! The installed version is run by `cargo test`. The others are installed from PyPI below `target/`
+//! The installed version is run by `cargo test` through a short history. The others are installed from PyPI below `target/`
 //! (they are compiled, which takes minutes, and needs `libacl1-dev`, `libssl-dev`, `liblz4-dev`,
 //! `libzstd-dev`, `libxxhash-dev`, `pkg-config` and `python3-venv`) by:
 //!
@@ -260,25 +260,35 @@ fn histories(program: &Path, cases: u32, steps: usize) {
     };
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]))
         .run(&proptest::collection::vec(step(), steps), |steps| {
-            let mut history = History::new(Borg::at(program));
-            let first = Step::Create {
-                seed: 0,
-                size: 9000,
-                compression: 1,
-            };
-            for step in std::iter::once(&first).chain(&steps) {
-                history.take(step);
-                println!("{step:?}");
-                history.compare();
-            }
+            history(program, &steps);
             Ok(())
         })
         .unwrap();
 }
 
+fn history(program: &Path, steps: &[Step]) {
+    let mut history = History::new(Borg::at(program));
+    let first = Step::Create {
+        seed: 0,
+        size: 9000,
+        compression: 1,
+    };
+    for step in std::iter::once(&first).chain(steps) {
+        history.take(step);
+        println!("{step:?}");
+        history.compare();
+    }
+}
+
 #[test]
 fn the_installed_version() {
-    histories(Path::new("borg"), 1, 6);
+    let more = Step::Create {
+        seed: 5,
+        size: 40_000,
+        compression: 2,
+    };
+    let steps = [more, Step::Kill { size: 1 }, Step::Delete(0), Step::Compact];
+    history(Path::new("borg"), &steps);
 }
 
 fn from_pypi(version: &str) -> PathBuf {
