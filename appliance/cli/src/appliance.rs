@@ -54,6 +54,7 @@ trait Appliance {
     #[zbus(property(emits_changed_signal = "false"))]
     fn status(&self) -> zbus::Result<String>;
     fn push(&self, client: &str) -> zbus::Result<()>;
+    fn scrub(&self) -> zbus::Result<()>;
 }
 
 /// A connection to the supervisor.
@@ -110,6 +111,11 @@ impl Connection {
     /// The snapshot.
     pub async fn status(&self) -> Result<Box<Status>, ApplianceError> {
         parse(&self.status_json().await?)
+    }
+
+    /// Asks for a scrub; it takes hours, so nobody waits for it.
+    pub async fn scrub(&self) -> Result<(), ApplianceError> {
+        Ok(self.proxy.scrub().await?)
     }
 
     /// Asks for a push, and unless told otherwise shows its progress and waits for its end.

@@ -41,6 +41,8 @@ enum Verb {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Read everything on the array now, to find what has become unreadable.
+    Scrub,
     /// Show the status on the whole of this terminal, and follow it. `q` leaves.
     Console {
         /// As the appliance's own screen: for ever, whatever keys are pressed.
@@ -133,6 +135,11 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Push { client, no_wait } => {
             let appliance = appliance::Connection::open().await?;
             appliance.push(&client, !no_wait).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Scrub => {
+            appliance::Connection::open().await?.scrub().await?;
+            println!("The scrub runs now, at low priority; `strongroom status` shows how far it is.");
             Ok(ExitCode::SUCCESS)
         }
         Verb::Console { own_screen } => {

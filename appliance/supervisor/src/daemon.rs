@@ -45,6 +45,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (status_sender, status) = watch::channel(Arc::<Status>::default());
     let (commands, mut incoming) = mpsc::channel::<Command>(16);
     let (pushes, mut push_requests) = mpsc::channel(16);
+    let (scrubs, mut scrub_requests) = mpsc::channel(1);
     let (duty_sender, duties) = watch::channel(Vec::<Condition>::new());
     let (appliance_sender, appliance) = watch::channel(Report::default());
     let (clock_sender, clock) = watch::channel(Report::default());
@@ -77,7 +78,13 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
         let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
         tokio::spawn(async move {
             loop {
-                let ended = disks::run(paths.clone(), systemd.clone(), disks_sender.clone()).await;
+                let ended = disks::run(
+                    paths.clone(),
+                    systemd.clone(),
+                    &mut scrub_requests,
+                    disks_sender.clone(),
+                )
+                .await;
                 stopped("disks", ended, &duty).await;
             }
         });
@@ -117,6 +124,8 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                         return;
                     }
                 }
+                // One that is asked for already need not be asked for again.
+                Command::Scrub => drop(scrubs.try_send(())),
                 Command::Identify => identify(),
             }
         }

@@ -38,6 +38,18 @@ pub fn write_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bo
     write(path, content, mode).map(|()| true)
 }
 
+/// Replaces `path` with `value` as JSON, mode 0644, unless it holds that already.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> io::Result<()> {
+    let text = serde_json::to_vec(value).map_err(io::Error::other)?;
+    write_if_changed(path, &text, 0o644).map(drop)
+}
+
+/// Reads JSON of at most `bytes_max`. `None`: it is not there, too long, or not of this form.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path, bytes_max: u64) -> Option<T> {
+    let fits = fs::metadata(path).ok()?.len() <= bytes_max;
+    fits.then(|| serde_json::from_slice(&fs::read(path).ok()?).ok())?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -79,6 +79,26 @@ impl Paths {
         self.at("/run/strongroom/array.json")
     }
 
+    /// What the role `strongroom-health` found, of this boot.
+    pub fn health_report(&self) -> PathBuf {
+        self.at("/run/strongroom-health/report.json")
+    }
+
+    /// What is remembered of the disks, and of the space used.
+    pub fn health_notes(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/health/notes.json")
+    }
+
+    /// The scrubs as of the last seconds; absent before the first of this boot.
+    pub fn scrub_progress(&self) -> PathBuf {
+        self.at("/run/strongroom-scrub/scrubs.json")
+    }
+
+    /// The scrubs as they are kept.
+    pub fn scrubs(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/scrub/scrubs.json")
+    }
+
     /// Present while an array is being created: its identity is not known to hold a file system yet.
     pub fn array_creating(&self) -> PathBuf {
         self.at("/var/lib/strongroom/array-creating")

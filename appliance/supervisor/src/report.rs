@@ -36,6 +36,8 @@ impl<T: Default> Default for Report<T> {
 pub enum Command {
     /// Push a client's repository now.
     Push(ClientName),
+    /// Read everything on the array now, or go on with it.
+    Scrub,
     /// Make the appliance show itself (console bell and a line on the console).
     Identify,
 }

@@ -59,14 +59,11 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         // There is room: the iterator was bounded above.
         let _ = status.clients.push(client);
     }
-    status.jobs = reports
-        .offsite
-        .part
-        .jobs
-        .iter()
-        .take(status.jobs.capacity())
-        .cloned()
-        .collect();
+    for condition in strongroom_model::scrub::decide(&reports.disks.part.scrubs, now) {
+        conditions.raise(condition);
+    }
+    let jobs = reports.disks.part.scrub.iter().chain(&reports.offsite.part.jobs);
+    status.jobs = jobs.take(status.jobs.capacity()).cloned().collect();
     let standing = [
         &reports.appliance.conditions,
         &reports.clock.conditions,

@@ -296,12 +296,15 @@ fn expect_hours() -> u32 {
 pub struct Schedule {
     /// When repositories are pushed.
     pub push: Calendar,
+    /// When everything on the array is read, to find what has become unreadable.
+    pub scrub: Calendar,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
         Self {
             push: Calendar("*-*-* 03:30".into()),
+            scrub: Calendar("*-*-01 05:00".into()),
         }
     }
 }

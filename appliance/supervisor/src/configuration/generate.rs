@@ -51,6 +51,10 @@ pub fn files(config: &Config, id: &str, trust: &Trust) -> Vec<Generated> {
             format!("[Timer]\nOnCalendar=\nOnCalendar={}\n", config.schedule.push),
         ),
         file(SERVICE, service(id)),
+        file(
+            "/run/systemd/system/strongroom-scrub.timer.d/schedule.conf",
+            format!("[Timer]\nOnCalendar=\nOnCalendar={}\n", config.schedule.scrub),
+        ),
     ];
     let network = &config.network;
     match &network.vlan {

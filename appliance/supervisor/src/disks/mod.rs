@@ -1,23 +1,30 @@
-//! The disks duty: has the array made ready by the job, mounts it through systemd, watches space.
+//! The disks duty: has the array made ready by the job, mounts it through systemd, watches space, and reads what the
+//! roles `health` and `scrub` found.
 
 pub mod array_job;
+pub mod health;
+pub mod scrub_job;
 
 use crate::paths::{ARRAY_MOUNT, Paths};
 use crate::report::{Report, publish};
 use crate::services::mounts::{self, Mount};
 use crate::services::systemd::{Systemd, SystemdError};
 use array_job::ArrayReport;
+use health::report::HealthReport;
 use std::path::Path;
 use std::time::Duration;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
-use strongroom_model::status::{Array, ArrayState, Disk};
-use tokio::sync::watch;
+use strongroom_model::scrub::Scrubs;
+use strongroom_model::status::{Array, ArrayState, Disk, Job, JobKind};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 const ARRAY_UNIT: &str = "strongroom-array.service";
 const MOUNT_UNIT: &str = "mnt-raid.mount";
 /// Checks the file system before the mount, which does not even fail by itself when this does.
 const FSCK_UNIT: &str = "systemd-fsck@dev-md-strongroom.service";
+const SCRUB_UNIT: &str = "strongroom-scrub.service";
+const SCRUB_TIMER: &str = "strongroom-scrub.timer";
 /// How often the disks are looked at again while the array isn't ready; a disk may have been plugged in.
 const RETRY: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(5);
@@ -31,13 +38,24 @@ pub struct Disks {
     pub array: Array,
     /// Every disk.
     pub disks: Vec<Disk>,
+    /// The last scrub and the current one.
+    pub scrubs: Scrubs,
+    /// The scrub that is running.
+    pub scrub: Option<Job>,
 }
 
 /// Runs the duty for ever. Returns only when systemd can't be talked to; the daemon starts it again.
-pub async fn run(paths: Paths, systemd: Systemd, report: watch::Sender<Report<Disks>>) -> Result<(), SystemdError> {
+pub async fn run(
+    paths: Paths,
+    systemd: Systemd,
+    scrub_requests: &mut mpsc::Receiver<()>,
+    report: watch::Sender<Report<Disks>>,
+) -> Result<(), SystemdError> {
     let mut next_attempt = Instant::now();
+    // Once the array is mounted: the schedule begins, and a scrub that was cut short is taken up again.
+    let mut begin = true;
     loop {
-        let states = systemd.states(&[ARRAY_UNIT, MOUNT_UNIT, FSCK_UNIT]).await?;
+        let states = systemd.states(&[ARRAY_UNIT, MOUNT_UNIT, FSCK_UNIT, SCRUB_UNIT]).await?;
         let mount = mounts::at(&paths, ARRAY_MOUNT);
         let mounted = mount.is_some();
         let mount_failed = states[1].is_failed() || states[2].is_failed();
@@ -55,10 +73,48 @@ pub async fn run(paths: Paths, systemd: Systemd, report: watch::Sender<Report<Di
                 _ => {}
             }
         }
-        let new = compose(&paths, found.unwrap_or_default(), mount, working, mount_failed);
+        let mut new = compose(&paths, found.unwrap_or_default(), mount, working, mount_failed);
+        if let Some(health) = HealthReport::read(&paths.health_report()) {
+            health.enter(&mut new.part.array, &mut new.part.disks, &mut new.conditions);
+        }
+        let scrubbing = states[3].is_running();
+        enter_scrubs(&mut new.part, scrub_job::read(&paths), scrubbing);
+        let unfinished = new
+            .part
+            .scrubs
+            .current
+            .as_ref()
+            .is_some_and(|scrub| scrub.is_unfinished());
         publish(&report, new);
-        sleep(if mounted { POLL } else { Duration::from_secs(1) }).await;
+        if mounted && std::mem::take(&mut begin) {
+            // The schedule's drop-in was made after systemd read its units.
+            systemd.reload().await?;
+            systemd.restart(SCRUB_TIMER).await?;
+            if unfinished && !scrubbing {
+                systemd.start(SCRUB_UNIT).await?;
+            }
+        }
+        tokio::select! {
+            () = sleep(if mounted { POLL } else { Duration::from_secs(1) }) => {}
+            Some(()) = scrub_requests.recv() => systemd.start(SCRUB_UNIT).await?,
+        }
     }
+}
+
+fn enter_scrubs(part: &mut Disks, scrubs: Scrubs, running: bool) {
+    part.array.last_scrub = scrubs.last.as_ref().and_then(|scrub| scrub.ended);
+    part.scrub = running.then(|| {
+        // Before it has written anything of its own, the last one's figures would mislead.
+        let current = scrubs.current.as_ref().filter(|scrub| scrub.is_unfinished());
+        Job {
+            kind: JobKind::Scrub,
+            client: None,
+            target: None,
+            done_bytes: current.map_or(0, |scrub| scrub.done_bytes),
+            total_bytes: current.map_or(0, |scrub| scrub.total_bytes),
+        }
+    });
+    part.scrubs = scrubs;
 }
 
 fn read_report(path: &Path) -> Option<ArrayReport> {
@@ -119,7 +175,11 @@ fn compose(
         ));
     }
     Report {
-        part: Disks { array, disks },
+        part: Disks {
+            array,
+            disks,
+            ..Disks::default()
+        },
         conditions,
     }
 }

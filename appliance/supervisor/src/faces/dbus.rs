@@ -63,6 +63,19 @@ impl ApplianceFace {
             .await
             .map_err(|_| fdo::Error::Failed("the supervisor is stopping".into()))
     }
+
+    /// Reads everything on the array now, or goes on with a scrub that was cut short. Returns once the job is asked for.
+    async fn scrub(&self) -> fdo::Result<()> {
+        if self.status.borrow().array.state != ArrayState::Mounted {
+            return Err(fdo::Error::Failed(
+                "the array is not mounted, so there is nothing to read; `strongroom status` says why".into(),
+            ));
+        }
+        self.commands
+            .send(Command::Scrub)
+            .await
+            .map_err(|_| fdo::Error::Failed("the supervisor is stopping".into()))
+    }
 }
 
 /// Serves the face on `bus` and takes the bus name.

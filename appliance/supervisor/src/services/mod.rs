@@ -1,7 +1,13 @@
 //! Foreign services, one thin module each. They translate; they decide nothing.
 
 pub mod block;
+pub mod bounded;
 pub mod chrony;
 pub mod command;
+pub mod disk_places;
+pub mod extents;
+pub mod kernel_log;
+pub mod md_geometry;
 pub mod mounts;
+pub mod smart;
 pub mod systemd;

@@ -3,11 +3,11 @@
 //! Form: the root keys `device`, `origin`, `components`, `availability` and `qos`, and no other, since one unknown key
 //! drops the whole device; each component has `platform` and `unique_id` (Home Assistant, "MQTT: device discovery").
 
-use super::states::Message;
+use super::states::{Message, disk_key, shown_disks};
 use super::topics::{PRESS, Topics};
 use serde_json::{Map, Value, json};
 use strongroom_model::name::TargetName;
-use strongroom_model::status::{Client, Status};
+use strongroom_model::status::{Client, Disk, Status};
 
 /// The appliance's device.
 pub fn appliance(topics: &Topics, status: &Status) -> Message {
@@ -95,6 +95,31 @@ pub fn appliance(topics: &Topics, status: &Status) -> Message {
         }),
     );
     parts.add(
+        "days_until_full",
+        "sensor",
+        json!({
+            "name": "Full in",
+            "device_class": "duration",
+            "unit_of_measurement": "d",
+            "state_topic": array,
+            "value_template": "{{ value_json.days_until_full }}",
+        }),
+    );
+    parts.add(
+        "last_scrub",
+        "sensor",
+        json!({
+            "name": "Last scrub",
+            "entity_category": "diagnostic",
+            "device_class": "timestamp",
+            "state_topic": array,
+            "value_template": "{{ value_json.last_scrub }}",
+        }),
+    );
+    for disk in shown_disks(&status.disks) {
+        add_disk(&mut parts, &topics.of("disks"), disk);
+    }
+    parts.add(
         "identify",
         "button",
         json!({
@@ -118,6 +143,35 @@ pub fn appliance(topics: &Topics, status: &Status) -> Message {
         "sw_version": &status.appliance.release,
     });
     message(topics, status, topics.discovery(), device, parts)
+}
+
+/// A disk's entities. One that is gone stays in Home Assistant as unknown until it is deleted there.
+fn add_disk(parts: &mut Components, topic: &str, disk: &Disk) {
+    let (key, serial) = (disk_key(disk), disk.serial.as_str());
+    let value = |what: &str| format!("{{{{ value_json.by_key.get('{key}', {{}}).get('{what}') }}}}");
+    parts.add(
+        &format!("disk_{key}_temperature"),
+        "sensor",
+        json!({
+            "name": format!("Disk {serial} temperature"),
+            "device_class": "temperature",
+            "unit_of_measurement": "°C",
+            "state_class": "measurement",
+            "state_topic": topic,
+            "value_template": value("temperature"),
+        }),
+    );
+    parts.add(
+        &format!("disk_{key}_health"),
+        "sensor",
+        json!({
+            "name": format!("Disk {serial} health"),
+            "device_class": "enum",
+            "options": ["unknown", "good", "aging", "failing"],
+            "state_topic": topic,
+            "value_template": value("health"),
+        }),
+    );
 }
 
 /// A client's device. `leaving` are targets that it no longer has: Home Assistant is told to remove them.
@@ -340,6 +394,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn each_disk_of_ours_has_a_temperature() {
+        let message = appliance(&topics(), &sample());
+        let root: Value = serde_json::from_str(&message.payload).unwrap();
+        let components = root["components"].as_object().unwrap();
+        let temperature = &components["disk_wd_1_x_temperature"];
+        assert_eq!(
+            temperature["value_template"],
+            "{{ value_json.by_key.get('wd_1_x', {}).get('temperature') }}"
+        );
+        assert_eq!(temperature["unit_of_measurement"], "°C");
+        assert!(!components.keys().any(|key| key.contains("stick")));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use super::topics::Topics;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
 use strongroom_model::name::{ClientName, TargetName};
-use strongroom_model::status::{ArrayState, Client, ClockState, RepositoryState, Status, Target};
+use strongroom_model::status::{
+    ArrayState, Client, ClockState, Disk, DiskHealth, DiskRole, RepositoryState, Status, Target,
+};
 
 pub(super) fn topics() -> Topics {
     Topics::new("strongroom_0a1b2c3d", "homeassistant")
@@ -25,6 +27,18 @@ pub(super) fn sample() -> Status {
     status.array.state = ArrayState::Mounted;
     status.array.size_bytes = 4_000_000;
     status.array.used_bytes = 1_000_000;
+    status.array.days_until_full = Some(40);
+    status.array.last_scrub = Some(1_700_000_000);
+    for (serial, role) in [("WD-1/X", DiskRole::Data), ("STICK", DiskRole::Other)] {
+        let disk = Disk {
+            serial: serial.into(),
+            role,
+            health: DiskHealth::Good,
+            temperature: Some(34),
+            ..Disk::default()
+        };
+        status.disks.push(disk).unwrap();
+    }
     let mut first = Client {
         name: ClientName::new("asus_home").unwrap(),
         repository: RepositoryState::Present,

@@ -6,7 +6,7 @@
 //! yet must not lose its history.
 
 use super::discovery;
-use super::states::{Message, states};
+use super::states::{Message, disk_key, shown_disks, states};
 use super::topics::{ONLINE, Topics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -134,7 +134,9 @@ fn description(status: &Status, leaving: &BTreeMap<ClientName, BTreeSet<TargetNa
         .iter()
         .map(|client| (&client.name, client.targets.iter().map(|target| &target.name).collect()))
         .collect();
-    hash_of(&(&status.appliance.hostname, &status.appliance.release, clients, leaving))
+    let disks: Vec<String> = shown_disks(&status.disks).map(disk_key).collect();
+    let appliance = &status.appliance;
+    hash_of(&(&appliance.hostname, &appliance.release, disks, clients, leaving))
 }
 
 fn hash_of(item: &impl Hash) -> u64 {

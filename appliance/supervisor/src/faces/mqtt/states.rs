@@ -6,7 +6,7 @@
 use super::topics::Topics;
 use serde_json::{Map, Value, json};
 use strongroom_model::condition::Health;
-use strongroom_model::status::{Array, ArrayState, Client, Clock, ClockState, STATUS_VERSION, Status};
+use strongroom_model::status::{Array, ArrayState, Client, Clock, ClockState, Disk, DiskRole, STATUS_VERSION, Status};
 
 /// A message to publish, always with QoS 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub fn states(topics: &Topics, status: &Status) -> Vec<Message> {
         Message::retained(topics.of("health"), health(status).to_string()),
         Message::retained(topics.of("clock"), clock(&status.clock).to_string()),
         Message::retained(topics.of("array"), array(&status.array).to_string()),
-        Message::retained(topics.of("disks"), json!({ "disks": &status.disks }).to_string()),
+        Message::retained(topics.of("disks"), disks(&status.disks).to_string()),
         Message::retained(topics.of("appliance"), appliance(status).to_string()),
     ];
     for one in &status.clients {
@@ -84,7 +84,40 @@ fn array(array: &Array) -> Value {
         "used_bytes": mounted.then_some(array.used_bytes),
         "used_percent": mounted.then_some(()).map(percent),
         "members": &array.members,
+        "days_until_full": array.days_until_full,
+        "last_scrub": array.last_scrub.map(iso8601),
     })
+}
+
+/// The disks, and of each that has an entity of its own what that shows, by [`disk_key`].
+fn disks(disks: &[Disk]) -> Value {
+    let by_key: Map<String, Value> = shown_disks(disks)
+        .map(|disk| {
+            let state = json!({ "temperature": disk.temperature, "health": disk.health });
+            (disk_key(disk), state)
+        })
+        .collect();
+    json!({ "disks": disks, "by_key": by_key })
+}
+
+/// Disks with entities of their own: the system disk, those that are configured, and members. Not a stick that happens
+/// to be plugged in.
+pub(super) fn shown_disks(disks: &[Disk]) -> impl Iterator<Item = &Disk> {
+    disks
+        .iter()
+        .filter(|disk| (disk.member || disk.role != DiskRole::Other) && !disk.serial.is_empty())
+}
+
+/// A disk's serial number in the letters that an id may have.
+pub(super) fn disk_key(disk: &Disk) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        }
+    };
+    disk.serial.chars().map(plain).collect()
 }
 
 fn appliance(status: &Status) -> Value {
@@ -196,6 +229,11 @@ mod tests {
         assert_eq!(of("clock")["synchronised"], true);
         assert_eq!(of("clock")["offset_ms"], -0.12);
         assert_eq!(of("array")["used_percent"], 25.0);
+        assert_eq!(of("array")["days_until_full"], 40);
+        assert_eq!(of("array")["last_scrub"], "2023-11-14T22:13:20+00:00");
+        assert_eq!(of("disks")["by_key"]["wd_1_x"]["temperature"], 34);
+        assert_eq!(of("disks")["by_key"].as_object().unwrap().len(), 1);
+        assert_eq!(of("disks")["disks"][0]["serial"], "WD-1/X");
         assert_eq!(of("appliance")["booted"], "2023-11-14T22:13:20+00:00");
         let client = of("client/asus_home");
         assert_eq!(client["last_backup"], "2023-11-15T01:00:00+00:00");

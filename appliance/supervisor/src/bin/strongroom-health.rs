@@ -1,0 +1,14 @@
+//! `strongroom-health`: reads the disks' health and follows the kernel's log. A role of the disks duty.
+
+use std::process::ExitCode;
+use strongroom_supervisor::{disks::health, paths::Paths};
+
+fn main() -> ExitCode {
+    health::run(&Paths::default()).map_or_else(
+        |error| {
+            eprintln!("strongroom-health: {error}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}

@@ -1,0 +1,14 @@
+//! `strongroom-scrub`: reads everything on the array. A job of the disks duty.
+
+use std::process::ExitCode;
+use strongroom_supervisor::{disks::scrub_job, paths::Paths};
+
+fn main() -> ExitCode {
+    scrub_job::run(&Paths::default()).map_or_else(
+        |error| {
+            eprintln!("strongroom-scrub: the outcome could not be written: {error}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
