@@ -14,10 +14,10 @@ use crate::bmap::{self, Bmap};
 use crate::dependencies::{self, Need};
 use crate::device::{self, Disk};
 use crate::error::{Error, OnFile, Result};
-use crate::owner;
 use crate::partitions::{RAID_START, STATE};
 use crate::progress::Bar;
 use crate::workspace::Workspace;
+use crate::{kept, owner};
 
 /// What to write where.
 #[derive(Debug, Clone)]
@@ -28,6 +28,10 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// The serial number that admits a disk which isn't removable.
     pub serial: Option<String>,
+    /// The partition of the disk's present table that stays in place.
+    pub keep_partition: Option<u64>,
+    /// Consent to lose an array's member that is on the disk.
+    pub overwrite_array: bool,
     /// Don't ask.
     pub yes: bool,
     /// Whether missing packages may be installed on this machine.
@@ -51,17 +55,26 @@ pub fn flash(workspace: &Workspace, options: &Options) -> Result<()> {
         .unwrap_or_default();
     let device = &options.device;
     let is_disk = std::fs::metadata(device).is_ok_and(|metadata| metadata.file_type().is_block_device());
+    let mut keep = None;
     if is_disk {
         let disk = device::look(device)?;
         device::judge(&disk, options.serial.as_deref(), RAID_START).map_err(|reason| Error::Refused {
             device: device.clone(),
             reason,
         })?;
+        keep = kept(options, &map)?;
         if !options.yes {
-            ask(&disk)?;
+            ask(&disk, keep.as_ref())?;
         }
+    } else if device.exists() {
+        keep = kept(options, &map)?;
     }
     write(&image, &map, device, true)?;
+    if let Some(partition) = &keep {
+        kept::enter(partition, device)?;
+        eprintln!("  kept in place: {partition}");
+    }
+    owner::identify(device)?;
     owner::put(&files, device)?;
     eprintln!(
         "  {} is ready{}",
@@ -73,6 +86,16 @@ pub fn flash(workspace: &Workspace, options: &Options) -> Result<()> {
         }
     );
     Ok(())
+}
+
+/// What stays in place, when something is to; otherwise makes sure that no array is lost unasked.
+fn kept(options: &Options, map: &Bmap) -> Result<Option<kept::Old>> {
+    let table = kept::table(&options.device)?;
+    match options.keep_partition {
+        Some(number) => kept::choose(&table, number, map.image_size, &options.device).map(Some),
+        None if options.overwrite_array => Ok(None),
+        None => kept::loses_no_member(&table, map.image_size, &options.device).map(|()| None),
+    }
 }
 
 /// The image, which must have been built.
@@ -178,9 +201,12 @@ fn blank(to: &File, is_disk: bool, start: u64, length: u64) -> std::io::Result<(
     )?)
 }
 
-fn ask(disk: &Disk) -> Result<()> {
+fn ask(disk: &Disk, keep: Option<&kept::Old>) -> Result<()> {
     eprintln!("This overwrites the first {} MiB of", RAID_START >> 20);
     eprintln!("  {disk}");
+    if let Some(keep) = keep {
+        eprintln!("and keeps {keep}. Note these numbers, should the power fail meanwhile.");
+    }
     let refuse = |reason: &str| Error::Refused {
         device: disk.path.clone(),
         reason: reason.to_owned(),

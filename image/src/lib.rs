@@ -15,6 +15,7 @@ mod figures;
 mod fingerprint;
 mod flash;
 pub mod grub;
+mod kept;
 mod licences;
 pub mod loopback;
 mod manifest;
@@ -77,6 +78,12 @@ enum Command {
         /// Serial number of the disk, which admits one that isn't removable.
         #[arg(long)]
         serial: Option<String>,
+        /// Keep this partition of the disk's present table in place, a member of an array beside an old system.
+        #[arg(long, value_name = "NUMBER")]
+        keep_partition: Option<u64>,
+        /// Consent to lose an array's member that is on the disk.
+        #[arg(long, conflicts_with = "keep_partition")]
+        overwrite_array: bool,
         /// Don't ask.
         #[arg(long)]
         yes: bool,
@@ -138,6 +145,8 @@ pub fn main() -> ExitCode {
             device,
             config,
             serial,
+            keep_partition,
+            overwrite_array,
             yes,
         } => flash::flash(
             &workspace,
@@ -145,6 +154,8 @@ pub fn main() -> ExitCode {
                 device,
                 config,
                 serial,
+                keep_partition,
+                overwrite_array,
                 yes,
                 install,
             },

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, OnFile, Result};
 use crate::partitions::ESP;
-use crate::process;
+use crate::{grub, process};
 
 /// The name under which the appliance expects the configuration.
 const CONFIG: &str = "strongroom.toml";
@@ -69,6 +69,36 @@ pub fn put(files: &[(PathBuf, String)], device: &Path) -> Result<()> {
             .on("write", device)?;
     }
     Ok(())
+}
+
+/// Gives a flashed disk an identity of its own, in the file where GRUB keeps its state.
+///
+/// # Errors
+/// When mtools fails or the file is not as the image has it.
+pub fn identify(device: &Path) -> Result<()> {
+    const PLACE: &str = "grub/grubenv";
+    let random = Path::new("/proc/sys/kernel/random/uuid");
+    let id = std::fs::read_to_string(random)
+        .on("read", random)?
+        .trim()
+        .replace('-', "");
+    let mut variables = grub::parse_environment(&read(device, PLACE)?)?;
+    variables.retain(|(name, _)| name != "DISK_ID");
+    variables.push(("DISK_ID".to_owned(), id));
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let block = grub::environment(&variables)?;
+    let mut copy = process::command("mcopy");
+    copy.args(["-o", "-i"])
+        .arg(esp_of(device))
+        .arg("-")
+        .arg(format!("::{PLACE}"));
+    process::capture_with_input("give the disk an identity", &mut copy, &String::from_utf8_lossy(&block))?;
+    std::fs::File::open(device)
+        .and_then(|device| device.sync_all())
+        .on("write", device)
 }
 
 /// Reads a file of the EFI system partition of a flashed disk or disk image that nobody is using.

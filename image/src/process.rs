@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -42,6 +43,10 @@ pub fn run_logged(purpose: &str, command: &mut Command, log: &Path) -> Result<()
 /// When it can't be started or ends with another status than 0.
 pub fn capture(purpose: &str, command: &mut Command) -> Result<String> {
     let output = output_of(command)?;
+    judged(purpose, command, output)
+}
+
+fn judged(purpose: &str, command: &Command, output: Output) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -52,6 +57,27 @@ pub fn capture(purpose: &str, command: &mut Command) -> Result<String> {
         log: None,
         output: last_lines(&String::from_utf8_lossy(&output.stderr), TAIL_LINES),
     })
+}
+
+/// Like [`capture`], with `input` on the program's standard input.
+///
+/// # Errors
+/// When it can't be started or ends with another status than 0.
+pub fn capture_with_input(purpose: &str, command: &mut Command, input: &str) -> Result<String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| cannot_start(command, source))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that ends without reading says so by its status.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child
+        .wait_with_output()
+        .map_err(|source| cannot_start(command, source))?;
+    judged(purpose, command, output)
 }
 
 /// Like [`capture`], but what the program says on standard error is shown as it comes, such as its own progress.
