@@ -95,6 +95,9 @@ enum Command {
         /// Pairs of starts with each firmware.
         #[arg(long, default_value_t = 2)]
         pairs: u32,
+        /// Measure the image that is there; build nothing.
+        #[arg(long)]
+        built: bool,
     },
     /// Build twice, on two paths, and compare byte for byte: whether others get the same image.
     Reproduce {
@@ -161,7 +164,7 @@ pub fn main() -> ExitCode {
             },
         ),
         Command::Pack => pack::pack(&workspace, &build::Options { install, locked: None }).map(drop),
-        Command::Figures { pairs } => figures::figures(&workspace, &figures::Options { install, pairs }),
+        Command::Figures { pairs, built } => figures::figures(&workspace, &figures::Options { install, pairs, built }),
         Command::Reproduce { at } => reproduce::reproduce(&workspace, &reproduce::Options { install, at }),
         Command::Run {
             bios: _,
