@@ -23,7 +23,9 @@ version=$(ls "$ROOT/usr/lib/modules")
 mount -t proc proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
 if [ ! -e "$INITRD" ]; then
-	chroot "$ROOT" mkinitramfs -o /boot/initrd.img "$version"
+	# In an environment of its own: mkinitramfs writes a ROOT that it finds into the initramfs.
+	chroot "$ROOT" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" \
+		mkinitramfs -o /boot/initrd.img "$version"
 	cp "$ROOT/boot/initrd.img" "$INITRD.new"
 	mv "$INITRD.new" "$INITRD"
 fi

@@ -34,7 +34,7 @@ pub fn system(workspace: &Workspace, base: &Base) -> Result<System> {
     let overlay = workspace.root.join("rootfs-overlay");
     let script = workspace.root.join("image/debian/assemble.sh");
     let initrd = work.join("initrd.img");
-    let initrd_made_of = Fingerprint::of("initrd", 2)
+    let initrd_made_of = Fingerprint::of("initrd", 3)
         .text("base", &base.fingerprint)
         .tree(&overlay.join("etc/initramfs-tools"))?
         .finish();
