@@ -223,7 +223,11 @@ fn refused(source: &Source, outcome: &Outcome) -> Vec<Condition> {
         ConditionId::ConfigRefused,
         Severity::Warning,
         CONFIG_NAME,
-        &format!("From {}: {refusal}", source.words()),
+        &format!(
+            "From {}: {}.",
+            source.words(),
+            refusal.to_string().trim_end_matches('.')
+        ),
         advice,
     )]
 }
