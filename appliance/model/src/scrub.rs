@@ -160,7 +160,7 @@ fn unreadable(scrub: &Scrub) -> Condition {
             "The scrub could not read {} bytes{on_disks}.{of_files}",
             scrub.unreadable_bytes
         ),
-        "Copy the other repositories off-site now (`strongroom push`). The damaged one is whole in its last off-site copy: replace the disk and restore. On the client, `borg check` tells which backups are hit.",
+        "Copy the other repositories off-site now (`strongroom push`), then replace the disk and restore. A damaged repository is whole only in a copy made before the damage; without one, `borg check` on the client tells which backups are hit.",
     )
 }
 
