@@ -13,7 +13,7 @@ use crate::partitions::{BIOS_BOOT, SECTOR};
 use crate::process;
 
 /// Modules that both need: FACTS.md, "GRUB and RAUC".
-const MODULES: [&str; 21] = [
+const MODULES: [&str; 23] = [
     "loadenv",
     "regexp",
     "test",
@@ -35,6 +35,8 @@ const MODULES: [&str; 21] = [
     "halt",
     "sleep",
     "all_video",
+    "password_pbkdf2",
+    "datehook",
 ];
 const BIOS_MODULES: [&str; 1] = ["biosdisk"];
 /// The file on the ESP that UEFI starts by itself.

@@ -173,6 +173,16 @@ keys = ["{client}"]
         self.put_config()
     }
 
+    /// Writes the built image onto the system disk again, without any configuration. The data disk is left alone.
+    ///
+    /// # Errors
+    /// When there is no image or the disk can't be written.
+    pub fn reflash(&self) -> Result<()> {
+        let image = flash::built(&self.workspace)?;
+        let map = Bmap::read(&self.workspace.product("bmap")?)?;
+        flash::write(&image, &map, &self.drives()[0].file, false)
+    }
+
     /// Puts the configuration on the system disk of a machine that is off.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ fn shell_passes_shellcheck() {
             ".ci/run",
             "image/debian/assemble.sh",
             "rootfs-overlay/etc/initramfs-tools/hooks/appliance",
+            "rootfs-overlay/etc/initramfs-tools/scripts/local-top/disk",
             "rootfs-overlay/etc/initramfs-tools/scripts/local-bottom/state",
         ])
         .output()

@@ -48,6 +48,8 @@ pub enum ConditionId {
     StateLost,
     /// The state partition's file system was damaged and has been repaired.
     StateRepaired,
+    /// After a reflash, what the array keeps of identity and settings could not be brought back yet.
+    RecallPending,
     /// The state partition is nearly full.
     StateFull,
     /// The array is not set up: consent or a disk is missing.

@@ -8,7 +8,7 @@ use crate::identity;
 use crate::offsite;
 use crate::paths::Paths;
 use crate::report::{Command, Report, publish};
-use crate::services::systemd::Systemd;
+use crate::services::{notify, systemd::Systemd};
 use crate::snapshot::{self, Reports};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use zbus::Connection;
 
 /// Least time between two snapshots.
 const SNAPSHOT_PERIOD: Duration = Duration::from_millis(250);
+/// Longest time between two signs of life, well within the unit's WatchdogSec.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 /// Pause before a duty that stopped is started again.
 const DUTY_PAUSE: Duration = Duration::from_secs(5);
 
@@ -158,6 +160,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 }
                 changed
             });
+            notify::alive();
             tokio::time::sleep(SNAPSHOT_PERIOD).await;
             // A sender that is gone belongs to a duty that ended; the others go on.
             tokio::select! {
@@ -168,7 +171,8 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 Ok(()) = receivers.4.changed() => {}
                 Ok(()) = receivers.5.changed() => {}
                 Ok(()) = receivers.6.changed() => {}
-                else => return,
+                // Nothing is new, but the loop turns: systemd wants to know.
+                () = tokio::time::sleep(SIGN_OF_LIFE) => {}
             }
         }
     });

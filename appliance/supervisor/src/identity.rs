@@ -120,7 +120,16 @@ fn conditions(paths: &Paths, failed: &[String]) -> Vec<Condition> {
             Severity::Alarm,
             "state partition",
             &format!("The state partition could not be used: {}. Nothing that changes now survives a restart.", why.trim()),
-            "Restart once. If it stays so, the system disk may be failing: flash a new one; the array keeps the backups.",
+            "Restart once. If it stays so, choose Factory reset in the boot menu, or flash a new disk: the array keeps the backups.",
+        ));
+    }
+    if paths.recall_pending().exists() {
+        conditions.push(Condition::new(
+            ConditionId::RecallPending,
+            Severity::Warning,
+            "state partition",
+            "The system disk was flashed anew, and the array that may hold this appliance's identity, clients and secrets could not be read. It goes by an identity of its own for the time being, which clients refuse.",
+            "Plug in all disks of the array and restart: everything comes back by itself. To go on without, choose Factory reset in the boot menu.",
         ));
     }
     if let Ok(what) = fs::read_to_string(paths.at("/run/strongroom/state-repaired")) {
@@ -198,6 +207,9 @@ mod tests {
         crate::durable::write(&paths.config(), b"", 0o644).unwrap();
         assert_eq!(ids(&["strongroom-push@asus.service".into()]), []);
         assert_eq!(ids(&["nftables.service".into()]), [ConditionId::UnitFailed]);
+        crate::durable::write(&paths.recall_pending(), b"", 0o600).unwrap();
+        assert_eq!(ids(&[]), [ConditionId::RecallPending]);
+        fs::remove_file(paths.recall_pending()).unwrap();
         crate::durable::write(&paths.at("/run/strongroom/state-lost"), b"fsck failed", 0o644).unwrap();
         assert_eq!(ids(&[]), [ConditionId::StateLost]);
     }

@@ -1,17 +1,21 @@
 //! The daemon and its roles.
 //!
 //! A duty is a folder: it observes, decides (in `strongroom_model`), acts and reports. A face renders the snapshot.
-//! A foreign service is one thin module in [`services`]. The roles (`configure`, `array`, `serve`, `push`, `health`, `scrub`) are small
+//! A foreign service is one thin module in [`services`]. The roles (`configure`, `array`, `serve`, `push`, `health`,
+//! `scrub`, `boot`, `mirror`) are small
 //! programs of their own; their mains are in `src/bin`.
 
+pub mod boot;
 pub mod clients;
 pub mod clock;
 pub mod configuration;
 pub mod daemon;
 pub mod disks;
 pub mod durable;
+pub mod esp;
 pub mod faces;
 pub mod identity;
+pub mod mirror;
 pub mod offsite;
 pub mod paths;
 pub mod report;

@@ -128,6 +128,46 @@ impl Paths {
         self.at("/var/lib/strongroom/ssh/ssh_host_ed25519_key.pub")
     }
 
+    /// The EFI system partition of the booted disk.
+    pub fn esp(&self) -> PathBuf {
+        self.at("/boot/efi")
+    }
+
+    /// Held while the EFI system partition is writable.
+    pub fn esp_lock(&self) -> PathBuf {
+        self.at("/run/strongroom/esp.lock")
+    }
+
+    /// GRUB's environment block.
+    pub fn grub_environment(&self) -> PathBuf {
+        self.esp().join("grub/grubenv")
+    }
+
+    /// Whom GRUB asks for a password.
+    pub fn grub_users(&self) -> PathBuf {
+        self.esp().join("grub/users.cfg")
+    }
+
+    /// What survives, on the state partition.
+    pub fn state(&self) -> PathBuf {
+        self.at("/var/lib/strongroom")
+    }
+
+    /// The key with which systemd seals secrets.
+    pub fn credential_secret(&self) -> PathBuf {
+        self.at("/var/lib/systemd/credential.secret")
+    }
+
+    /// What survives a reflash, on the array. No client can see it.
+    pub fn mirror(&self) -> PathBuf {
+        self.at(ARRAY_MOUNT).join(".strongroom")
+    }
+
+    /// Present while the array may hold an identity that could not be brought back yet.
+    pub fn recall_pending(&self) -> PathBuf {
+        self.state().join("recall-pending")
+    }
+
     /// The root itself.
     pub fn root(&self) -> &Path {
         &self.root

@@ -11,7 +11,7 @@ use image::trial::{CLIENT, Trial};
 use image::workspace::Workspace;
 
 use crate::client::{Client, assert_same, local_borg, make_files, random};
-use crate::{SOON, STOP, folder, is_sound, start};
+use crate::{SOON, STOP, folder, is_sound, reflash, start};
 
 /// A push under emulation: RSA or Curve25519, AES and SHA without the processor's help.
 const PUSH: Duration = Duration::from_secs(240);
@@ -193,8 +193,14 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     status_is_told(&trial, &mut machine);
     the_report_holds_no_secret(&trial, &machine);
     machine.screenshot(&trial.folder.join("console.png")).unwrap();
+    let port = machine.ssh_port();
+    let status = wait_for_status(&trial, &mut machine, "the array is gone", SOON, mounted);
     machine.shut_down(STOP).unwrap();
     assert_eq!(retained(&trial, &availability(&trial)), "offline");
+
+    let id = &status["appliance"]["id"];
+    let machine = reflash::changes_nothing_for_clients(&trial, port, id, "four", &files);
+    machine.shut_down(STOP).unwrap();
 }
 
 fn trial_secrets_are_sealed(admin: &ssh::Login) -> bool {

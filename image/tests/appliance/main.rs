@@ -5,7 +5,9 @@
 
 mod backup;
 mod client;
+mod console;
 mod full;
+mod reflash;
 mod thorough;
 mod trouble;
 
@@ -57,6 +59,7 @@ fn start(trial: &Trial, name: &str, firmware: Firmware) -> Machine {
 fn is_sound(trial: &Trial, machine: &Machine) {
     let admin = trial.admin(machine);
     let run = |command: &str| admin.run(command).unwrap();
+    assert_eq!(run("systemctl is-active strongroom-started").trim(), "active");
     assert_eq!(run("systemctl --failed --plain --no-legend"), "");
     assert_eq!(run("findmnt -no FSTYPE /").trim(), "squashfs");
     assert!(run("findmnt -no OPTIONS /").starts_with("ro"));
@@ -126,9 +129,15 @@ fn both_firmwares_start_the_same_system_and_share_one_grubenv() {
     let host_key = admin.run("ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null").unwrap();
     eprintln!("{}", admin.run("free -m").unwrap());
     machine.shut_down(STOP).unwrap();
-    // GRUB wrote into the file that this program made: the try is noted, the rest is as it was.
+    // GRUB wrote into the file that this program made; the system then marked its start as good, and named the disk.
     let after = environment(&trial);
-    assert_eq!(variable(&after, "A_TRY"), "1");
+    assert_eq!(variable(&after, "A_TRY"), "0");
+    assert!(
+        after
+            .iter()
+            .any(|(name, value)| name == "START" && value.starts_with("20"))
+    );
+    let disk = variable(&after, "DISK_ID");
     assert_eq!(variable(&after, "ORDER"), "A B");
 
     let machine = start(&trial, "uefi", Firmware::Uefi);
@@ -147,6 +156,8 @@ fn both_firmwares_start_the_same_system_and_share_one_grubenv() {
         host_key
     );
     machine.shut_down(STOP).unwrap();
-    // The other firmware read that note and, since nobody had cleared it, gave the slot a new try.
-    assert_eq!(variable(&environment(&trial), "A_TRY"), "0");
+    let last = environment(&trial);
+    assert_eq!(variable(&last, "A_TRY"), "0");
+    assert_eq!(variable(&last, "DISK_ID"), disk);
+    assert_ne!(variable(&last, "START"), variable(&after, "START"));
 }

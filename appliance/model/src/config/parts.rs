@@ -149,6 +149,8 @@ impl Prefix {
 pub struct Admin {
     /// SSH keys.
     pub keys: Vec<Spanned<SshPublicKey>>,
+    /// Name of the secret file with the console password, which the boot loader asks for.
+    pub console_password: Option<FileName>,
 }
 
 /// Most files of certificates in `[trust]`.

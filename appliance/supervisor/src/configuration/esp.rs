@@ -4,8 +4,8 @@
 use super::incoming::Incoming;
 use super::{Outcome, REPORT_NAME, letterhead, note};
 use crate::durable;
+use crate::esp;
 use crate::paths::Paths;
-use crate::services::command;
 use std::fs;
 use strongroom_model::config::FileName;
 
@@ -26,15 +26,7 @@ pub fn tidy(paths: &Paths, incoming: Option<&Incoming>, outcome: &Outcome) {
     if secrets.is_empty() && text.is_none() {
         return;
     }
-    let mountpoint = paths.at("/boot/efi").display().to_string();
-    let remount = |how: &str| command::run("mount", &["-o", how, &mountpoint], "");
-    if paths.root() == std::path::Path::new("/")
-        && let Err(error) = remount("remount,rw")
-    {
-        eprintln!("{REPORT_NAME} and the secrets in CONFIG are left as they are: {error}");
-        return;
-    }
-    let changed = (|| {
+    let changed = esp::writable(paths, || {
         for name in &secrets {
             let path = folder.join(name.as_str());
             let length = incoming
@@ -49,13 +41,8 @@ pub fn tidy(paths: &Paths, incoming: Option<&Incoming>, outcome: &Outcome) {
             Some(text) => durable::write(&report, text.as_bytes(), 0o644),
             None => Ok(()),
         }
-    })();
+    });
     if let Err(error) = changed {
-        eprintln!("CONFIG on the ESP could not be tidied: {error}");
-    }
-    if paths.root() == std::path::Path::new("/")
-        && let Err(error) = remount("remount,ro")
-    {
-        eprintln!("The ESP stays writable: {error}");
+        eprintln!("{REPORT_NAME} and the secrets in CONFIG could not be tidied: {error}");
     }
 }

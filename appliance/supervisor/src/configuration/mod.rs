@@ -14,6 +14,7 @@ mod sources;
 mod stick;
 mod take_over;
 
+use crate::boot::console_password;
 use crate::durable;
 use crate::identity;
 use crate::paths::Paths;
@@ -271,6 +272,9 @@ fn generate(paths: &Paths) -> io::Result<BTreeSet<String>> {
         if durable::write_if_changed(&paths.at(&file.path), file.content.as_bytes(), 0o644)? {
             changed.insert(file.path);
         }
+    }
+    if let Err(error) = console_password::apply(paths, &config) {
+        eprintln!("The console password could not be put where the boot loader finds it: {error}");
     }
     if paths.root() == Path::new("/") {
         rustix::system::sethostname(config.network.hostname.as_str().as_bytes())?;

@@ -1,6 +1,7 @@
 //! Secrets: sealed with the appliance's own key (systemd-creds(1)), one folder per use, so that each unit is given
 //! only what it needs.
 
+use crate::boot::console_password::{self, CONSOLE};
 use crate::paths::Paths;
 use crate::services::command::{self, CommandError};
 use std::fs;
@@ -15,7 +16,7 @@ pub const MQTT: &str = "mqtt";
 /// Use of the targets' secret keys.
 pub const OFFSITE: &str = "offsite";
 
-/// Every secret that the configuration needs, with its use.
+/// Every secret that the configuration needs, with its use. That of the console is kept as a hash.
 pub fn needed(config: &Config) -> Vec<(&'static str, FileName)> {
     let mqtt = config
         .mqtt
@@ -27,7 +28,9 @@ pub fn needed(config: &Config) -> Vec<(&'static str, FileName)> {
         .target
         .iter()
         .map(|target| (OFFSITE, target.secret_key.clone()));
-    let mut all: Vec<_> = mqtt.chain(offsite).collect();
+    let console = config.admin.console_password.iter();
+    let console = console.map(|name| (CONSOLE, name.clone()));
+    let mut all: Vec<_> = mqtt.chain(offsite).chain(console).collect();
     all.sort();
     all.dedup();
     all
@@ -56,6 +59,9 @@ pub fn set_aside_unusable(paths: &Paths, config: &Config) -> Vec<Condition> {
     let mut conditions = Vec::new();
     for (usage, name) in needed(config) {
         let folder = paths.secrets(usage);
+        if usage == CONSOLE && folder.join(name.as_str()).exists() {
+            continue;
+        }
         let error = match open(&folder, usage, &name) {
             Ok(Some(_)) => continue,
             Ok(None) => {
@@ -92,6 +98,12 @@ fn unusable(name: &FileName, how: &str) -> Condition {
 /// Seals a secret into `folder`. A line break at its end, which editors add, is no part of it. Durable on return.
 /// Returns whether it is another than before: a secret that is known stays sealed as it is.
 pub fn seal(folder: &Path, usage: &str, name: &FileName, secret: &[u8]) -> Result<bool, CommandError> {
+    if usage == CONSOLE {
+        return console_password::keep(folder, name, secret).map_err(|source| CommandError::Start {
+            program: format!("writing {}", folder.join(name.as_str()).display()),
+            source,
+        });
+    }
     let secret = Zeroizing::new(String::from_utf8_lossy(secret).into_owned());
     let secret = secret.trim_end_matches(['\r', '\n']);
     if open(folder, usage, name).is_ok_and(|known| known.is_some_and(|known| known.as_str() == secret)) {

@@ -87,6 +87,12 @@ pub fn run(paths: &Paths) -> std::io::Result<()> {
     )
 }
 
+/// Assembles the array if it is there with all its members. Never creates one: that takes a configuration, and none is
+/// looked at.
+pub fn assemble_existing(paths: &Paths) -> std::io::Result<ArrayReport> {
+    observe_and_act(paths, None).map_err(|(_, error)| std::io::Error::other(error.to_string()))
+}
+
 fn observe_and_act(paths: &Paths, wanted: Option<&config::Array>) -> Result<ArrayReport, (Vec<DiskFacts>, ArrayError)> {
     // Serial numbers come from udev's database: let it finish with what was found so far.
     let settled = command::run("udevadm", &["settle", "--timeout=30"], "");

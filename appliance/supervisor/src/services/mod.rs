@@ -9,5 +9,6 @@ pub mod extents;
 pub mod kernel_log;
 pub mod md_geometry;
 pub mod mounts;
+pub mod notify;
 pub mod smart;
 pub mod systemd;

@@ -1,7 +1,11 @@
 //! Scenarios that take long: `cargo image test --thorough` runs them, the plain command passes them over.
 
+mod clock;
 mod disk_health;
+mod duplicate;
 mod matrix;
 mod mdns;
 mod media;
+mod recovery;
 mod stick;
+mod watchdog;

@@ -1,0 +1,20 @@
+//! Signs of life for systemd (sd_notify(3)).
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+/// Says that the daemon's main loop turns. Nothing happens where nobody asked for it.
+pub fn alive() {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&name),
+    };
+    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"WATCHDOG=1", &address));
+    if let Err(error) = sent {
+        eprintln!("systemd could not be told that all is well: {error}");
+    }
+}

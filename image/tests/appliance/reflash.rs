@@ -1,0 +1,53 @@
+//! The system disk is written anew, without any configuration. Clients notice nothing.
+
+use std::path::Path;
+
+use image::qemu::{Firmware, Machine};
+use image::trial::{CLIENT, Trial};
+
+use crate::backup::wait_for_status;
+use crate::client::{Client, assert_same};
+use crate::{SOON, START, is_sound};
+
+/// Writes the disk of a machine that is off, starts it, and lets the client go on as before. `port`: where the client
+/// reached the machine earlier; `archive` holds `files`.
+pub fn changes_nothing_for_clients(
+    trial: &Trial,
+    port: u16,
+    id: &serde_json::Value,
+    archive: &str,
+    files: &Path,
+) -> Machine {
+    trial.reflash().unwrap();
+    let mut machine = Machine::start(&trial.hardware("reflashed", Firmware::Bios)).unwrap();
+    // The client knows the host key of before, and takes no other.
+    let known = std::fs::read_to_string(trial.folder.join(format!("known_hosts.{port}"))).unwrap();
+    let known = known.replace(&format!("]:{port} "), &format!("]:{} ", machine.ssh_port()));
+    assert!(!known.is_empty());
+    let login = trial.client(&machine);
+    std::fs::write(&login.known_hosts, known).unwrap();
+    let admin = trial.admin(&machine);
+    // It restarts once, as soon as it has found what the array keeps.
+    machine
+        .wait_until("nobody could log in after reflashing", START * 2, |_| {
+            admin.run("true").map(|_| true)
+        })
+        .unwrap();
+    eprintln!("reflashed: log-in {} s after power-on", machine.age().as_secs());
+    let status = wait_for_status(trial, &mut machine, "the array was not found again", SOON, |status| {
+        status["array"]["state"] == "mounted"
+    });
+    assert_eq!(&status["appliance"]["id"], id);
+    admin.run("systemctl is-system-running --wait || true").unwrap();
+    is_sound(trial, &machine);
+    let client = Client::new(CLIENT, trial.client(&machine), &trial.folder);
+    let inside = files.strip_prefix("/").unwrap();
+    assert!(client.archives().contains(&archive.to_owned()));
+    assert_same(files, &client.extract(archive).join(inside));
+    client.borg(&["create", "::after-reflash", files.to_str().unwrap()]);
+    // Sealed secrets open: the broker was reached with its password.
+    wait_for_status(trial, &mut machine, "the broker was not reached", SOON, |status| {
+        !crate::trouble::has(status, "mqtt-unreachable") && !crate::trouble::has(status, "config-refused")
+    });
+    machine
+}
