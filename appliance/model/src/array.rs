@@ -1,15 +1,26 @@
 //! What to do about the array: nothing, assemble, create, or refuse with a reason. Pure.
 //!
-//! The rules, in this order: an array that is there is assembled whole or not at all, and never created anew; a disk
-//! that carries anything is not touched; creating needs consent that names every disk by its serial.
+//! The rules, in this order: an array that is there is assembled whole or not at all, and never created anew; what is
+//! not recognisably ours is offered, not taken; a disk that carries anything is not touched without consent to erase
+//! it; creating needs consent that names every disk.
+//!
+//! `members` finds the arrays that are there and judges each; `consent` judges the disks for a new one; `listing` says
+//! for each disk what would become of it.
+
+mod consent;
+mod listing;
+mod members;
+
+pub use listing::{ListedArray, ListedDisk, ListedPartition, Listing, Verdict, list};
 
 use crate::condition::{Condition, ConditionId, Severity};
 use crate::config;
-use crate::superblock::{Layout, Superblock};
+use crate::superblock::{ArrayUuid, Superblock};
 use crate::text::Text;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use members::{Candidate, Fault};
 
 /// Where the raid partition of the system disk begins, in bytes. A constant, so that a disk that was flashed again
 /// still has its member at the same place.
@@ -20,8 +31,29 @@ pub const RAID_PARTITION: u32 = 6;
 pub const RAID_LABEL: &str = "raid";
 /// Name of the array, `/dev/md/strongroom`.
 pub const ARRAY_NAME: &str = "strongroom";
+/// The file system that an array must hold.
+pub const FILE_SYSTEM: &str = "ext4";
 /// Least size of a member worth having.
 pub const MEMBER_BYTES_MIN: u64 = 64 << 20;
+
+/// A signature that blkid knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Its kind in blkid's words, e.g. `ext4` or `LVM2_member`.
+    pub kind: String,
+    /// Its label; empty when it has none.
+    pub label: String,
+}
+
+impl Signature {
+    fn words(&self) -> String {
+        if self.label.is_empty() {
+            self.kind.clone()
+        } else {
+            format!("{} named `{}`", self.kind, self.label)
+        }
+    }
+}
 
 /// What is on a disk or a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +61,28 @@ pub enum Contents {
     /// Nothing that is known.
     Blank,
     /// A member of an md array with metadata 1.2.
-    Member(Superblock),
-    /// Something: a file system, LVM, LUKS, another RAID; in words.
-    Signature(String),
+    Member {
+        /// What it says of the array and of itself.
+        superblock: Superblock,
+        /// What its data begins with: for the first member, the array's file system.
+        holds: Option<Signature>,
+    },
+    /// Something: a file system, LVM, LUKS, another RAID.
+    Signature(Signature),
     /// It could not be read; why.
     Unreadable(String),
+}
+
+impl Contents {
+    /// What it is, in words; `None` when nothing is there.
+    pub fn words(&self) -> Option<String> {
+        match self {
+            Self::Blank => None,
+            Self::Member { superblock, .. } => Some(format!("a member of the array `{}`", superblock.name)),
+            Self::Signature(signature) => Some(signature.words()),
+            Self::Unreadable(why) => Some(format!("it could not be read ({why})")),
+        }
+    }
 }
 
 /// One partition.
@@ -51,6 +100,8 @@ pub struct PartitionFacts {
     pub label: String,
     /// What is on it.
     pub contents: Contents,
+    /// What uses it right now, e.g. `mounted at /var`.
+    pub used: Option<String>,
 }
 
 /// One disk.
@@ -58,6 +109,8 @@ pub struct PartitionFacts {
 pub struct DiskFacts {
     /// Serial number; empty when the disk tells none.
     pub serial: String,
+    /// World-wide name, e.g. `0x5000c500a1b2c3d4`; empty when the disk tells none.
+    pub wwn: String,
     /// Its device right now, e.g. `/dev/sda`.
     pub path: String,
     /// Model.
@@ -71,6 +124,8 @@ pub struct DiskFacts {
     pub contents: Contents,
     /// Its partitions.
     pub partitions: Vec<PartitionFacts>,
+    /// What uses the disk as a whole right now.
+    pub used: Option<String>,
 }
 
 impl DiskFacts {
@@ -80,75 +135,64 @@ impl DiskFacts {
             .find(|p| p.start_bytes == RAID_START_BYTES && p.number == RAID_PARTITION)
     }
 
-    fn described(&self) -> String {
-        let serial = if self.serial.is_empty() {
-            "without a serial number"
+    /// Whether a name in the configuration, a serial number or a WWN, means this disk.
+    pub fn is_named(&self, name: &str) -> bool {
+        !name.is_empty() && (self.serial == name || self.wwn.eq_ignore_ascii_case(name))
+    }
+
+    /// The name to be written into the configuration.
+    pub fn name(&self) -> &str {
+        if self.serial.is_empty() {
+            &self.wwn
         } else {
             &self.serial
+        }
+    }
+
+    fn described(&self) -> String {
+        let serial = if self.name().is_empty() {
+            "without a serial number"
+        } else {
+            self.name()
         };
         format!("disk {serial} ({}, {} GB)", self.model, self.size_bytes / 1_000_000_000)
     }
-
-    /// Every superblock on the disk, with the device that carries it.
-    fn members(&self) -> impl Iterator<Item = Member<'_>> {
-        let whole = match &self.contents {
-            Contents::Member(superblock) => {
-                let path = if self.booted {
-                    self.raid_partition().map(|p| p.path.clone())
-                } else {
-                    Some(self.path.clone())
-                };
-                let size_bytes = if self.booted {
-                    self.size_bytes.saturating_sub(RAID_START_BYTES)
-                } else {
-                    self.size_bytes
-                };
-                Some(Member {
-                    disk: self,
-                    path,
-                    size_bytes,
-                    superblock,
-                })
-            }
-            _ => None,
-        };
-        let at_raid_start = |p: &PartitionFacts| self.booted && p.start_bytes == RAID_START_BYTES;
-        whole.into_iter().chain(
-            self.partitions
-                .iter()
-                .filter(move |p| !at_raid_start(p))
-                .filter_map(|partition| match &partition.contents {
-                    Contents::Member(superblock) => Some(Member {
-                        disk: self,
-                        path: Some(partition.path.clone()),
-                        size_bytes: partition.size_bytes,
-                        superblock,
-                    }),
-                    _ => None,
-                }),
-        )
-    }
 }
 
-struct Member<'a> {
-    disk: &'a DiskFacts,
-    /// `None`: on the system disk, where the partition entry has to be made again first.
-    path: Option<String>,
-    size_bytes: u64,
-    superblock: &'a Superblock,
+/// What the state partition remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The array that the owner adopted by command.
+    pub adopted: Option<ArrayUuid>,
+    /// The array whose creation was begun and not finished: nothing was ever stored on it.
+    pub creating: Option<ArrayUuid>,
+}
+
+/// What to erase before the array is created: every signature, so that none shows through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The disk's name, for the log.
+    pub disk: String,
+    /// Devices whose signatures go, in this order. Empty: the raid partition of the system disk, which may have to be
+    /// made first.
+    pub devices: Vec<String>,
+    /// What they hold, in words.
+    pub holds: String,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// Nothing can be done yet or ever; the conditions say why.
-    Stand(Vec<Condition>),
+    Stand,
     /// Assemble the array from exactly these.
     Assemble {
         /// Identity of the array.
         array_uuid: String,
         /// The members' devices. `None`: the raid partition of the system disk, whose entry is made again first.
         members: Vec<(String, Option<String>)>,
+        /// Whether it was made elsewhere and gets our name, by which it is recognised from then on.
+        rename: bool,
     },
     /// Create the array: make partition [`RAID_PARTITION`] on the system disk and one partition on each data disk.
     Create {
@@ -158,275 +202,250 @@ pub enum Plan {
         raid_partition_exists: bool,
         /// Devices of the data disks, in the order of the configuration.
         data_disks: Vec<String>,
+        /// What goes first. Nothing else that holds anything is touched.
+        erase: Vec<Erasure>,
     },
 }
 
-fn stand(id: ConditionId, severity: Severity, subject: &str, text: &str, advice: &str) -> Plan {
-    Plan::Stand(alloc::vec![Condition::new(id, severity, subject, text, advice)])
+/// What to do, and what a person should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What to do.
+    pub plan: Plan,
+    /// What a person should know.
+    pub conditions: Vec<Condition>,
 }
 
-/// Decides what to do, from the configuration and what was observed.
-pub fn decide(wanted: Option<&config::Array>, disks: &[DiskFacts]) -> Plan {
+impl Decision {
+    fn stand(conditions: Vec<Condition>) -> Self {
+        Self {
+            plan: Plan::Stand,
+            conditions,
+        }
+    }
+}
+
+/// Decides what to do, from the configuration, what is remembered, and what was observed.
+pub fn decide(wanted: Option<&config::Array>, memory: &Memory, disks: &[DiskFacts]) -> Decision {
     let Some(system) = disks.iter().find(|disk| disk.booted) else {
-        return stand(
+        return Decision::stand(alloc::vec![Condition::new(
             ConditionId::ArrayFailed,
             Severity::Alarm,
             "",
             "The disk that this system was booted from could not be told apart from the others, so nothing is done to any disk.",
             "Restart; if it stays so, make a report with `strongroom status` and the system's log.",
-        );
+        )]);
     };
-    if let Some(plan) = existing(system, wanted, disks) {
-        return plan;
-    }
-    match wanted {
-        None => stand(
-            ConditionId::ArrayNotReady,
-            Severity::Warning,
-            "",
-            "No array is configured, so clients cannot back up yet.",
-            "Name the disks in [array] of strongroom.toml; the serial numbers are in `strongroom status`.",
-        ),
-        Some(wanted) => create(system, wanted, disks),
+    let candidates = members::candidates(disks);
+    match choose(&candidates, wanted, memory) {
+        Choice::Use(candidate) => Decision {
+            plan: candidate.assemble(),
+            conditions: left_over(candidate, wanted),
+        },
+        Choice::Refuse(candidate, fault) => {
+            let given_up = wanted.filter(|wanted| may_be_given_up(candidate, &fault, wanted, memory));
+            match given_up {
+                Some(wanted) => {
+                    let mut decision = consent::create(system, wanted, memory, disks, &candidates);
+                    if decision.plan == Plan::Stand {
+                        decision
+                            .conditions
+                            .insert(0, fault.condition(candidate, wanted.into(), disks));
+                    }
+                    decision
+                }
+                None => Decision::stand(alloc::vec![fault.condition(candidate, wanted, disks)]),
+            }
+        }
+        Choice::Several(ours) => Decision::stand(alloc::vec![several(&ours)]),
+        Choice::None => without_array(system, wanted, memory, disks, &candidates),
     }
 }
 
-/// An array that is there, or the reason why it can't be assembled; `None` when there is no trace of one.
-fn existing(system: &DiskFacts, wanted: Option<&config::Array>, disks: &[DiskFacts]) -> Option<Plan> {
-    let ours = match system.members().next() {
-        Some(member) => member,
-        None => {
-            // A data disk with a member whose counterpart on the system disk is gone: never create over it.
-            let data = wanted?.data_disks.iter().find_map(|serial| {
-                disks
-                    .iter()
-                    .find(|disk| disk.serial == serial.get_ref().as_str())
-                    .and_then(|disk| disk.members().next())
-            })?;
-            return Some(stand(
-                ConditionId::MemberMissing,
-                Severity::Alarm,
-                &data.disk.serial,
-                &format!(
-                    "{} holds a member of the array `{}`, but the system disk holds none. Nothing was changed.",
-                    data.disk.described(),
-                    data.superblock.name
-                ),
-                "Boot from the system disk that the array was made with. To give up what the disk holds, erase it on another computer first.",
+enum Choice<'a, 'd> {
+    Use(&'a Candidate<'d>),
+    Refuse(&'a Candidate<'d>, Fault),
+    Several(Vec<&'a Candidate<'d>>),
+    None,
+}
+
+/// Which of the arrays that are there is meant: one with a member on the booted disk before all, one that the owner
+/// named next, one that is ours by name if it is the only one.
+fn choose<'a, 'd>(candidates: &'a [Candidate<'d>], wanted: Option<&config::Array>, memory: &Memory) -> Choice<'a, 'd> {
+    let named = |uuid: Option<&ArrayUuid>| {
+        uuid.and_then(|uuid| candidates.iter().find(|candidate| candidate.uuid() == uuid.as_str()))
+    };
+    let by_owner = named(wanted.and_then(|wanted| wanted.adopt.as_ref())).or(named(memory.adopted.as_ref()));
+    let is_by_owner = |candidate: &Candidate<'_>| by_owner.is_some_and(|other| other.uuid() == candidate.uuid());
+    let ours: Vec<&Candidate<'_>> = candidates
+        .iter()
+        .filter(|candidate| candidate.is_ours_by_name() || is_by_owner(candidate))
+        .collect();
+    let judge = |candidate: &'a Candidate<'d>| match candidate.fault() {
+        None => Choice::Use(candidate),
+        Some(fault) => Choice::Refuse(candidate, fault),
+    };
+    let (booted, elsewhere): (Vec<&Candidate<'_>>, Vec<&Candidate<'_>>) =
+        ours.into_iter().partition(|candidate| candidate.is_on_booted_disk());
+    let whole: Vec<&Candidate<'_>> = booted.iter().copied().filter(|c| c.fault().is_none()).collect();
+    match (whole.as_slice(), by_owner, booted.as_slice()) {
+        ([only], _, _) => return Choice::Use(only),
+        ([_, ..], _, _) => return Choice::Several(whole),
+        ([], Some(by_owner), _) => return judge(by_owner),
+        ([], None, [only]) => return judge(only),
+        ([], None, [_, ..]) => return Choice::Several(booted),
+        ([], None, []) => {}
+    }
+    // An incomplete array on disks that nobody named is a visitor's.
+    let is_concerned = |candidate: &Candidate<'_>| {
+        !candidate.is_incomplete()
+            || candidate
+                .members
+                .iter()
+                .any(|member| wanted.is_some_and(|wanted| wanted.disks().any(|name| member.disk.is_named(name))))
+    };
+    let concerned: Vec<&Candidate<'_>> = elsewhere.into_iter().filter(|c| is_concerned(c)).collect();
+    match concerned.as_slice() {
+        [] => Choice::None,
+        [only] => judge(only),
+        _ => Choice::Several(concerned),
+    }
+}
+
+/// An array whose members are not all here may be given up: by an owner who consents to erase each disk that still
+/// holds one, or where its creation was never finished.
+fn may_be_given_up(candidate: &Candidate<'_>, fault: &Fault, wanted: &config::Array, memory: &Memory) -> bool {
+    let unfinished = memory
+        .creating
+        .as_ref()
+        .is_some_and(|uuid| uuid.as_str() == candidate.uuid());
+    wanted.create
+        && matches!(fault, Fault::Incomplete)
+        && candidate.members.iter().all(|member| {
+            wanted.disks().any(|name| member.disk.is_named(name))
+                && (unfinished || consent::is_erasable(member.disk, wanted))
+        })
+}
+
+fn several(ours: &[&Candidate<'_>]) -> Condition {
+    let mut text = "More than one array here could be meant:".to_string();
+    for (number, candidate) in ours.iter().take(3).enumerate() {
+        let separator = if number == 0 { "" } else { "," };
+        text.push_str(&format!("{separator} {} on {}", candidate.uuid(), candidate.disks()));
+    }
+    text.push_str(". Nothing was done to any of them.");
+    Condition::new(
+        ConditionId::ArrayFailed,
+        Severity::Alarm,
+        "",
+        &text,
+        "Take the disks of the others out and restart, or name the right one: `adopt = \"UUID\"` in [array] of strongroom.toml, or `strongroom disks adopt UUID`.",
+    )
+}
+
+/// What is decided when none of the arrays that are there is to be used.
+fn without_array(
+    system: &DiskFacts,
+    wanted: Option<&config::Array>,
+    memory: &Memory,
+    disks: &[DiskFacts],
+    candidates: &[Candidate<'_>],
+) -> Decision {
+    let offered: Vec<&Candidate<'_>> = candidates
+        .iter()
+        .filter(|candidate| candidate.fault().is_none())
+        .collect();
+    let mut offers: Vec<Condition> = offered.iter().map(|candidate| offer(candidate)).collect();
+    let Some(wanted) = wanted else {
+        if offers.is_empty() {
+            offers.push(Condition::new(
+                ConditionId::ArrayNotReady,
+                Severity::Warning,
+                "",
+                "No array is configured, so clients cannot back up yet.",
+                "Name the disks in [array] of strongroom.toml; `strongroom disks` lists them.",
             ));
         }
+        return Decision::stand(offers);
     };
-    let superblock = ours.superblock;
-    let uuid = superblock.array_uuid.as_str();
-    let mut members: Vec<Member<'_>> = disks
-        .iter()
-        .flat_map(DiskFacts::members)
-        .filter(|member| member.superblock.array_uuid.as_str() == uuid)
-        .collect();
-    members.sort_by_key(|member| member.superblock.role);
-    if let Some(twins) = members
-        .windows(2)
-        .find(|pair| pair[0].superblock.role == pair[1].superblock.role)
-    {
-        return Some(stand(
-            ConditionId::ArrayFailed,
-            Severity::Alarm,
-            &twins[1].disk.serial,
-            &format!(
-                "{} and {} both say that they are the same member of the array; assembled from the wrong one it would be corrupted. Nothing was done.",
-                twins[0].disk.described(),
-                twins[1].disk.described()
-            ),
-            "One is a copy of the other: remove the copy and restart.",
-        ));
-    }
-    if superblock.level != 0 {
-        return Some(stand(
-            ConditionId::ArrayFailed,
-            Severity::Alarm,
-            &system.serial,
-            &format!(
-                "The array on the system disk has RAID level {}, not 0. It is left alone.",
-                superblock.level
-            ),
-            "Boot this disk in the computer where the array was made.",
-        ));
-    }
-    if members.len() < superblock.members as usize {
-        let present: Vec<&str> = members.iter().map(|member| member.disk.serial.as_str()).collect();
-        let missing: Vec<&str> = wanted
-            .iter()
-            .flat_map(|wanted| &wanted.data_disks)
-            .map(|serial| serial.get_ref().as_str())
-            .filter(|serial| !present.contains(serial))
-            .collect();
-        let missing = if missing.is_empty() {
-            "a data disk".to_string()
-        } else {
-            format!("disk {}", missing.join(", disk "))
-        };
-        return Some(stand(
-            ConditionId::MemberMissing,
-            Severity::Alarm,
-            missing.trim_start_matches("disk "),
-            &format!(
-                "{} of the array's {} members are here; {missing} is missing. Without every member the array can't be read, and nothing is written.",
-                members.len(),
-                superblock.members
-            ),
-            "Check the disk's power and data cable. If the disk has died, the array is lost: put in a new disk, erase the raid partition of the system disk on another computer (`wipefs --all`), and restore from the off-site copy.",
-        ));
-    }
-    let unequal = members.iter().any(|member| member.size_bytes != ours.size_bytes);
-    if superblock.layout == Layout::Unrecorded && unequal {
-        return Some(stand(
-            ConditionId::ArrayFailed,
-            Severity::Alarm,
-            "",
-            "The array's members differ in size and its superblock does not record the RAID0 layout. Assembled with the wrong layout it would be corrupted, so it is left alone.",
-            "If it was written only by kernels before 3.14 or after 5.3, record the layout on another computer with `mdadm --assemble --update=layout-original`.",
-        ));
-    }
-    Some(Plan::Assemble {
-        array_uuid: uuid.into(),
-        members: members
-            .into_iter()
-            .map(|member| (member.disk.serial.clone(), member.path))
-            .collect(),
-    })
-}
-
-fn create(system: &DiskFacts, wanted: &config::Array, disks: &[DiskFacts]) -> Plan {
-    let mut problems: Vec<Condition> = Vec::new();
-    let mut problem = |id, subject: &str, text: String, advice: &str| {
-        problems.push(Condition::new(id, Severity::Warning, subject, &text, advice));
-    };
-    let wanted_system = wanted.system_disk.get_ref().as_str();
-    if system.serial != wanted_system {
-        problem(
-            ConditionId::ArrayNotReady,
-            wanted_system,
-            format!(
-                "The system was booted from {}, but [array] names `{wanted_system}` as the system disk.",
-                system.described()
-            ),
-            "Correct `system_disk` in strongroom.toml, or boot from that disk.",
-        );
-    }
-    let mut data_disks = Vec::new();
-    for serial in wanted.data_disks.iter().map(|serial| serial.get_ref().as_str()) {
-        let mut found = disks.iter().filter(|disk| disk.serial == serial && !disk.booted);
-        match (found.next(), found.next()) {
-            (Some(disk), None) => {
-                data_disks.push(disk.path.clone());
-                if let Some(what) = in_the_way(disk) {
-                    problem(
-                        ConditionId::ArrayFailed,
-                        serial,
-                        format!("{} is not blank: {what}. Nothing was written to it.", disk.described()),
-                        "Check that it is the right disk. If what it holds may go, erase it on another computer with `wipefs --all`.",
-                    );
-                }
-                if disk.size_bytes < MEMBER_BYTES_MIN {
-                    problem(
-                        ConditionId::ArrayNotReady,
-                        serial,
-                        format!("{} is too small.", disk.described()),
-                        "Use a larger disk.",
-                    );
-                }
-            }
-            (None, _) => problem(
+    if let Some(uuid) = &wanted.adopt {
+        offers.insert(
+            0,
+            Condition::new(
                 ConditionId::ArrayNotReady,
-                serial,
-                format!("The data disk `{serial}` is not there."),
-                "Check its cable and the serial number in strongroom.toml; the disks that are there are in `strongroom status`.",
+                Severity::Warning,
+                "",
+                &format!("The array {uuid}, which [array] says to adopt, is not here."),
+                "Check the cables of its disks and the UUID; `strongroom disks adopt` lists the arrays that are here.",
             ),
-            (Some(_), Some(_)) => problem(
-                ConditionId::ArrayFailed,
-                serial,
-                format!("Two disks say that their serial number is `{serial}`."),
-                "Some USB enclosures do so. Connect the disk directly, or remove the other one.",
-            ),
-        }
-    }
-    if let Some(what) = in_the_way_on_system(system) {
-        problem(
-            ConditionId::ArrayFailed,
-            &system.serial,
-            format!("The space for the array on the system disk is not blank: {what}. Nothing was written to it."),
-            "If what it holds may go, erase it on another computer.",
         );
     }
-    if system.size_bytes < RAID_START_BYTES + MEMBER_BYTES_MIN {
-        problem(
-            ConditionId::ArrayNotReady,
-            &system.serial,
-            "The system disk has no room for a member of the array beyond its first 4 GiB.".into(),
-            "Use a larger system disk.",
-        );
+    if wanted.system_disk.is_none() {
+        return Decision::stand(offers);
     }
-    if !problems.is_empty() {
-        return Plan::Stand(problems);
-    }
-    if !wanted.create {
-        let text = format!(
-            "The disks are here and blank; creating the array on {wanted_system} and the data disks waits for your consent."
-        );
-        let advice = "Set `create = true` in [array] of strongroom.toml and restart.";
-        return stand(ConditionId::ArrayNotReady, Severity::Warning, "", &text, advice);
-    }
-    let raid_partition_exists = system.raid_partition().is_some();
-    Plan::Create {
-        system_disk: system.path.clone(),
-        raid_partition_exists,
-        data_disks,
-    }
-}
-
-fn in_words(contents: &Contents) -> Option<String> {
-    match contents {
-        Contents::Blank => None,
-        Contents::Member(superblock) => Some(format!("a member of the array `{}`", superblock.name)),
-        Contents::Signature(what) => Some(what.clone()),
-        Contents::Unreadable(why) => Some(format!("it could not be read ({why})")),
-    }
-}
-
-/// What keeps a data disk from being used. A single blank partition of our own name is what an attempt that was cut
-/// short leaves, and is no obstacle.
-fn in_the_way(disk: &DiskFacts) -> Option<String> {
-    if let Some(what) = in_words(&disk.contents) {
-        return Some(what);
-    }
-    match disk.partitions.as_slice() {
-        [] => None,
-        [only] if only.label == RAID_LABEL => in_words(&only.contents),
-        partitions => {
-            let described: Vec<String> = partitions
-                .iter()
-                .map(|p| {
-                    format!(
-                        "partition {} with {}",
-                        p.number,
-                        in_words(&p.contents).unwrap_or("unknown contents".into())
-                    )
-                })
-                .collect();
-            Some(described.join(", "))
-        }
-    }
-}
-
-fn in_the_way_on_system(system: &DiskFacts) -> Option<String> {
-    let foreign = system.partitions.iter().find(|p| {
-        let end = p.start_bytes.saturating_add(p.size_bytes);
-        end > RAID_START_BYTES && !(p.number == RAID_PARTITION && p.start_bytes == RAID_START_BYTES)
+    // Where an array that is offered lies on the very disks that are named, it is what has to be decided first.
+    let in_question = offered.iter().any(|candidate| {
+        let mut members = candidate.members.iter();
+        members.any(|member| wanted.disks().any(|name| member.disk.is_named(name)))
     });
-    match foreign {
-        Some(p) => Some(format!("partition {} ({}) lies there", p.number, p.label)),
-        None => in_words(&system.contents),
+    if in_question && !wanted.create {
+        return Decision::stand(offers);
     }
+    let mut decision = consent::create(system, wanted, memory, disks, candidates);
+    if decision.plan == Plan::Stand {
+        decision.conditions.splice(0..0, offers);
+    }
+    decision
+}
+
+fn offer(candidate: &Candidate<'_>) -> Condition {
+    let uuid = candidate.uuid();
+    Condition::new(
+        ConditionId::ArrayNotReady,
+        Severity::Warning,
+        uuid,
+        &format!(
+            "The array `{}` ({uuid}) on {} was made elsewhere. It is complete and can be used here with all that it holds; until you say so it is left alone.",
+            candidate.superblock().name,
+            candidate.disks()
+        ),
+        &format!(
+            "To use it: `strongroom disks adopt {uuid}`, or `adopt = \"{uuid}\"` in [array] of strongroom.toml. Nothing on it is changed but its name."
+        ),
+    )
+}
+
+/// Consents that the file still holds though nothing is left for them to do.
+fn left_over(used: &Candidate<'_>, wanted: Option<&config::Array>) -> Vec<Condition> {
+    let Some(wanted) = wanted else {
+        return Vec::new();
+    };
+    let mut conditions = Vec::new();
+    let mut info = |subject: &str, text: &str| {
+        conditions.push(Condition::new(
+            ConditionId::ConsentLeftOver,
+            Severity::Info,
+            subject,
+            text,
+            "It may be removed from [array] of strongroom.toml now.",
+        ));
+    };
+    if !wanted.erase.is_empty() {
+        info(
+            "erase",
+            "`erase` in strongroom.toml is not needed any more: the array is there, and nothing is erased.",
+        );
+    }
+    if let Some(uuid) = wanted.adopt.as_ref().filter(|uuid| uuid.as_str() != used.uuid()) {
+        info(
+            "adopt",
+            &format!(
+                "`adopt` in strongroom.toml names the array {uuid}, but the array {} is in use: it has a member on the system disk.",
+                used.uuid()
+            ),
+        );
+    }
+    conditions
 }
 
 /// A member's name for people: `serial, partition`.
@@ -434,5 +453,7 @@ pub fn member_words(serial: &str, path: &str) -> Text<64> {
     Text::format(format_args!("{serial} ({})", path.trim_start_matches("/dev/")))
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

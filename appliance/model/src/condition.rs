@@ -56,6 +56,8 @@ pub enum ConditionId {
     ArrayNotReady,
     /// Creating or assembling the array failed or was refused.
     ArrayFailed,
+    /// A consent in the configuration has been used up.
+    ConsentLeftOver,
     /// A member of the array is missing.
     MemberMissing,
     /// The array's file system could not be mounted.
@@ -94,6 +96,8 @@ pub enum ConditionId {
     RepositoryUnreadable,
     /// A client's repository has vanished, but its copy is there.
     RepositoryGone,
+    /// A repository on the array belongs to no client.
+    RepositoryUnclaimed,
     /// A client has never made a backup.
     ClientNeverSeen,
     /// A client has been silent for longer than expected.

@@ -40,6 +40,71 @@ pub struct Superblock {
     pub members: u32,
     /// This member's place among them.
     pub role: Option<u16>,
+    /// Where its data begins, in sectors of 512 bytes.
+    pub data_offset: u64,
+    /// How much of it the array uses, in sectors.
+    pub data_sectors: u64,
+    /// Size of a chunk, in sectors.
+    pub chunk_sectors: u32,
+}
+
+impl Superblock {
+    /// The name without the host's: `strongroom` of `oldbox:strongroom`.
+    pub fn bare_name(&self) -> &str {
+        self.name.rsplit(':').next().unwrap_or_default()
+    }
+
+    /// Chunks that the array uses of this member. Members of different counts form a second zone, and only there do
+    /// the layouts differ (`create_strip_zones` in the kernel's drivers/md/raid0.c).
+    pub fn chunks(&self) -> u64 {
+        self.data_sectors / u64::from(self.chunk_sectors.max(1))
+    }
+}
+
+/// Identity of an array in the form that mdadm writes: four groups of eight hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ArrayUuid(Text<36>);
+
+impl ArrayUuid {
+    /// Takes 32 hexadecimal digits in whatever groups: mdadm separates them by `:`, blkid by `-`.
+    pub fn new(text: &str) -> Option<Self> {
+        use core::fmt::Write;
+        let mut uuid = Text::new();
+        let mut digits = 0;
+        for c in text.chars().filter(|c| !matches!(c, ':' | '-')) {
+            if !c.is_ascii_hexdigit() || digits == 32 {
+                return None;
+            }
+            let separator = if digits > 0 && digits % 8 == 0 { ":" } else { "" };
+            let _ = write!(uuid, "{separator}{}", c.to_ascii_lowercase());
+            digits += 1;
+        }
+        (digits == 32).then_some(Self(uuid))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl core::fmt::Display for ArrayUuid {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ArrayUuid {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = alloc::string::String::deserialize(deserializer)?;
+        Self::new(&text).ok_or_else(|| {
+            serde::de::Error::custom(format_args!(
+                "`{}` is not the UUID of an array (32 hexadecimal digits, as `strongroom disks adopt` shows it)",
+                text.escape_debug()
+            ))
+        })
+    }
 }
 
 /// What was found where a superblock may be.
@@ -55,6 +120,10 @@ pub enum Found {
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -106,6 +175,9 @@ fn parse_fields(bytes: &[u8]) -> Option<Superblock> {
         layout,
         members: u32_at(bytes, 92)?,
         role,
+        data_offset: u64_at(bytes, 128)?,
+        data_sectors: u64_at(bytes, 136)?,
+        chunk_sectors: u32_at(bytes, 88)?,
     })
 }
 
@@ -162,6 +234,26 @@ pub(crate) mod tests {
             (found.level, found.layout, found.members, found.role),
             (0, Layout::Original, 2, Some(1))
         );
+    }
+
+    #[test]
+    fn identities_are_taken_in_every_usual_form() {
+        let mdadm = "0a1b2c3d:00000000:11111111:deadbeef";
+        for text in [
+            mdadm,
+            "0A1B2C3D-0000-0000-1111-1111DEADBEEF",
+            "0a1b2c3d0000000011111111deadbeef",
+        ] {
+            assert_eq!(ArrayUuid::new(text).unwrap().as_str(), mdadm);
+        }
+        for text in [
+            "",
+            "0a1b2c3d",
+            "0a1b2c3d:00000000:11111111:deadbeef0",
+            "g0a1b2c3d0000000011111111deadbee",
+        ] {
+            assert_eq!(ArrayUuid::new(text), None, "{text}");
+        }
     }
 
     #[test]

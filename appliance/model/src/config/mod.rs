@@ -136,22 +136,52 @@ fn validate(config: &Config) -> Result<(), Fault> {
         ));
     }
     if let Some(array) = &config.array {
-        if let Some(again) = duplicate(core::iter::once(&array.system_disk).chain(&array.data_disks)) {
+        validate_array(array)?;
+    }
+    Ok(())
+}
+
+fn validate_array(array: &Array) -> Result<(), Fault> {
+    if let Some(again) = duplicate(array.system_disk.iter().chain(&array.data_disks)) {
+        return Err(fault(
+            again,
+            alloc::format!("the disk `{}` is named twice", again.get_ref()),
+            "Name each disk once: the system disk in `system_disk`, every other one in `data_disks`.",
+        ));
+    }
+    match &array.system_disk {
+        Some(system) if array.data_disks.is_empty() || array.data_disks.len() >= crate::status::DISKS_MAX => {
             return Err(fault(
-                again,
-                alloc::format!("the disk with serial `{}` is named twice", again.get_ref()),
-                "Name each disk once: the system disk in `system_disk`, every other one in `data_disks`.",
-            ));
-        }
-        if array.data_disks.is_empty() || array.data_disks.len() >= crate::status::DISKS_MAX {
-            return Err(fault(
-                &array.system_disk,
+                system,
                 "the array needs between 1 and 15 data disks".into(),
                 "Put the serial number of each data disk in `data_disks`.",
             ));
         }
+        None if !array.data_disks.is_empty() || array.create || array.adopt.is_none() => {
+            let place = array.data_disks.first().map_or(0..0, Spanned::span);
+            return Err(fault(
+                &Spanned::new(place, ()),
+                "[array] names no `system_disk`".into(),
+                "Put the serial number of the flashed disk in `system_disk`.",
+            ));
+        }
+        _ => {}
     }
-    Ok(())
+    let stranger = array
+        .erase
+        .iter()
+        .find(|name| !array.disks().any(|known| known == name.get_ref().as_str()));
+    match stranger {
+        Some(stranger) => Err(fault(
+            stranger,
+            alloc::format!(
+                "`erase` names `{}`, which is neither the system disk nor a data disk",
+                stranger.get_ref()
+            ),
+            "Write it exactly as in `system_disk` or `data_disks`. No other disk is ever erased.",
+        )),
+        None => Ok(()),
+    }
 }
 
 fn validate_clients(config: &Config) -> Result<(), Fault> {

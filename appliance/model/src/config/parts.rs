@@ -2,6 +2,7 @@
 
 use crate::name::{ClientName, TargetName};
 use crate::ssh_key::SshPublicKey;
+use crate::superblock::ArrayUuid;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -80,10 +81,10 @@ checked_string!(
     "a host name or an IP address"
 );
 checked_string!(
-    /// Serial number of a disk, as printed on it and as `strongroom status` shows it.
+    /// Serial number or WWN of a disk, as printed on it and as `strongroom disks` shows it.
     Serial,
     |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') && text.trim() == text,
-    "a disk's serial number (see the label on the disk, or `strongroom status`)"
+    "a disk's serial number or WWN (see the label on the disk, or `strongroom disks`)"
 );
 checked_string!(
     /// An S3 endpoint: `https://host[:port]`, or `http://…` for a server on the LAN. No path.
@@ -172,18 +173,32 @@ pub struct Clock {
     pub servers: Vec<Host>,
 }
 
-/// `[array]`: which disks make up the array.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// `[array]`: which disks make up the array. Disks are named by serial number or by WWN.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Array {
-    /// Serial of the flashed disk, whose last partition becomes a member.
-    pub system_disk: Spanned<Serial>,
-    /// Serials of the data disks.
+    /// The flashed disk, whose last partition becomes a member. Absent only where an array is to be adopted.
+    pub system_disk: Option<Spanned<Serial>>,
+    /// The data disks.
     pub data_disks: Vec<Spanned<Serial>>,
     /// Consent to create the array on exactly these disks when they are blank. An existing array is only ever
     /// assembled.
-    #[serde(default)]
     pub create: bool,
+    /// Consent to erase what these disks hold, where it stands in the way of creating the array. Each is named as in
+    /// `system_disk` or `data_disks`; of the system disk only the space of the raid partition is meant.
+    pub erase: Vec<Spanned<Serial>>,
+    /// Consent to use this array that was made elsewhere.
+    pub adopt: Option<ArrayUuid>,
+}
+
+impl Array {
+    /// Every disk named: the system disk, then the data disks.
+    pub fn disks(&self) -> impl Iterator<Item = &str> {
+        self.system_disk
+            .iter()
+            .chain(&self.data_disks)
+            .map(|name| name.get_ref().as_str())
+    }
 }
 
 /// `[mqtt]`: the broker that Home Assistant uses.

@@ -113,13 +113,36 @@ fn one_key_for_two_clients() {
 #[test]
 fn a_missing_serial() {
     let text = full().replace("system_disk = \"SYS-1\"\n", "");
-    refused(&text, "[array]", "missing field `system_disk`", "");
+    refused(&text, "data_disks", "names no `system_disk`", "`system_disk`");
+    let error = Config::parse("[array]\ncreate = true\n").unwrap_err();
+    assert!(error.message.contains("`system_disk`"), "{error}");
 }
 
 #[test]
 fn a_disk_named_twice() {
     let text = full().replace("DATA-1", "SYS-1");
     refused(&text, "data_disks", "named twice", "once");
+}
+
+#[test]
+fn consent_to_erase_names_a_disk_of_the_array() {
+    let with = |names: &str| full().replace("create = true", &format!("create = true\nerase = [{names}]"));
+    let array = Config::parse(&with("\"DATA-1\", \"SYS-1\"")).unwrap().array.unwrap();
+    assert_eq!(array.erase.len(), 2);
+    refused(
+        &with("\"DATA-2\""),
+        "erase",
+        "neither the system disk nor",
+        "exactly as",
+    );
+}
+
+#[test]
+fn an_array_to_adopt_needs_no_disks() {
+    let text = "[array]\nadopt = \"0A1B2C3D-0000-0000-1111-1111DEADBEEF\"\n";
+    let array = Config::parse(text).unwrap().array.unwrap();
+    assert_eq!(array.adopt.unwrap().as_str(), "0a1b2c3d:00000000:11111111:deadbeef");
+    refused("[array]\nadopt = \"old\"\n", "adopt", "UUID of an array", "");
 }
 
 #[test]
