@@ -3,6 +3,7 @@
 use crate::words;
 use std::io::Write;
 use std::time::Duration;
+use strongroom_model::array::Listing;
 use strongroom_model::status::Status;
 use zbus::export::ordered_stream::OrderedStreamExt;
 use zbus::fdo::{PropertiesChangedStream, PropertiesProxy};
@@ -23,6 +24,9 @@ pub enum ApplianceError {
     /// The push failed.
     #[error("{0}")]
     Push(String),
+    /// What was asked of the disks did not come about.
+    #[error("{0}")]
+    Disks(String),
 }
 
 fn explain(error: &zbus::Error) -> String {
@@ -55,6 +59,9 @@ trait Appliance {
     fn status(&self) -> zbus::Result<String>;
     fn push(&self, client: &str) -> zbus::Result<()>;
     fn scrub(&self) -> zbus::Result<()>;
+    fn disks(&self) -> zbus::Result<String>;
+    fn rescan(&self) -> zbus::Result<()>;
+    fn adopt(&self, uuid: &str) -> zbus::Result<()>;
 }
 
 /// A connection to the supervisor.
@@ -116,6 +123,21 @@ impl Connection {
     /// Asks for a scrub; it takes hours, so nobody waits for it.
     pub async fn scrub(&self) -> Result<(), ApplianceError> {
         Ok(self.proxy.scrub().await?)
+    }
+
+    /// What is on every disk, as the last look found it.
+    pub async fn disks(&self) -> Result<Listing, ApplianceError> {
+        Ok(serde_json::from_str(&self.proxy.disks().await?)?)
+    }
+
+    /// Has the disks looked at again.
+    pub async fn rescan(&self) -> Result<(), ApplianceError> {
+        Ok(self.proxy.rescan().await?)
+    }
+
+    /// Consents to use an array that was made elsewhere.
+    pub async fn adopt(&self, uuid: &str) -> Result<(), ApplianceError> {
+        Ok(self.proxy.adopt(uuid).await?)
     }
 
     /// Asks for a push, and unless told otherwise shows its progress and waits for its end.

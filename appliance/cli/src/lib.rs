@@ -4,6 +4,7 @@
 
 mod appliance;
 pub mod console;
+mod disks;
 mod report;
 mod restore;
 pub mod words;
@@ -43,6 +44,17 @@ enum Verb {
     },
     /// Read everything on the array now, to find what has become unreadable.
     Scrub,
+    /// Show every disk, what is on it, and what the appliance does with it.
+    Disks {
+        #[command(subcommand)]
+        verb: Option<DisksVerb>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// Look at the disks again first.
+        #[arg(long)]
+        rescan: bool,
+    },
     /// Show the status on the whole of this terminal, and follow it. `q` leaves.
     Console {
         /// As the appliance's own screen: for ever, whatever keys are pressed.
@@ -62,6 +74,15 @@ enum Verb {
     },
     /// Bring a repository back from its off-site copy, on any computer.
     Restore(Box<restore::RestoreArguments>),
+}
+
+#[derive(Subcommand)]
+enum DisksVerb {
+    /// List the arrays that are here, or use one that was made elsewhere, with all that it holds.
+    Adopt {
+        /// Its UUID.
+        uuid: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -140,6 +161,13 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Scrub => {
             appliance::Connection::open().await?.scrub().await?;
             println!("The scrub runs now, at low priority; `strongroom status` shows how far it is.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Disks { verb, json, rescan } => {
+            match verb {
+                Some(DisksVerb::Adopt { uuid }) => disks::adopt(uuid.as_deref()).await?,
+                None => disks::show(json, rescan).await?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Verb::Console { own_screen } => {

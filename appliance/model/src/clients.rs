@@ -88,6 +88,39 @@ pub fn decide(
     conditions
 }
 
+/// What is to be known of repositories on the array that belong to no client, as on one that was made elsewhere. `names`
+/// are without the ending `_repository`.
+pub fn unclaimed(names: &[String]) -> Option<Condition> {
+    let first = names.first()?;
+    let shown: Vec<String> = names
+        .iter()
+        .take(5)
+        .map(|name| format!("{name:.40}_repository"))
+        .collect();
+    let more = names.len() - shown.len();
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    let advice = match ClientName::new(first) {
+        Ok(name) => format!(
+            "They are kept as they are. To go on with one, add its client to strongroom.toml, as in: [[client]] name = \"{name}\", keys = [\"ssh-ed25519 …\"]."
+        ),
+        Err(_) => "They are kept as they are. Before `_repository`, the name must be that of a client (`a-z 0-9 _ -`, at most 31): rename the folder on another computer, then add its [[client]].".into(),
+    };
+    Some(Condition::new(
+        ConditionId::RepositoryUnclaimed,
+        Severity::Info,
+        "",
+        &format!(
+            "On the array are repositories that belong to no client: {}{more}.",
+            shown.join(", ")
+        ),
+        &advice,
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,5 +191,33 @@ mod tests {
             prop_assume!(last >= now);
             prop_assert!(ids(&present(Some(last)), Some(now)).is_empty());
         }
+    }
+
+    #[test]
+    fn unclaimed_repositories_are_named_with_what_to_write() {
+        assert_eq!(unclaimed(&[]), None);
+        let names = |all: &[&str]| {
+            all.iter()
+                .map(|name| std::string::String::from(*name))
+                .collect::<Vec<_>>()
+        };
+        let condition = unclaimed(&names(&["asus_home", "old"])).unwrap();
+        assert!(
+            condition.text.contains("asus_home_repository, old_repository."),
+            "{condition:?}"
+        );
+        assert!(condition.advice.contains("name = \"asus_home\""), "{condition:?}");
+        assert!(
+            unclaimed(&names(&["My Laptop"]))
+                .unwrap()
+                .advice
+                .contains("rename the folder")
+        );
+        let long = "x".repeat(250);
+        let many = unclaimed(&names(&[long.as_str(); 9])).unwrap();
+        assert!(
+            many.text.contains("and 4 more") && !many.text.ends_with('…'),
+            "{many:?}"
+        );
     }
 }

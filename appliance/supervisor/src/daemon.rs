@@ -47,7 +47,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (status_sender, status) = watch::channel(Arc::<Status>::default());
     let (commands, mut incoming) = mpsc::channel::<Command>(16);
     let (pushes, mut push_requests) = mpsc::channel(16);
-    let (scrubs, mut scrub_requests) = mpsc::channel(1);
+    let (disk_requests, mut disk_orders) = mpsc::channel(4);
     let (duty_sender, duties) = watch::channel(Vec::<Condition>::new());
     let (appliance_sender, appliance) = watch::channel(Report::default());
     let (clock_sender, clock) = watch::channel(Report::default());
@@ -58,7 +58,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (surroundings_sender, surroundings) = watch::channel(Surroundings::default());
     let (stop_sender, stop) = watch::channel(false);
 
-    dbus::serve(&bus, status.clone(), commands.clone()).await?;
+    dbus::serve(&bus, paths.clone(), status.clone(), commands.clone()).await?;
     tokio::spawn(dbus::announce(bus.clone(), status.clone()));
     tokio::spawn(crate::clock::run(clock_sender));
     tokio::spawn(clients::run(
@@ -80,13 +80,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
         let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
         tokio::spawn(async move {
             loop {
-                let ended = disks::run(
-                    paths.clone(),
-                    systemd.clone(),
-                    &mut scrub_requests,
-                    disks_sender.clone(),
-                )
-                .await;
+                let ended = disks::run(paths.clone(), systemd.clone(), &mut disk_orders, disks_sender.clone()).await;
                 stopped("disks", ended, &duty).await;
             }
         });
@@ -126,8 +120,15 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                         return;
                     }
                 }
-                // One that is asked for already need not be asked for again.
-                Command::Scrub => drop(scrubs.try_send(())),
+                Command::Rescan => {
+                    let _ = disk_requests.send(disks::Request::Rescan).await;
+                }
+                Command::Adopt(uuid) => {
+                    let _ = disk_requests.send(disks::Request::Adopt(uuid)).await;
+                }
+                Command::Scrub => {
+                    let _ = disk_requests.send(disks::Request::Scrub).await;
+                }
                 Command::Identify => identify(),
             }
         }

@@ -30,6 +30,16 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Removes `path`. When this returns `Ok`, it is gone from the disk too; it may have been gone before.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    let folder = path.parent().ok_or_else(|| io::Error::other("a file needs a folder"))?;
+    File::open(folder)?.sync_all()
+}
+
 /// Like [`write`], but leaves the file alone when it already holds `content`. Returns whether it was written.
 pub fn write_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
     if fs::read(path).is_ok_and(|old| old == content) {

@@ -79,6 +79,11 @@ impl Paths {
         self.at("/run/strongroom/array.json")
     }
 
+    /// Keeps two runs of [`crate::disks::array_job`] from working at once.
+    pub fn array_lock(&self) -> PathBuf {
+        self.at("/run/strongroom/array.lock")
+    }
+
     /// What the role `strongroom-health` found, of this boot.
     pub fn health_report(&self) -> PathBuf {
         self.at("/run/strongroom-health/report.json")
@@ -99,9 +104,14 @@ impl Paths {
         self.at("/var/lib/strongroom/scrub/scrubs.json")
     }
 
-    /// Present while an array is being created: its identity is not known to hold a file system yet.
+    /// Identity of the array that is being created, and nothing was ever stored on; absent otherwise.
     pub fn array_creating(&self) -> PathBuf {
         self.at("/var/lib/strongroom/array-creating")
+    }
+
+    /// Identity of the array that the owner adopted by command.
+    pub fn array_adopted(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/array-adopted")
     }
 
     /// Progress and outcome of a client's push.
@@ -174,7 +184,10 @@ impl Paths {
     }
 }
 
+/// What the names of repositories on the array end in, after the client's.
+pub const REPOSITORY_ENDING: &str = "_repository";
+
 /// Name of a client's repository on the array.
 pub fn repository_name(client: &ClientName) -> String {
-    format!("{client}_repository")
+    format!("{client}{REPOSITORY_ENDING}")
 }

@@ -2,6 +2,7 @@
 
 use strongroom_model::condition::Condition;
 use strongroom_model::name::ClientName;
+use strongroom_model::superblock::ArrayUuid;
 use tokio::sync::watch;
 
 /// Sends `new` to whoever watches, unless it is what they have: nobody wakes for nothing.
@@ -38,6 +39,10 @@ pub enum Command {
     Push(ClientName),
     /// Read everything on the array now, or go on with it.
     Scrub,
+    /// Look at the disks again now.
+    Rescan,
+    /// Use this array that was made elsewhere. It erases nothing, but only the D-Bus face offers it.
+    Adopt(ArrayUuid),
     /// Make the appliance show itself (console bell and a line on the console).
     Identify,
 }

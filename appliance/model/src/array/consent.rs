@@ -7,6 +7,7 @@ use super::{
 };
 use crate::condition::{Condition, ConditionId, Severity};
 use crate::config;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -27,31 +28,31 @@ pub(super) fn is_erasable(disk: &DiskFacts, wanted: &config::Array) -> bool {
 }
 
 /// The disk that a name means, or why there is none.
-pub(super) fn named<'d>(name: &str, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, Condition> {
+pub(super) fn named<'d>(name: &str, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, Box<Condition>> {
+    let refused = |id, subject: &str, text: &str, advice: &str| {
+        Err(Box::new(Condition::new(id, Severity::Warning, subject, text, advice)))
+    };
     let mut found = disks.iter().filter(|disk| disk.is_named(name) && !disk.booted);
     match (found.next(), found.next()) {
         (Some(disk), None) => Ok(disk),
-        (Some(_), Some(_)) => Err(Condition::new(
+        (Some(_), Some(_)) => refused(
             ConditionId::ArrayFailed,
-            Severity::Warning,
             name,
             &format!("Two disks say that their serial number is `{name}`."),
             "Some USB enclosures do so. Name the disk by its WWN (`strongroom disks` shows it), connect it directly, or remove the other one.",
-        )),
-        (None, _) if disks.iter().any(|disk| disk.is_named(name)) => Err(Condition::new(
+        ),
+        (None, _) if disks.iter().any(|disk| disk.is_named(name)) => refused(
             ConditionId::ArrayNotReady,
-            Severity::Warning,
             name,
             &format!("`{name}` in `data_disks` is the disk that the system was booted from."),
             "Name it in `system_disk`, and another disk in `data_disks`.",
-        )),
-        (None, _) => Err(Condition::new(
+        ),
+        (None, _) => refused(
             ConditionId::ArrayNotReady,
-            Severity::Warning,
             name,
             &format!("The data disk `{name}` is not there."),
             "Check its cable and the serial number in strongroom.toml; `strongroom disks` lists the disks that are there.",
-        )),
+        ),
     }
 }
 
@@ -232,7 +233,7 @@ pub(super) fn create(
         let disk = match named(name, disks) {
             Ok(disk) => disk,
             Err(condition) => {
-                problems.push(condition);
+                problems.push(*condition);
                 continue;
             }
         };

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 /// Every disk, and every array of which a member is here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
+    /// When it was made, in milliseconds since the appliance booted: tells one look from another.
+    pub looked_ms: u64,
     /// The disks.
     pub disks: Vec<ListedDisk>,
     /// The arrays.
@@ -109,6 +111,7 @@ pub fn list(wanted: Option<&config::Array>, memory: &Memory, disks: &[DiskFacts]
         candidates: &candidates,
     };
     Listing {
+        looked_ms: 0,
         disks: disks.iter().map(|disk| view.disk(disk)).collect(),
         arrays: candidates.iter().map(|candidate| view.array(candidate)).collect(),
     }

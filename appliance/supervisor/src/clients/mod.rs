@@ -2,7 +2,7 @@
 
 pub mod serve;
 
-use crate::paths::Paths;
+use crate::paths::{ARRAY_MOUNT, Paths, REPOSITORY_ENDING};
 use crate::report::{Report, publish};
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use strongroom_borg::Repository;
-use strongroom_model::clients::{Observation, decide};
+use strongroom_model::clients::{Observation, decide, unclaimed};
 use strongroom_model::config::Config;
 use strongroom_model::status::{ArrayState, Client, RepositoryState};
 use tokio::sync::watch;
@@ -88,7 +88,23 @@ fn observe(paths: &Paths, config: &Config, around: &Surroundings) -> Report<Vec<
             .extend(decide(name, client.expect_hours, &observation, now, around.booted));
         report.part.push(status);
     }
+    if around.array == ArrayState::Mounted {
+        let mut found = repositories(&paths.at(ARRAY_MOUNT));
+        found.retain(|name| config.client(name).is_none());
+        report.conditions.extend(unclaimed(&found));
+    }
     report
+}
+
+/// Names of all repositories on the array, without the ending that repositories have.
+fn repositories(array: &Path) -> Vec<String> {
+    let entries = fs::read_dir(array).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(REPOSITORY_ENDING)?.to_string()))
+        .collect();
+    names.sort();
+    names
 }
 
 /// Facts of a repository; `None` while the folder is empty or absent.
@@ -111,6 +127,17 @@ fn look(path: &Path) -> Result<Option<strongroom_borg::Facts>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repositories_are_known_by_their_ending() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["old_repository", "asus_home_repository", "lost+found"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("note_repository"), "").unwrap();
+        assert_eq!(repositories(folder.path()), ["asus_home", "old"]);
+        assert!(repositories(&folder.path().join("none")).is_empty());
+    }
 
     #[test]
     fn empty_absent_and_foreign_folders() {

@@ -157,12 +157,15 @@ fn client_keys(config: &Config) -> String {
     text
 }
 
-/// tmpfiles.d(5): the folder of each client's repository, made once the array is mounted.
+/// tmpfiles.d(5): the folder of each client's repository, made once the array is mounted. On an array that was made
+/// elsewhere the root and the repositories may belong to anybody: what is in a client's is given to Borg's account,
+/// without following links.
 fn repositories(config: &Config) -> String {
-    let mut text = String::new();
+    let mut text = format!("z {ARRAY_MOUNT} 0755 root root -\n");
     for client in &config.client {
         let name = repository_name(client.name.get_ref());
         let _ = writeln!(text, "d {ARRAY_MOUNT}/{name} 0700 borgbackup borgbackup -");
+        let _ = writeln!(text, "Z {ARRAY_MOUNT}/{name} - borgbackup borgbackup -");
     }
     text
 }

@@ -26,6 +26,8 @@ fn a_client_key_admits_one_command_only() {
     assert!(
         content(&files, "repositories.conf").contains("d /mnt/raid/asus_repository 0700 borgbackup borgbackup -\n")
     );
+    // Recursive, and tmpfiles.d's capital Z follows no link.
+    assert!(content(&files, "repositories.conf").contains("Z /mnt/raid/asus_repository - borgbackup borgbackup -\n"));
 }
 
 #[test]

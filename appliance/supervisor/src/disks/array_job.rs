@@ -1,30 +1,30 @@
 //! The role `strongroom-array`: observes the disks, decides with `strongroom_model::array`, creates or assembles the
 //! array, and writes down what it found and did. It mounts nothing; the disks duty does, through systemd.
 //!
-//! Durable: nothing but what mdadm, sfdisk and mkfs write. A power cut in the middle leaves either blank partitions of
-//! our name or an array without a file system together with the mark that it was being created; both are taken up by
-//! the next run. Between mdadm's writes to its members lies a moment that isn't: the next run then tells of a missing
-//! member.
+//! Durable: what mdadm, sfdisk and mkfs write, the mark of a creation that is not finished, and the identity of an array
+//! that the owner adopted.
 
+use super::create;
 use crate::durable;
 use crate::paths::Paths;
 use crate::services::block;
 use crate::services::command::{self, CommandError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use strongroom_model::array::{self, ARRAY_NAME, DiskFacts, Plan, RAID_LABEL, RAID_PARTITION, RAID_START_BYTES};
+use strongroom_model::array::{self, ARRAY_NAME, Decision, DiskFacts, FILE_SYSTEM, Listing, Memory, Plan, Verdict};
 use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::config::{self, Config};
-use strongroom_model::status::{Array, ArrayState, Disk, DiskRole};
+use strongroom_model::status::{Array, ArrayState, Disk};
+use strongroom_model::superblock::ArrayUuid;
 
 /// Device of the array.
 pub const ARRAY_DEVICE: &str = "/dev/md/strongroom";
-/// GPT type of Linux RAID partitions (FD00 of gdisk).
-const RAID_TYPE: &str = "A19D880F-05FC-4D3B-A006-743F0F84911E";
 
 /// What the role found and did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ArrayReport {
     /// The array, as far as it came.
     pub array: Array,
@@ -32,51 +32,49 @@ pub struct ArrayReport {
     pub disks: Vec<Disk>,
     /// What a person should know.
     pub conditions: Vec<Condition>,
+    /// What is on every disk and what becomes of it; more than the status has room for.
+    pub listing: Listing,
 }
 
 /// Why the array could not be made ready.
 #[derive(Debug, thiserror::Error)]
-enum ArrayError {
+pub enum ArrayError {
+    /// The disks could not be observed.
     #[error(transparent)]
     Block(#[from] block::BlockError),
+    /// A program failed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The state partition refuses.
     #[error("{0} could not be written: {1}")]
     Write(String, std::io::Error),
+    /// udev or the kernel did not follow.
     #[error("the kernel did not show {0} after it was made")]
     NoDevice(String),
+    /// An array without a file system that nobody was creating.
     #[error(
         "no file system is recognised on the array, and it was not being created; nothing is written to it. Run `fsck.ext4` on it from a Linux live system, or restore from the off-site copy"
     )]
     NoFileSystem,
+    /// An array to be adopted holds something else.
+    #[error("the array holds no {FILE_SYSTEM} file system, so it can't be used here; it was stopped again")]
+    OtherFileSystem,
+    /// Another array runs under our name.
+    #[error("another array, on {0}, is assembled under our name; restart the appliance to use this one")]
+    OtherRunning(String),
 }
 
-/// Runs the role. Errors are part of the report; what is returned is only whether the report could be written.
-pub fn run(paths: &Paths) -> std::io::Result<()> {
+/// Runs the role. `adopt` records that the owner consents to use that array, if it can be used. Errors are part of the
+/// report; what is returned is only whether the report could be written.
+pub fn run(paths: &Paths, adopt: Option<&ArrayUuid>) -> std::io::Result<()> {
+    // Held until the end: the duty and the owner may ask at the same time.
+    let lock = fs::File::create(paths.array_lock())?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
     let wanted = fs::read_to_string(paths.config())
         .ok()
-        .and_then(|text| Config::parse(&text).ok());
-    let wanted = wanted.and_then(|config| config.array);
-    let report = match observe_and_act(paths, wanted.as_ref()) {
-        Ok(report) => report,
-        Err((disks, error)) => ArrayReport {
-            array: Array {
-                state: ArrayState::Failed,
-                ..Array::default()
-            },
-            disks: disks
-                .iter()
-                .map(|disk| disk_status(disk, wanted.as_ref(), &[]))
-                .collect(),
-            conditions: vec![Condition::new(
-                ConditionId::ArrayFailed,
-                Severity::Alarm,
-                "",
-                &format!("The array could not be made ready: {error}."),
-                "Check the disks' cables and restart. If it stays so, keep the disks as they are and ask for help with the system's log.",
-            )],
-        },
-    };
+        .and_then(|text| Config::parse(&text).ok())
+        .and_then(|config| config.array);
+    let report = make_ready(paths, wanted.as_ref(), adopt);
     for condition in &report.conditions {
         eprintln!("{}: {} {}", condition.subject, condition.text, condition.advice);
     }
@@ -89,260 +87,204 @@ pub fn run(paths: &Paths) -> std::io::Result<()> {
 
 /// Assembles the array if it is there with all its members. Never creates one: that takes a configuration, and none is
 /// looked at.
-pub fn assemble_existing(paths: &Paths) -> std::io::Result<ArrayReport> {
-    observe_and_act(paths, None).map_err(|(_, error)| std::io::Error::other(error.to_string()))
+pub fn assemble_existing(paths: &Paths) -> ArrayReport {
+    make_ready(paths, None, None)
 }
 
-fn observe_and_act(paths: &Paths, wanted: Option<&config::Array>) -> Result<ArrayReport, (Vec<DiskFacts>, ArrayError)> {
-    // Serial numbers come from udev's database: let it finish with what was found so far.
-    let settled = command::run("udevadm", &["settle", "--timeout=30"], "");
-    settled.map_err(|error| (Vec::new(), error.into()))?;
-    let disks = block::disks().map_err(|error| (Vec::new(), error.into()))?;
-    match act(paths, wanted, &disks) {
-        Ok((state, members, conditions)) => Ok(ArrayReport {
-            array: Array {
-                state,
-                members: members
-                    .iter()
-                    .map(|(serial, path)| array::member_words(serial, path))
-                    .take(16)
-                    .collect(),
-                ..Array::default()
-            },
-            disks: disks.iter().map(|disk| disk_status(disk, wanted, &members)).collect(),
-            conditions,
-        }),
-        Err(error) => Err((disks, error)),
+fn remembered(paths: &Paths) -> Memory {
+    let uuid = |path| {
+        let text = fs::read_to_string(path).ok()?;
+        ArrayUuid::new(text.lines().next()?)
+    };
+    Memory {
+        adopted: uuid(paths.array_adopted()),
+        creating: uuid(paths.array_creating()),
     }
 }
 
-type Outcome = (ArrayState, Vec<(String, String)>, Vec<Condition>);
-
-fn act(paths: &Paths, wanted: Option<&config::Array>, disks: &[DiskFacts]) -> Result<Outcome, ArrayError> {
-    let plan = array::decide(wanted, disks);
-    let running = Path::new(ARRAY_DEVICE).exists();
-    match plan {
-        Plan::Stand(conditions) => {
-            let failed = conditions.iter().any(|condition| condition.severity == Severity::Alarm);
-            let state = if failed {
-                ArrayState::Failed
-            } else {
-                ArrayState::NotReady
-            };
-            Ok((state, Vec::new(), conditions))
-        }
-        Plan::Assemble { array_uuid, members } => {
-            let system = disks
+fn make_ready(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&ArrayUuid>) -> ArrayReport {
+    let (disks, memory, decision) = match observe(paths, wanted, adopt) {
+        Ok(observed) => observed,
+        Err(error) => return failed(&error),
+    };
+    let listing = array::list(wanted, &memory, &disks, &decision);
+    let (state, members, mut conditions) = match act(paths, &disks, &decision.plan) {
+        Ok((state, members)) => (state, members, decision.conditions.clone()),
+        Err(error) => (ArrayState::Failed, Vec::new(), failed(&error).conditions),
+    };
+    let state = match (&decision.plan, state) {
+        (Plan::Stand, _) if conditions.iter().all(|c| c.severity < Severity::Alarm) => ArrayState::NotReady,
+        (Plan::Stand, _) => ArrayState::Failed,
+        (_, state) => state,
+    };
+    // What was done has changed what is there.
+    let mut listing = match (&decision.plan, state) {
+        (Plan::Stand, _) | (_, ArrayState::Failed) => listing,
+        _ => match observe(paths, wanted, None) {
+            Ok((disks, memory, decision)) => {
+                conditions = decision.conditions.clone();
+                array::list(wanted, &memory, &disks, &decision)
+            }
+            Err(_) => listing,
+        },
+    };
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    listing.looked_ms = up.tv_sec.unsigned_abs() * 1000 + up.tv_nsec.unsigned_abs() / 1_000_000;
+    ArrayReport {
+        array: Array {
+            state,
+            members: members
                 .iter()
-                .find(|disk| disk.booted)
-                .map(|disk| disk.path.as_str())
-                .unwrap_or_default();
+                .map(|(disk, path)| array::member_words(disk, path))
+                .take(16)
+                .collect(),
+            ..Array::default()
+        },
+        disks: listing
+            .disks
+            .iter()
+            .map(|disk| Disk {
+                serial: disk.serial.as_str().into(),
+                model: disk.model.as_str().into(),
+                kernel_name: disk.kernel_name.as_str().into(),
+                size_bytes: disk.size_bytes,
+                role: disk.role,
+                member: disk.member && state == ArrayState::Assembled,
+                ..Disk::default()
+            })
+            .collect(),
+        conditions,
+        listing,
+    }
+}
+
+type Observed = (Vec<DiskFacts>, Memory, Decision);
+
+fn observe(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&ArrayUuid>) -> Result<Observed, ArrayError> {
+    // Serial numbers come from udev's database: let it finish with what was found so far.
+    command::run("udevadm", &["settle", "--timeout=30"], "")?;
+    let disks = block::disks()?;
+    let memory = remembered(paths);
+    let decision = array::decide(wanted, &memory, &disks);
+    let Some(adopt) = adopt else {
+        return Ok((disks, memory, decision));
+    };
+    // Only what can be used is recorded: a record of anything else would stand in the way of what comes later.
+    let listing = array::list(wanted, &memory, &disks, &decision);
+    let found = listing.arrays.iter().find(|found| found.uuid == adopt.as_str());
+    match found {
+        Some(found) if found.verdict == Verdict::Adoptable => {
+            eprintln!("The owner adopts the array {adopt}, `{}`.", found.name);
+            let path = paths.array_adopted();
+            durable::write(&path, format!("{adopt}\n").as_bytes(), 0o644)
+                .map_err(|error| ArrayError::Write(path.display().to_string(), error))?;
+        }
+        Some(found) => eprintln!("The array {adopt} is not adopted: {:?}. {}", found.verdict, found.why),
+        None => eprintln!("The array {adopt} is not adopted: it is not here."),
+    }
+    observe(paths, wanted, None)
+}
+
+fn failed(error: &ArrayError) -> ArrayReport {
+    ArrayReport {
+        array: Array {
+            state: ArrayState::Failed,
+            ..Array::default()
+        },
+        conditions: vec![Condition::new(
+            ConditionId::ArrayFailed,
+            Severity::Alarm,
+            "",
+            &format!("The array could not be made ready: {error}."),
+            "Check the disks' cables and restart. If it stays so, keep the disks as they are and ask for help with the system's log.",
+        )],
+        ..ArrayReport::default()
+    }
+}
+
+/// Does what was planned. Returns how far the array is, and its members: disk and device.
+fn act(paths: &Paths, disks: &[DiskFacts], plan: &Plan) -> Result<(ArrayState, Vec<(String, String)>), ArrayError> {
+    match plan {
+        Plan::Stand => Ok((ArrayState::NotReady, Vec::new())),
+        Plan::Assemble {
+            array_uuid,
+            members,
+            rename,
+        } => {
+            let system = disks.iter().find(|disk| disk.booted);
+            let system = system.map(|disk| disk.path.as_str()).unwrap_or_default();
             let mut devices = Vec::new();
-            for (serial, path) in members {
+            for (disk, path) in members {
                 let path = match path {
-                    Some(path) => path,
-                    None => add_raid_partition(system)?,
+                    Some(path) => path.clone(),
+                    None => create::add_raid_partition(system)?,
                 };
-                devices.push((serial, path));
+                devices.push((disk.clone(), path));
             }
-            if !running {
-                assemble(&array_uuid, &devices)?;
+            match running_on() {
+                Some(running) if running == base_names(&devices) => {}
+                Some(running) => {
+                    let running: Vec<String> = running.into_iter().collect();
+                    return Err(ArrayError::OtherRunning(running.join(", ")));
+                }
+                None if *rename => adopt(array_uuid, &devices)?,
+                None => assemble(array_uuid, &devices, &[])?,
             }
-            ensure_file_system(paths, &array_uuid, &devices)?;
-            Ok((ArrayState::Assembled, devices, Vec::new()))
+            create::ensure_file_system(paths, array_uuid)?;
+            Ok((ArrayState::Assembled, devices))
         }
         Plan::Create {
             system_disk,
             raid_partition_exists,
             data_disks,
+            erase,
         } => {
-            let devices = create(paths, disks, &system_disk, raid_partition_exists, &data_disks)?;
-            Ok((ArrayState::Assembled, devices, Vec::new()))
+            let devices = create::create(paths, disks, system_disk, *raid_partition_exists, data_disks, erase)?;
+            Ok((ArrayState::Assembled, devices))
         }
     }
 }
 
-fn assemble(array_uuid: &str, devices: &[(String, String)]) -> Result<(), ArrayError> {
+fn base_names(devices: &[(String, String)]) -> BTreeSet<String> {
+    let names = devices.iter().filter_map(|(_, path)| path.rsplit('/').next());
+    names.map(str::to_string).collect()
+}
+
+/// Kernel names of the members of the array that runs under our name; `None` when none does.
+fn running_on() -> Option<BTreeSet<String>> {
+    let device = fs::canonicalize(ARRAY_DEVICE).ok()?;
+    let members = Path::new("/sys/block").join(device.file_name()?).join("slaves");
+    let names = fs::read_dir(members).ok()?.flatten();
+    let names: BTreeSet<String> = names
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    (!names.is_empty()).then_some(names)
+}
+
+fn assemble(array_uuid: &str, devices: &[(String, String)], more: &[&str]) -> Result<(), ArrayError> {
     eprintln!("Assembling the array {array_uuid}.");
     let uuid = format!("--uuid={array_uuid}");
     let mut arguments = vec!["--assemble", ARRAY_DEVICE, &uuid];
+    arguments.extend(more);
     arguments.extend(devices.iter().map(|(_, path)| path.as_str()));
     command::run("mdadm", &arguments, "")?;
-    await_device(ARRAY_DEVICE)
+    create::await_device(ARRAY_DEVICE)
 }
 
-fn create(
-    paths: &Paths,
-    disks: &[DiskFacts],
-    system_disk: &str,
-    raid_partition_exists: bool,
-    data_disks: &[String],
-) -> Result<Vec<(String, String)>, ArrayError> {
-    let serial_of = |path: &str| {
-        disks
-            .iter()
-            .find(|d| d.path == path)
-            .map(|d| d.serial.clone())
-            .unwrap_or_default()
-    };
-    let mut devices = Vec::new();
-    let system_partition = if raid_partition_exists {
-        partition_path(system_disk, RAID_PARTITION)
-    } else {
-        add_raid_partition(system_disk)?
-    };
-    devices.push((serial_of(system_disk), system_partition));
-    for disk in data_disks {
-        eprintln!(
-            "Making one partition on the data disk {disk} (serial {}).",
-            serial_of(disk)
-        );
-        let table = format!("label: gpt\nstart=1MiB, type={RAID_TYPE}, name=\"{RAID_LABEL}\"\n");
-        command::run("sfdisk", &["--quiet", "--lock=yes", disk], &table)?;
-        let partition = partition_path(disk, 1);
-        await_device(&partition)?;
-        devices.push((serial_of(disk), partition));
+/// Assembles an array that was made elsewhere, first without writing anything; only when it holds our file system does
+/// it get our name, by which it is recognised after a reflash.
+fn adopt(array_uuid: &str, devices: &[(String, String)]) -> Result<(), ArrayError> {
+    assemble(array_uuid, devices, &["--readonly"])?;
+    let found = command::outcome("blkid", &["--probe", "--output", "export", ARRAY_DEVICE])?;
+    command::run("mdadm", &["--stop", ARRAY_DEVICE], "")?;
+    if !found
+        .stdout
+        .lines()
+        .any(|line| line.strip_prefix("TYPE=") == Some(FILE_SYSTEM))
+    {
+        return Err(ArrayError::OtherFileSystem);
     }
-    // From here to the file system, a power cut leaves an array without one: the mark says on which disks that is ours.
-    mark_creating(paths, &mark(&devices))?;
-    eprintln!("Creating the array on {devices:?}.");
-    let count = format!("--raid-devices={}", devices.len());
-    let name = format!("--name={ARRAY_NAME}");
-    let mut arguments = vec![
-        "--create",
-        ARRAY_DEVICE,
-        "--run",
-        "--level=0",
-        "--metadata=1.2",
-        "--chunk=512",
-        "--layout=original",
-        "--homehost=any",
-        &name,
-        &count,
-    ];
-    arguments.extend(devices.iter().map(|(_, path)| path.as_str()));
-    command::run("mdadm", &arguments, "")?;
-    await_device(ARRAY_DEVICE)?;
-    make_file_system(paths)?;
-    Ok(devices)
-}
-
-/// Appends the raid partition to the system disk, whose other partitions are in use. The backup header of the image's
-/// table is moved to the end of the real disk first.
-fn add_raid_partition(system_disk: &str) -> Result<String, ArrayError> {
-    eprintln!("Adding the raid partition to the system disk {system_disk}.");
-    command::run(
-        "sfdisk",
-        &["--quiet", "--no-reread", "--relocate", "gpt-bak-std", system_disk],
-        "",
-    )?;
-    let sectors = RAID_START_BYTES / 512;
-    let number = RAID_PARTITION.to_string();
-    let line = format!("start={sectors}, type={RAID_TYPE}, name=\"{RAID_LABEL}\"\n");
-    let arguments = ["--quiet", "--no-reread", "--append", "--partno", &number, system_disk];
-    command::run("sfdisk", &arguments, &line)?;
-    let partition = partition_path(system_disk, RAID_PARTITION);
-    if !Path::new(&partition).exists() {
-        // sfdisk has told the kernel; where that was refused because the disk is in use, this tells only the new one.
-        command::run("partx", &["--add", "--nr", &number, system_disk], "")?;
-    }
-    await_device(&partition)?;
-    Ok(partition)
-}
-
-/// The disks of an array that is being created, by serial.
-fn mark(devices: &[(String, String)]) -> String {
-    let mut serials: Vec<&str> = devices.iter().map(|(serial, _)| serial.as_str()).collect();
-    serials.sort_unstable();
-    serials.join("\n")
-}
-
-fn mark_creating(paths: &Paths, text: &str) -> Result<(), ArrayError> {
-    let mark = paths.array_creating();
-    durable::write(&mark, text.as_bytes(), 0o600).map_err(|error| ArrayError::Write(mark.display().to_string(), error))
-}
-
-/// An assembled array holds a file system, unless its creation was cut short before it got one.
-fn ensure_file_system(paths: &Paths, array_uuid: &str, devices: &[(String, String)]) -> Result<(), ArrayError> {
-    let creating = fs::read_to_string(paths.array_creating()).is_ok_and(|text| text == mark(devices));
-    let found = command::outcome("blkid", &["--probe", ARRAY_DEVICE])?;
-    match found.code {
-        Some(0) => {
-            // The mark goes once the file system is known to be there.
-            let _ = fs::remove_file(paths.array_creating());
-            Ok(())
-        }
-        Some(2) if creating => {
-            eprintln!("The array {array_uuid} was being created when the power went; making its file system.");
-            make_file_system(paths)
-        }
-        _ => Err(ArrayError::NoFileSystem),
-    }
-}
-
-fn make_file_system(paths: &Paths) -> Result<(), ArrayError> {
-    eprintln!("Making the file system.");
-    command::run(
-        "mkfs.ext4",
-        &["-q", "-F", "-L", ARRAY_NAME, "-m", "1", ARRAY_DEVICE],
-        "",
-    )?;
-    rustix::fs::sync();
-    let _ = fs::remove_file(paths.array_creating());
-    Ok(())
-}
-
-fn await_device(path: &str) -> Result<(), ArrayError> {
-    // udev's own queue is the right thing to wait for: the name appears while it is worked off.
     command::run("udevadm", &["settle", "--timeout=30"], "")?;
-    if Path::new(path).exists() {
-        Ok(())
-    } else {
-        Err(ArrayError::NoDevice(path.to_string()))
-    }
-}
-
-/// Device of a partition: `/dev/sda6`, but `/dev/nvme0n1p6`.
-fn partition_path(disk: &str, number: u32) -> String {
-    let separator = if disk.ends_with(|c: char| c.is_ascii_digit()) {
-        "p"
-    } else {
-        ""
-    };
-    format!("{disk}{separator}{number}")
-}
-
-fn disk_status(disk: &DiskFacts, wanted: Option<&config::Array>, members: &[(String, String)]) -> Disk {
-    let is_data = wanted.is_some_and(|wanted| {
-        wanted
-            .data_disks
-            .iter()
-            .any(|serial| serial.get_ref().as_str() == disk.serial)
-    });
-    let role = match (disk.booted, is_data) {
-        (true, _) => DiskRole::System,
-        (false, true) => DiskRole::Data,
-        (false, false) => DiskRole::Other,
-    };
-    Disk {
-        serial: disk.serial.as_str().into(),
-        model: disk.model.as_str().into(),
-        kernel_name: disk.path.trim_start_matches("/dev/").into(),
-        size_bytes: disk.size_bytes,
-        role,
-        member: members.iter().any(|(serial, _)| *serial == disk.serial),
-        ..Disk::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_of_disks_that_end_in_a_digit() {
-        assert_eq!(partition_path("/dev/sda", 6), "/dev/sda6");
-        assert_eq!(partition_path("/dev/nvme0n1", 6), "/dev/nvme0n1p6");
-        assert_eq!(partition_path("/dev/mmcblk0", 1), "/dev/mmcblk0p1");
-    }
+    let name = format!("--name={ARRAY_NAME}");
+    assemble(array_uuid, devices, &["--update=name", &name])
 }

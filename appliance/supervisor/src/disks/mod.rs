@@ -2,6 +2,7 @@
 //! roles `health` and `scrub` found.
 
 pub mod array_job;
+mod create;
 pub mod health;
 pub mod scrub_job;
 
@@ -16,8 +17,9 @@ use std::time::Duration;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::scrub::Scrubs;
 use strongroom_model::status::{Array, ArrayState, Disk, Job, JobKind};
+use strongroom_model::superblock::ArrayUuid;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
 const ARRAY_UNIT: &str = "strongroom-array.service";
 const MOUNT_UNIT: &str = "mnt-raid.mount";
@@ -44,11 +46,22 @@ pub struct Disks {
     pub scrub: Option<Job>,
 }
 
+/// What a person may ask of the duty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Look again now.
+    Rescan,
+    /// Use this array that was made elsewhere.
+    Adopt(ArrayUuid),
+    /// Read everything on the array, or go on with it.
+    Scrub,
+}
+
 /// Runs the duty for ever. Returns only when systemd can't be talked to; the daemon starts it again.
 pub async fn run(
     paths: Paths,
     systemd: Systemd,
-    scrub_requests: &mut mpsc::Receiver<()>,
+    requests: &mut mpsc::Receiver<Request>,
     report: watch::Sender<Report<Disks>>,
 ) -> Result<(), SystemdError> {
     let mut next_attempt = Instant::now();
@@ -94,9 +107,15 @@ pub async fn run(
                 systemd.start(SCRUB_UNIT).await?;
             }
         }
-        tokio::select! {
-            () = sleep(if mounted { POLL } else { Duration::from_secs(1) }) => {}
-            Some(()) = scrub_requests.recv() => systemd.start(SCRUB_UNIT).await?,
+        let pause = if mounted { POLL } else { Duration::from_secs(1) };
+        // A sender that is gone would end every pause at once; it lives as long as the daemon.
+        match timeout(pause, requests.recv()).await {
+            Ok(Some(Request::Rescan)) => systemd.start(ARRAY_UNIT).await?,
+            // The identity is made of hexadecimal digits and colons, all of which a unit's name may hold.
+            Ok(Some(Request::Adopt(uuid))) => systemd.start(&format!("strongroom-adopt@{uuid}.service")).await?,
+            Ok(Some(Request::Scrub)) => systemd.start(SCRUB_UNIT).await?,
+            Ok(None) => tokio::time::sleep(pause).await,
+            Err(_) => {}
         }
     }
 }
@@ -132,6 +151,7 @@ fn compose(
         mut array,
         disks,
         mut conditions,
+        listing: _,
     } = found;
     if let Some(mount) = mount {
         if mount.read_only {

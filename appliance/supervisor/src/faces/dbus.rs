@@ -1,11 +1,15 @@
 //! The D-Bus face, `org.strongroom.Appliance1`: the snapshot as a property, and methods that start jobs. Who may call
 //! is decided by the bus's policy (`org.strongroom.Appliance1.conf`): root and the group strongroom-admin.
 
+use crate::disks::array_job::ArrayReport;
+use crate::paths::Paths;
 use crate::report::Command;
 use std::sync::Arc;
 use std::time::Duration;
+use strongroom_model::array::Verdict;
 use strongroom_model::name::ClientName;
 use strongroom_model::status::{ArrayState, Status};
+use strongroom_model::superblock::ArrayUuid;
 use tokio::sync::{mpsc, watch};
 use zbus::{Connection, fdo, interface};
 
@@ -17,6 +21,7 @@ pub const OBJECT_PATH: &str = "/org/strongroom/Appliance1";
 const ANNOUNCE_PERIOD: Duration = Duration::from_millis(500);
 
 struct ApplianceFace {
+    paths: Paths,
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
 }
@@ -58,10 +63,7 @@ impl ApplianceFace {
                 "the array is not mounted, so there is nothing to push; `strongroom status` says why".into(),
             ));
         }
-        self.commands
-            .send(Command::Push(name))
-            .await
-            .map_err(|_| fdo::Error::Failed("the supervisor is stopping".into()))
+        self.send(Command::Push(name)).await
     }
 
     /// Reads everything on the array now, or goes on with a scrub that was cut short. Returns once the job is asked for.
@@ -71,21 +73,72 @@ impl ApplianceFace {
                 "the array is not mounted, so there is nothing to read; `strongroom status` says why".into(),
             ));
         }
+        self.send(Command::Scrub).await
+    }
+
+    /// What is on every disk and what becomes of it, as JSON (`strongroom_model::array::Listing`): what the last look
+    /// at the disks found.
+    async fn disks(&self) -> fdo::Result<String> {
+        serde_json::to_string(&self.report()?.listing).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
+    /// Looks at the disks again. Returns once that is asked for; `looked_ms` of [`Self::disks`] changes with its end.
+    async fn rescan(&self) -> fdo::Result<()> {
+        self.send(Command::Rescan).await
+    }
+
+    /// Consents to use the array of this identity, which was made elsewhere. Returns once that is asked for.
+    async fn adopt(&self, uuid: &str) -> fdo::Result<()> {
+        let uuid = ArrayUuid::new(uuid)
+            .ok_or_else(|| fdo::Error::InvalidArgs(format!("`{}` is not the UUID of an array", uuid.escape_debug())))?;
+        let arrays = self.report()?.listing.arrays;
+        match arrays.iter().find(|array| array.uuid == uuid.as_str()) {
+            Some(array) if array.verdict == Verdict::Adoptable => self.send(Command::Adopt(uuid)).await,
+            Some(array) if array.verdict == Verdict::InUse => {
+                Err(fdo::Error::Failed(format!("the array {uuid} is in use already")))
+            }
+            Some(array) => Err(fdo::Error::Failed(format!(
+                "the array {uuid} can't be adopted: {}",
+                array.why
+            ))),
+            None => Err(fdo::Error::InvalidArgs(format!(
+                "there is no array {uuid} here; `strongroom disks adopt` lists those that are"
+            ))),
+        }
+    }
+}
+
+impl ApplianceFace {
+    async fn send(&self, command: Command) -> fdo::Result<()> {
         self.commands
-            .send(Command::Scrub)
+            .send(command)
             .await
             .map_err(|_| fdo::Error::Failed("the supervisor is stopping".into()))
+    }
+
+    fn report(&self) -> fdo::Result<ArrayReport> {
+        let not_yet = || fdo::Error::Failed("the disks have not been looked at yet; try again in a minute".into());
+        let bytes = std::fs::read(self.paths.array_report()).map_err(|_| not_yet())?;
+        serde_json::from_slice(&bytes).map_err(|_| not_yet())
     }
 }
 
 /// Serves the face on `bus` and takes the bus name.
 pub async fn serve(
     bus: &Connection,
+    paths: Paths,
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
 ) -> zbus::Result<()> {
     bus.object_server()
-        .at(OBJECT_PATH, ApplianceFace { status, commands })
+        .at(
+            OBJECT_PATH,
+            ApplianceFace {
+                paths,
+                status,
+                commands,
+            },
+        )
         .await?;
     bus.request_name(BUS_NAME).await
 }

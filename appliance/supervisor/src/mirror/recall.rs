@@ -62,7 +62,7 @@ pub fn run(paths: &Paths) -> Result<Outcome, RecallError> {
 fn find(paths: &Paths) -> Result<Outcome, RecallError> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let report = array_job::assemble_existing(paths)?;
+        let report = array_job::assemble_existing(paths);
         if report.array.state == ArrayState::Assembled {
             break;
         }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
-use strongroom_model::array::{Contents, DiskFacts, PartitionFacts, RAID_START_BYTES};
+use strongroom_model::array::{Contents, DiskFacts, PartitionFacts, RAID_START_BYTES, Signature};
 use strongroom_model::superblock::{self, Found, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET};
 
 /// Why the disks could not be observed.
@@ -31,6 +31,7 @@ struct Device {
     kind: String,
     size: Option<u64>,
     serial: Option<String>,
+    wwn: Option<String>,
     model: Option<String>,
     partn: Option<u32>,
     /// In sectors of 512 bytes.
@@ -44,7 +45,7 @@ struct Device {
 
 /// How a partition table without anything else is named.
 const TABLE: &str = "a partition table";
-const COLUMNS: &str = "PATH,TYPE,SIZE,SERIAL,MODEL,PARTN,START,PARTLABEL,MOUNTPOINTS";
+const COLUMNS: &str = "PATH,TYPE,SIZE,SERIAL,WWN,MODEL,PARTN,START,PARTLABEL,MOUNTPOINTS";
 
 /// Every disk with its partitions and what is on them. The booted disk is the one that holds the root file system.
 pub fn disks() -> Result<Vec<DiskFacts>, BlockError> {
@@ -67,6 +68,16 @@ fn is_mounted_at(device: &Device, mountpoint: &str) -> bool {
         || device.children.iter().any(|child| is_mounted_at(child, mountpoint))
 }
 
+/// What uses a device right now, its partitions aside.
+fn usage(device: &Device) -> Option<String> {
+    let mounted = device.mountpoints.iter().flatten().next();
+    let mounted = mounted.map(|at| format!("mounted at {at}"));
+    mounted.or_else(|| {
+        let mut holders = device.children.iter().filter(|child| child.kind != "part");
+        holders.next().map(|holder| format!("part of {}", holder.path))
+    })
+}
+
 fn observe(device: Device) -> DiskFacts {
     let booted = is_mounted_at(&device, "/");
     let contents = if booted {
@@ -85,15 +96,19 @@ fn observe(device: Device) -> DiskFacts {
             size_bytes: child.size.unwrap_or(0),
             label: child.partlabel.clone().unwrap_or_default(),
             contents: contents_at(&child.path, 0),
+            used: usage(child),
         })
         .collect();
     // A table whose partitions are seen is told by them; one that shows none may be damaged, and is in the way.
     let contents = match contents {
-        Contents::Signature(what) if what == TABLE && !partitions.is_empty() => Contents::Blank,
+        Contents::Signature(what) if what.kind == TABLE && !partitions.is_empty() => Contents::Blank,
         other => other,
     };
+    let used = usage(&device);
     DiskFacts {
         serial: device.serial.unwrap_or_default().trim().to_string(),
+        wwn: device.wwn.unwrap_or_default().trim().to_string(),
+        used,
         path: device.path,
         model: device.model.unwrap_or_default().trim().to_string(),
         size_bytes: device.size.unwrap_or(0),
@@ -106,11 +121,26 @@ fn observe(device: Device) -> DiskFacts {
 /// What lies at `offset` of a device: a member's superblock, another signature, or nothing.
 fn contents_at(path: &str, offset: u64) -> Contents {
     match read_superblock(Path::new(path), offset) {
-        Ok(Found::Superblock(superblock)) => return Contents::Member(superblock),
-        Ok(Found::Damaged) => return Contents::Signature("a damaged superblock of an md array".into()),
-        Ok(Found::Nothing) => {}
-        Err(error) => return Contents::Unreadable(error.to_string()),
+        Ok(Some(Found::Superblock(superblock))) => {
+            // The first chunk of an array is the first of its first member, so that member shows the file system.
+            let data = offset.saturating_add(superblock.data_offset.saturating_mul(512));
+            let holds = match superblock.role {
+                Some(0) => match probe(path, data) {
+                    Contents::Signature(signature) => Some(signature),
+                    _ => None,
+                },
+                _ => None,
+            };
+            Contents::Member { superblock, holds }
+        }
+        Ok(Some(Found::Damaged)) => signature("a damaged superblock of an md array", ""),
+        Ok(Some(Found::Nothing)) => probe(path, offset),
+        Ok(None) => Contents::Blank,
+        Err(error) => Contents::Unreadable(error.to_string()),
     }
+}
+
+fn probe(path: &str, offset: u64) -> Contents {
     let offset = offset.to_string();
     match command::outcome("blkid", &["--probe", "--output", "export", "--offset", &offset, path]) {
         Ok(outcome) => from_blkid(outcome.code, &outcome.stdout),
@@ -118,12 +148,27 @@ fn contents_at(path: &str, offset: u64) -> Contents {
     }
 }
 
-fn read_superblock(path: &Path, offset: u64) -> io::Result<Found> {
+/// What is found where a superblock may be; `None` beyond the end of the device. Everything before it is read as well:
+/// where partition tables and most file systems begin, an error must not pass for emptiness.
+fn read_superblock(path: &Path, offset: u64) -> io::Result<Option<Found>> {
     let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(offset + SUPERBLOCK_OFFSET))?;
-    let mut bytes = Vec::with_capacity(SUPERBLOCK_BYTES);
-    file.take(SUPERBLOCK_BYTES as u64).read_to_end(&mut bytes)?;
-    Ok(superblock::parse(&bytes))
+    file.seek(SeekFrom::Start(offset))?;
+    let wanted = SUPERBLOCK_OFFSET as usize + SUPERBLOCK_BYTES;
+    let mut bytes = Vec::with_capacity(wanted);
+    file.take(wanted as u64).read_to_end(&mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(superblock::parse(
+        bytes.get(SUPERBLOCK_OFFSET as usize..).unwrap_or_default(),
+    )))
+}
+
+fn signature(kind: &str, label: &str) -> Contents {
+    Contents::Signature(Signature {
+        kind: kind.to_string(),
+        label: label.to_string(),
+    })
 }
 
 /// blkid(8), EXIT CODE: 0 found, 2 nothing found, 8 ambivalent. A bare partition table is told by the partitions.
@@ -133,15 +178,20 @@ fn from_blkid(code: Option<i32>, output: &str) -> Contents {
             .lines()
             .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
     };
+    let label = value("LABEL").unwrap_or_default();
     match code {
-        Some(0) => match (value("TYPE"), value("LABEL")) {
-            (Some(kind), Some(label)) => Contents::Signature(format!("{kind} named `{label}`")),
-            (Some(kind), None) => Contents::Signature(kind.to_string()),
-            (None, _) if value("PTTYPE").is_some() => Contents::Signature(TABLE.into()),
-            (None, _) => Contents::Signature("something that blkid knows".into()),
+        Some(0) => match (value("TYPE"), value("VERSION")) {
+            // Metadata 1.2 was read before; this is of another version, or of a BIOS.
+            (Some("linux_raid_member"), version) => signature(
+                &format!("a RAID member with metadata {}", version.unwrap_or("of another kind")),
+                label,
+            ),
+            (Some(kind), _) => signature(kind, label),
+            (None, _) if value("PTTYPE").is_some() => signature(TABLE, ""),
+            (None, _) => signature("something that blkid knows", ""),
         },
         Some(2) => Contents::Blank,
-        Some(8) => Contents::Signature("signatures of several kinds".into()),
+        Some(8) => signature("signatures of several kinds", ""),
         _ => Contents::Unreadable("blkid could not read it".into()),
     }
 }
@@ -155,7 +205,7 @@ mod tests {
        "children":[
          {"path":"/dev/sda3","type":"part","size":805306368,"serial":null,"model":null,"partn":3,"start":268288,"partlabel":"system-a","mountpoints":["/"]},
          {"path":"/dev/sda5","type":"part","size":2147483648,"serial":null,"model":null,"partn":5,"start":3414016,"partlabel":"state","mountpoints":["/var"]}]},
-      {"path":"/dev/sdb","type":"disk","size":3221225472,"serial":" STRONGROOM-DATA ","model":"QEMU HARDDISK","partn":null,"start":null,"partlabel":null,"mountpoints":[null]},
+      {"path":"/dev/sdb","type":"disk","size":3221225472,"serial":" STRONGROOM-DATA ","wwn":"0x5000c500a1b2c3d4","model":"QEMU HARDDISK","partn":null,"start":null,"partlabel":null,"mountpoints":[null]},
       {"path":"/dev/sr0","type":"rom","size":1073741312,"serial":"QM00003","model":"QEMU DVD-ROM","partn":null,"start":null,"partlabel":null,"mountpoints":[null]}]}"#;
 
     #[test]
@@ -164,17 +214,22 @@ mod tests {
         assert_eq!(devices.len(), 2);
         assert!(is_mounted_at(&devices[0], "/"));
         assert!(!is_mounted_at(&devices[1], "/"));
+        assert_eq!(
+            usage(&devices[0]),
+            None,
+            "its partitions are in use, not the disk as a whole"
+        );
+        assert_eq!(usage(&devices[0].children[1]).as_deref(), Some("mounted at /var"));
     }
 
     #[test]
     fn blkid_is_read_by_its_exit_code() {
         assert_eq!(from_blkid(Some(2), ""), Contents::Blank);
         let table = from_blkid(Some(0), "DEVNAME=/dev/sdb\nPTUUID=x\nPTTYPE=gpt\n");
-        assert_eq!(table, Contents::Signature(TABLE.into()));
-        assert_eq!(
-            from_blkid(Some(0), "TYPE=ext4\nLABEL=x\n"),
-            Contents::Signature("ext4 named `x`".into())
-        );
+        assert_eq!(table, signature(TABLE, ""));
+        assert_eq!(from_blkid(Some(0), "TYPE=ext4\nLABEL=x\n"), signature("ext4", "x"));
+        let old = from_blkid(Some(0), "TYPE=linux_raid_member\nLABEL=box:0\nVERSION=1.0\n");
+        assert_eq!(old, signature("a RAID member with metadata 1.0", "box:0"));
         assert!(matches!(from_blkid(Some(8), ""), Contents::Signature(_)));
         assert!(matches!(from_blkid(Some(4), ""), Contents::Unreadable(_)));
     }
@@ -187,10 +242,8 @@ mod tests {
         File::create(&path).unwrap().set_len(64 << 20).unwrap();
         assert_eq!(contents_at(path_text, 0), Contents::Blank);
         command::run("/sbin/mkfs.ext4", &["-q", "-L", "data", path_text], "").unwrap();
-        assert_eq!(
-            contents_at(path_text, 0),
-            Contents::Signature("ext4 named `data`".into())
-        );
+        assert_eq!(contents_at(path_text, 0), signature("ext4", "data"));
+        assert_eq!(contents_at(path_text, 1 << 40), Contents::Blank, "beyond its end");
         assert!(matches!(contents_at("/nonexistent", 0), Contents::Unreadable(_)));
     }
 }
