@@ -25,13 +25,13 @@ pub fn text_of(status: &serde_json::Value, id: &str) -> String {
     )
 }
 
-fn all_zero(file: &std::path::Path) -> bool {
+pub fn all_zero(file: &std::path::Path) -> bool {
     // A sparse file that was never written to has no blocks at all.
     use std::os::unix::fs::MetadataExt;
     fs::metadata(file).unwrap().blocks() == 0
 }
 
-fn sum_of(file: &std::path::Path) -> String {
+pub fn sum_of(file: &std::path::Path) -> String {
     let output = std::process::Command::new("sha256sum").arg(file).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }

@@ -41,7 +41,10 @@ pub(super) enum Fault {
 
 fn members_of(disk: &DiskFacts) -> impl Iterator<Item = Member<'_>> {
     let whole_path = if disk.booted {
-        disk.raid_partition().map(|p| p.path.clone())
+        // Whatever its number: one that was kept through a flash has its own.
+        let mut partitions = disk.partitions.iter();
+        let at_start = partitions.find(|p| p.start_bytes == RAID_START_BYTES);
+        at_start.map(|p| p.path.clone())
     } else {
         Some(disk.path.clone())
     };
