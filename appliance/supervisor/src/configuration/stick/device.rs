@@ -92,6 +92,7 @@ struct Device {
     kind: String,
     tran: Option<String>,
     serial: Option<String>,
+    wwn: Option<String>,
     fstype: Option<String>,
     label: Option<String>,
     uuid: Option<String>,
@@ -104,7 +105,7 @@ struct Device {
     children: Vec<Device>,
 }
 
-const COLUMNS: &str = "NAME,TYPE,TRAN,SERIAL,FSTYPE,LABEL,UUID,PARTTYPE,PARTLABEL,PTUUID,MOUNTPOINTS";
+const COLUMNS: &str = "NAME,TYPE,TRAN,SERIAL,WWN,FSTYPE,LABEL,UUID,PARTTYPE,PARTLABEL,PTUUID,MOUNTPOINTS";
 const LABEL: &str = "STRONGROOM";
 /// Identity of the flashed disk's partition table (image/src/partitions.rs).
 const SYSTEM_DISK: &str = "73747267-726f-4f6d-8000-000000000000";
@@ -133,10 +134,11 @@ fn judge(listing: &str, name: &str, array: Option<&Array>) -> Result<Stick, Unfi
         return Err(Unfit::NotUsb);
     }
     let serial = disk.serial.as_deref().unwrap_or_default().trim();
+    let wwn = disk.wwn.as_deref().unwrap_or_default().trim();
     let named = array.is_some_and(|array| {
-        core::iter::once(&array.system_disk)
-            .chain(&array.data_disks)
-            .any(|known| known.get_ref().as_str() == serial)
+        array
+            .disks()
+            .any(|known| known == serial || known.eq_ignore_ascii_case(wwn))
     });
     let all = || core::iter::once(disk).chain(&disk.children);
     let is_member = |device: &Device| {
