@@ -70,7 +70,8 @@ fn is_mounted_at(device: &Device, mountpoint: &str) -> bool {
 
 /// What uses a device right now, its partitions aside.
 fn usage(device: &Device) -> Option<String> {
-    let mounted = device.mountpoints.iter().flatten().next();
+    // Of several, the shortest is the one that people know.
+    let mounted = device.mountpoints.iter().flatten().min_by_key(|at| at.len());
     let mounted = mounted.map(|at| format!("mounted at {at}"));
     mounted.or_else(|| {
         let mut holders = device.children.iter().filter(|child| child.kind != "part");
@@ -80,11 +81,6 @@ fn usage(device: &Device) -> Option<String> {
 
 fn observe(device: Device) -> DiskFacts {
     let booted = is_mounted_at(&device, "/");
-    let contents = if booted {
-        contents_at(&device.path, RAID_START_BYTES)
-    } else {
-        contents_at(&device.path, 0)
-    };
     let partitions: Vec<PartitionFacts> = device
         .children
         .iter()
@@ -99,6 +95,17 @@ fn observe(device: Device) -> DiskFacts {
             used: usage(child),
         })
         .collect();
+    let contents = if booted {
+        // The kernel caches the disk as a whole apart from its partitions: what was written through a partition is read
+        // through it.
+        let mut seen = partitions.iter();
+        match seen.find(|partition| partition.start_bytes == RAID_START_BYTES) {
+            Some(partition) => partition.contents.clone(),
+            None => contents_at(&device.path, RAID_START_BYTES),
+        }
+    } else {
+        contents_at(&device.path, 0)
+    };
     // A table whose partitions are seen is told by them; one that shows none may be damaged, and is in the way.
     let contents = match contents {
         Contents::Signature(what) if what.kind == TABLE && !partitions.is_empty() => Contents::Blank,
@@ -152,6 +159,8 @@ fn probe(path: &str, offset: u64) -> Contents {
 /// where partition tables and most file systems begin, an error must not pass for emptiness.
 fn read_superblock(path: &Path, offset: u64) -> io::Result<Option<Found>> {
     let mut file = File::open(path)?;
+    // What an earlier look left in the cache may be older than what was written through a partition since.
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
     file.seek(SeekFrom::Start(offset))?;
     let wanted = SUPERBLOCK_OFFSET as usize + SUPERBLOCK_BYTES;
     let mut bytes = Vec::with_capacity(wanted);
@@ -188,6 +197,14 @@ fn from_blkid(code: Option<i32>, output: &str) -> Contents {
             ),
             (Some(kind), _) => signature(kind, label),
             (None, _) if value("PTTYPE").is_some() => signature(TABLE, ""),
+            // Only what the table says of the partition itself.
+            (None, _)
+                if output
+                    .lines()
+                    .all(|l| l.starts_with("PART_ENTRY_") || l.starts_with("DEVNAME=") || l.is_empty()) =>
+            {
+                Contents::Blank
+            }
             (None, _) => signature("something that blkid knows", ""),
         },
         Some(2) => Contents::Blank,
@@ -230,6 +247,8 @@ mod tests {
         assert_eq!(from_blkid(Some(0), "TYPE=ext4\nLABEL=x\n"), signature("ext4", "x"));
         let old = from_blkid(Some(0), "TYPE=linux_raid_member\nLABEL=box:0\nVERSION=1.0\n");
         assert_eq!(old, signature("a RAID member with metadata 1.0", "box:0"));
+        let entry = "DEVNAME=/dev/sda6\nPART_ENTRY_SCHEME=gpt\nPART_ENTRY_NAME=raid\n";
+        assert_eq!(from_blkid(Some(0), entry), Contents::Blank);
         assert!(matches!(from_blkid(Some(8), ""), Contents::Signature(_)));
         assert!(matches!(from_blkid(Some(4), ""), Contents::Unreadable(_)));
     }
