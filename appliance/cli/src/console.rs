@@ -10,7 +10,7 @@ mod screen;
 mod terminal;
 
 use crate::words;
-use page::{ALARM, BOLD, DIM, GOOD, PLAIN, Section, WARNING, line};
+use page::{ALARM, BOLD, DIM, GOOD, NAME, PLAIN, Section, WARNING, line};
 use ratatui_core::style::{Color, Modifier, Style};
 use ratatui_core::text::Line;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
@@ -30,10 +30,12 @@ const NARROW: usize = 60;
 /// Everything as plain text without escapes, ending in a newline.
 pub fn status_text(status: &Status, now_unix: u64) -> String {
     let (badge, words) = verdict(status);
-    let health = match status.health {
-        Health::Starting | Health::Good => words.to_string(),
-        Health::Warning | Health::Alarm => format!("{badge}: {words}"),
+    // Only what should catch the eye is in capitals.
+    let badge = match status.health {
+        Health::Starting | Health::Good => badge.to_lowercase(),
+        Health::Warning | Health::Alarm => badge.to_string(),
     };
+    let health = format!("{badge}: {words}");
     let left = format!("Strongroom  {}", name(status));
     let release = format!("release {}", or_dash(&status.appliance.release));
     let gap = TEXT_COLUMNS
@@ -62,8 +64,8 @@ fn name(status: &Status) -> &str {
 /// The health in one word, and in some.
 fn verdict(status: &Status) -> (&'static str, &'static str) {
     match status.health {
-        Health::Starting => ("STARTING", "starting: the first observations are under way"),
-        Health::Good => ("GOOD", "good: nothing needs attention"),
+        Health::Starting => ("STARTING", "the first observations are under way"),
+        Health::Good => ("GOOD", "nothing needs attention"),
         Health::Warning => ("WARNING", "something needs attention within days"),
         Health::Alarm => ("ALARM", "backups or their copies are at risk now"),
     }
@@ -127,7 +129,7 @@ fn fact(label: &str, text: &str, columns: usize) -> Vec<Line<'static>> {
     page::wrap(&label, text, columns)
         .iter()
         .map(|line| match line.strip_prefix(label.as_str()) {
-            Some(text) => page::spans(&[(DIM, &label), (PLAIN, text)]),
+            Some(text) => page::spans(&[(NAME, &label), (PLAIN, text)]),
             None => page::line(PLAIN, line),
         })
         .collect()
@@ -328,7 +330,7 @@ fn clients(status: &Status, now: u64, columns: usize) -> Section {
     let title = format!("{:<width$}  ", "Clients", width = width + 2);
     let items = status.clients.iter().map(|one| vec![client(one, width, narrow, now)]);
     Section {
-        title: page::spans(&[(BOLD, &title), (DIM, columns_title)]),
+        title: page::spans(&[(BOLD, &title), (NAME, columns_title)]),
         items: items.collect(),
         share: 6,
     }

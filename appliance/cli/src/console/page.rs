@@ -14,6 +14,8 @@ const CUT: &str = "..";
 pub const PLAIN: Style = Style::new();
 pub const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 pub const DIM: Style = Style::new().fg(Color::DarkGray);
+/// Of what a fact is about.
+pub const NAME: Style = Style::new().fg(Color::Cyan);
 pub const GOOD: Style = Style::new().fg(Color::Green).add_modifier(Modifier::BOLD);
 pub const WARNING: Style = Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD);
 pub const ALARM: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);

@@ -2,7 +2,7 @@
 //!
 //! Pure: the snapshot, the time and the size of the terminal come in, a buffer of cells goes out.
 
-use super::page::{self, BOLD, DIM, Page};
+use super::page::{self, BOLD, DIM, NAME, Page};
 use super::{code, facts, sections, verdict};
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;
@@ -48,7 +48,7 @@ pub fn render(status: &Status, now_unix: u64, size: Size, leave: Option<&str>) -
         put(&mut buffer, left, HEAD + row, line, columns);
     }
     if let Some(first) = code.first() {
-        let caption = page::line(DIM, CAPTION);
+        let caption = page::line(NAME, CAPTION);
         let left = left + first.width().saturating_sub(caption.width()) / 2;
         put(&mut buffer, left, HEAD + code.len(), &caption, columns);
     }
@@ -125,7 +125,7 @@ fn head(status: &Status, now: u64, columns: usize, leave: Option<&str>) -> [Line
             (BOLD, "Strongroom  "),
             (BOLD, &name),
             (DIM, &" ".repeat(gap)),
-            (DIM, &right),
+            (NAME, &right),
         ]),
         page::spans(&[
             (badge_style, &format!(" {badge} ")),

@@ -99,7 +99,7 @@ fn a_healthy_screen() {
     for part in [
         "Strongroom  backup",
         "release 0.1.0",
-        " GOOD   good: nothing needs attention",
+        " GOOD   nothing needs attention",
         "Address    192.168.1.10",
         "SHA256:uNiVztksCsDhcc0u9e8BrqJXG36HR6cBbvQ4IQSQnGg",
         "synchronised to 192.168.1.1 within 15 ms, stratum 3",
@@ -265,7 +265,7 @@ fn it_never_exceeds_the_terminal_and_keeps_its_head() {
 #[test]
 fn an_empty_snapshot_is_a_start_and_nothing_breaks() {
     let text = shown(&Status::default(), 80, 24);
-    assert!(text.contains("starting") && text.contains("is the cable in?"), "{text}");
+    assert!(text.contains("STARTING") && text.contains("is the cable in?"), "{text}");
 }
 
 #[test]
