@@ -35,8 +35,8 @@ const BEGIN: &str = "<!-- from here on written by `cargo image figures` -->";
 const END: &str = "<!-- to here -->";
 const START: Duration = Duration::from_secs(600);
 const STOP: Duration = Duration::from_secs(180);
-/// How long a machine is left alone before its memory is looked at.
-const SETTLE: Duration = Duration::from_secs(45);
+/// How long a machine is left alone before its memory is looked at, or its power button pressed.
+const SETTLE: Duration = Duration::from_secs(30);
 const MARK: &str = "STRONGROOM-REACHED ";
 
 /// What systemd itself puts into multi-user.target, and nothing else: the measure for our own start.
@@ -137,6 +137,8 @@ fn machine(workspace: &Workspace, folder: &Path, pairs: u32, table: &mut String)
         for pair in 1..=pairs {
             let (time, machine) = start(&trial, firmware, true)?;
             bare.push(time);
+            // logind takes a while longer to find the power button.
+            std::thread::sleep(SETTLE);
             machine.shut_down(STOP)?;
             let (time, machine) = start(&trial, firmware, false)?;
             ready.push(time);

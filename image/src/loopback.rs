@@ -78,7 +78,7 @@ impl Broker {
             accounts.display()
         );
         std::fs::write(&config, text).on("write", &config)?;
-        let mut command = process::command("mosquitto");
+        let mut command = bound("mosquitto");
         command.arg("-c").arg(&config);
         let serving = serve(&mut command, &folder.join("mosquitto.log"))?;
         listening("mosquitto", port)?;
@@ -152,7 +152,7 @@ impl Store {
         std::fs::write(&secret_file, secret).on("write", &secret_file)?;
         let log = folder.join("s3-double.log");
         let tier = if options.archive { ":archive" } else { "" };
-        let mut command = process::command(program);
+        let mut command = bound(program);
         command
             .arg("--listen")
             .arg(format!("127.0.0.1:{}", options.port))
@@ -225,7 +225,7 @@ impl TimeServer {
             folder.join("chronyd.pid").display()
         );
         std::fs::write(&config, text).on("write", &config)?;
-        let mut command = process::command("chronyd");
+        let mut command = bound("chronyd");
         command.args(["-x", "-U", "-d", "-f"]).arg(&config);
         if rustix::process::geteuid().is_root() {
             command.args(["-u", "root"]);
@@ -236,6 +236,13 @@ impl TimeServer {
             _serving: serving,
         })
     }
+}
+
+/// A program that must not outlive this one, even when this one is killed: it ends with the thread that starts it.
+fn bound(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = process::command("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
 }
 
 fn serve(command: &mut Command, log: &Path) -> Result<Serving> {
