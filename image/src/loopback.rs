@@ -268,3 +268,26 @@ fn listening(program: &str, port: u16) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_ends_with_the_thread_that_started_it_even_when_nobody_stops_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let start = move || {
+            let broker = Broker::start(&path, 0, "x").expect("missing `mosquitto`: run `cargo image test`");
+            let port = broker.port;
+            std::mem::forget(broker);
+            port
+        };
+        let port = std::thread::spawn(start).join().unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            assert!(Instant::now() < end, "the broker outlived its thread");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
