@@ -17,7 +17,7 @@ use std::time::Duration;
 use image::grub;
 use image::loopback::StoreOptions;
 use image::partitions::SYSTEM_A;
-use image::qemu::{Firmware, Machine};
+use image::qemu::{Firmware, Hardware, Machine};
 use image::trial::Trial;
 use image::workspace::Workspace;
 
@@ -36,15 +36,22 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Starts a machine and waits until its administrator can log in.
-fn start(trial: &Trial, name: &str, firmware: Firmware) -> Machine {
-    let mut machine = Machine::start(&trial.hardware(name, firmware)).unwrap();
+/// Switches a machine on and waits until its administrator can log in.
+fn switch_on(trial: &Trial, hardware: &Hardware) -> Machine {
+    let mut machine = Machine::start(hardware).unwrap();
     let admin = trial.admin(&machine);
     machine
         .wait_until("nobody could log in as admin", START, |_| {
             admin.run("true").map(|_| true)
         })
         .unwrap();
+    machine
+}
+
+/// Starts a machine, waits until its administrator can log in and everything has been started, and tells how long it took.
+fn start(trial: &Trial, name: &str, firmware: Firmware) -> Machine {
+    let machine = switch_on(trial, &trial.hardware(name, firmware));
+    let admin = trial.admin(&machine);
     eprintln!("{name}: log-in {} s after power-on", machine.age().as_secs());
     let waited = admin.run("systemctl is-system-running --wait || true").unwrap();
     eprintln!(

@@ -9,7 +9,7 @@ use image::workspace::Workspace;
 
 use crate::backup::{conditions, wait_for_status};
 use crate::client::{Client, make_files};
-use crate::{SOON, START, STOP, folder, start};
+use crate::{SOON, STOP, folder, start, switch_on};
 
 pub fn has(status: &serde_json::Value, id: &str) -> bool {
     conditions(status).iter().any(|condition| condition == id)
@@ -145,11 +145,7 @@ fn everything_is_taken_away(mut trial: Trial) {
     let mut hardware = trial.hardware("missing", Firmware::Bios);
     hardware.drives.truncate(1);
     trial.broker.stop();
-    let mut machine = Machine::start(&hardware).unwrap();
-    let admin = trial.admin(&machine);
-    machine
-        .wait_until("nobody could log in", START, |_| admin.run("true").map(|_| true))
-        .unwrap();
+    let mut machine = switch_on(&trial, &hardware);
     let status = wait_for_status(
         &trial,
         &mut machine,

@@ -11,7 +11,7 @@ use image::workspace::Workspace;
 use crate::backup::wait_for_status;
 use crate::client::{Client, make_files};
 use crate::trouble::has;
-use crate::{SOON, START, STOP, folder};
+use crate::{SOON, STOP, folder, switch_on};
 
 /// What a person did on the old machine, here done as root before the appliance first looks at the disks. The pattern
 /// is larger than the first of the two zones that unequal members form: only in the second do the layouts differ.
@@ -72,14 +72,7 @@ fn hardware(trial: &Trial, name: &str, by_hand: bool) -> Hardware {
 }
 
 fn start(trial: &Trial, name: &str, by_hand: bool) -> Machine {
-    let mut machine = Machine::start(&hardware(trial, name, by_hand)).unwrap();
-    let admin = trial.admin(&machine);
-    machine
-        .wait_until("nobody could log in as admin", START, |_| {
-            admin.run("true").map(|_| true)
-        })
-        .unwrap();
-    machine
+    switch_on(trial, &hardware(trial, name, by_hand))
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use image::loopback::StoreOptions;
-use image::qemu::{Firmware, Machine};
+use image::qemu::Firmware;
 use image::trial::{CLIENT, Trial};
 use image::workspace::Workspace;
 
 use crate::backup::wait_for_status;
 use crate::client::{Client, make_files};
-use crate::{SOON, START, folder, is_sound};
+use crate::{SOON, folder, is_sound, switch_on};
 
 #[test]
 #[ignore = "needs the built image: cargo image test --thorough"]
@@ -28,11 +28,8 @@ fn a_clock_of_1970_or_2099_is_set_right_and_keeps_nobody_out() {
     {
         let mut hardware = trial.hardware(name, Firmware::Bios);
         hardware.clock = Some(clock.to_owned());
-        let mut machine = Machine::start(&hardware).unwrap();
+        let mut machine = switch_on(&trial, &hardware);
         let admin = trial.admin(&machine);
-        machine
-            .wait_until("nobody could log in", START, |_| admin.run("true").map(|_| true))
-            .unwrap();
         wait_for_status(&trial, &mut machine, "the clock was not set", SOON, |status| {
             status["array"]["state"] == "mounted" && status["clock"]["state"] == "synchronised"
         });

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use image::loopback::StoreOptions;
 use image::partitions::MIB;
-use image::qemu::{Firmware, Hardware, Machine};
+use image::qemu::{Firmware, Hardware};
 use image::trial::{CLIENT, DATA_SERIAL, SYSTEM_SERIAL, Trial};
 use image::workspace::Workspace;
 use serde_json::Value;
 
 use crate::backup::wait_for_status;
 use crate::client::Client;
-use crate::{SOON, START, STOP, folder};
+use crate::{SOON, STOP, folder, switch_on};
 
 const NVME_SERIAL: &str = "STRONGROOM-NVME";
 /// A scrub of some hundred MiB, whose last place is tried over and over by the kernel.
@@ -46,15 +46,6 @@ fn with_bad_sector(hardware: &mut Hardware, sector: u64) {
         "-device".into(),
         format!("ide-hd,bus=sata.1,drive=bad,serial={}", data.serial),
     ]);
-}
-
-fn boot(trial: &Trial, hardware: &Hardware) -> Machine {
-    let mut machine = Machine::start(hardware).unwrap();
-    let admin = trial.admin(&machine);
-    machine
-        .wait_until("nobody could log in", START, |_| admin.run("true").map(|_| true))
-        .unwrap();
-    machine
 }
 
 /// Where one of the lines lies on a disk, in bytes.
@@ -113,7 +104,7 @@ fn a_bad_sector_is_found_by_the_scrub_and_told_with_its_disk_and_its_file() {
         hardware
     };
 
-    let mut machine = boot(&trial, &hardware("healthy"));
+    let mut machine = switch_on(&trial, &hardware("healthy"));
     let status = wait_for_status(
         &trial,
         &mut machine,
@@ -158,7 +149,7 @@ fn a_bad_sector_is_found_by_the_scrub_and_told_with_its_disk_and_its_file() {
     let sector = find(&data, diary).unwrap() / 512;
     let mut bad = hardware("bad-sector");
     with_bad_sector(&mut bad, sector);
-    let mut machine = boot(&trial, &bad);
+    let mut machine = switch_on(&trial, &bad);
     let admin = trial.admin(&machine);
     wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, |status| {
         status["array"]["state"] == "mounted" && disk(status, DATA_SERIAL)["health"] == "good"

@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use image::loopback::StoreOptions;
-use image::qemu::{Drive, Firmware, Hardware, Machine};
+use image::qemu::{Drive, Firmware};
 use image::trial::{CLIENT, DATA_SERIAL, SYSTEM_SERIAL, Trial};
 use image::workspace::Workspace;
 
 use crate::backup::wait_for_status;
 use crate::client::{Client, make_files};
 use crate::trouble::{all_zero, has, sum_of, text_of};
-use crate::{SOON, START, STOP, folder};
+use crate::{SOON, STOP, folder, switch_on};
 
 const THIRD: &str = "THIRD-DISK";
 const NEW: &str = "NEW-DISK";
@@ -26,17 +26,6 @@ fn disk(trial: &Trial, serial: &str) -> Drive {
 
 fn blank(file: &Path, size: u64) {
     File::create(file).unwrap().set_len(size).unwrap();
-}
-
-fn start(trial: &Trial, hardware: &Hardware) -> Machine {
-    let mut machine = Machine::start(hardware).unwrap();
-    let admin = trial.admin(&machine);
-    machine
-        .wait_until("nobody could log in as admin", START, |_| {
-            admin.run("true").map(|_| true)
-        })
-        .unwrap();
-    machine
 }
 
 fn mounted(status: &serde_json::Value) -> bool {
@@ -71,7 +60,7 @@ fn three_disks_live_through_consent_a_swap_read_errors_and_death() {
 
     // Consent to create is not consent to erase.
     let photos = sum_of(&third.file);
-    let mut machine = start(&trial, &hardware("signature"));
+    let mut machine = switch_on(&trial, &hardware("signature"));
     let status = wait_for_status(&trial, &mut machine, "the occupied disk was not told", SOON, |status| {
         has(status, "array-failed")
     });
@@ -97,7 +86,7 @@ fn three_disks_live_through_consent_a_swap_read_errors_and_death() {
     // With it, the array is made over all three.
     with(&both, &format!("\"{THIRD}\""));
     trial.put_config().unwrap();
-    let mut machine = start(&trial, &hardware("erased"));
+    let mut machine = switch_on(&trial, &hardware("erased"));
     let status = wait_for_status(&trial, &mut machine, "the array was not made", SOON * 2, mounted);
     assert_eq!(status["array"]["members"].as_array().unwrap().len(), 3, "{status:#}");
     assert!(has(&status, "consent-left-over"), "{status:#}");
@@ -120,7 +109,7 @@ fn three_disks_live_through_consent_a_swap_read_errors_and_death() {
     let mut swapped = hardware("swapped");
     swapped.drives[1] = new.clone();
     let before = sum_of(&third.file);
-    let mut machine = start(&trial, &swapped);
+    let mut machine = switch_on(&trial, &swapped);
     let status = wait_for_status(&trial, &mut machine, "the swapped disk was not told", SOON, |status| {
         has(status, "member-missing")
     });
@@ -155,7 +144,7 @@ fn three_disks_live_through_consent_a_swap_read_errors_and_death() {
         "-device".to_owned(),
         format!("ide-hd,bus=sata.4,drive=sick,serial={DATA_SERIAL}"),
     ]);
-    let mut machine = start(&trial, &sick);
+    let mut machine = switch_on(&trial, &sick);
     let status = wait_for_status(
         &trial,
         &mut machine,
@@ -171,7 +160,7 @@ fn three_disks_live_through_consent_a_swap_read_errors_and_death() {
     machine.shut_down(STOP).unwrap();
 
     // All well again: what was stored is there. Then the disk dies, and the owner goes on with a new one.
-    let mut machine = start(&trial, &hardware("well"));
+    let mut machine = switch_on(&trial, &hardware("well"));
     wait_for_status(&trial, &mut machine, "the array was not assembled", SOON, mounted);
     let client = Client::new(CLIENT, trial.client(&machine), &trial.folder);
     assert_eq!(client.archives(), ["one"]);
@@ -183,7 +172,7 @@ fn three_disks_live_through_consent_a_swap_read_errors_and_death() {
     trial.put_config().unwrap();
     let mut died = hardware("given-up");
     died.drives[1] = new;
-    let mut machine = start(&trial, &died);
+    let mut machine = switch_on(&trial, &died);
     let status = wait_for_status(&trial, &mut machine, "the new array was not made", SOON * 2, mounted);
     assert_eq!(status["array"]["members"].as_array().unwrap().len(), 3, "{status:#}");
     machine.shut_down(STOP).unwrap();

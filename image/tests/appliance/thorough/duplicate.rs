@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use image::loopback::StoreOptions;
-use image::qemu::{Drive, Firmware, Machine};
+use image::qemu::{Drive, Firmware};
 use image::trial::Trial;
 use image::workspace::Workspace;
 
-use crate::{START, STOP, folder};
+use crate::{STOP, folder, switch_on};
 
 fn drive(file: PathBuf, serial: &str) -> Drive {
     Drive {
@@ -26,11 +26,8 @@ fn copy(from: &Path, to: &Path) {
 fn used(trial: &Trial, name: &str, firmware: Firmware, drives: Vec<Drive>) -> (String, Vec<String>) {
     let mut hardware = trial.hardware(name, firmware);
     hardware.drives = drives;
-    let mut machine = Machine::start(&hardware).unwrap();
+    let machine = switch_on(trial, &hardware);
     let admin = trial.admin(&machine);
-    machine
-        .wait_until("nobody could log in", START, |_| admin.run("true").map(|_| true))
-        .unwrap();
     admin.run("systemctl is-system-running --wait || true").unwrap();
     let hostname = admin.run("cat /proc/sys/kernel/hostname").unwrap().trim().to_owned();
     let mut serials = Vec::new();

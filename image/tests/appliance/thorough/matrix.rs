@@ -2,12 +2,12 @@
 //! array, reaches the network, and writes into the one grubenv.
 
 use image::loopback::StoreOptions;
-use image::qemu::{Firmware, Machine, Platform};
+use image::qemu::{Firmware, Platform};
 use image::trial::Trial;
 use image::workspace::Workspace;
 
 use crate::backup::wait_for_status;
-use crate::{SOON, START, STOP, environment, folder, is_sound, variable};
+use crate::{SOON, STOP, environment, folder, is_sound, switch_on, variable};
 
 fn both_firmwares_on(platform: Platform, name: &str) {
     let trial = Trial::new(&Workspace::here(), &folder(name), &StoreOptions::default()).unwrap();
@@ -17,13 +17,8 @@ fn both_firmwares_on(platform: Platform, name: &str) {
     for (firmware, ending, sign) in [(Firmware::Bios, "bios", "bios"), (Firmware::Uefi, "uefi", "uefi")] {
         let mut hardware = trial.hardware(&format!("{name}-{ending}"), firmware);
         hardware.platform = platform;
-        let mut machine = Machine::start(&hardware).unwrap();
+        let mut machine = switch_on(&trial, &hardware);
         let admin = trial.admin(&machine);
-        machine
-            .wait_until("nobody could log in as admin", START, |_| {
-                admin.run("true").map(|_| true)
-            })
-            .unwrap();
         eprintln!("{name}-{ending}: log-in {} s after power-on", machine.age().as_secs());
         let _ = admin.run("systemctl is-system-running --wait || true").unwrap();
         let booted_by = "test -d /sys/firmware/efi && echo uefi || echo bios";

@@ -16,7 +16,7 @@ use super::media::{debugfs, exfat, ext4, fat, place, plug, pull, put, read_fat, 
 use crate::backup::wait_for_status;
 use crate::client::Client;
 use crate::trouble::{has, text_of};
-use crate::{SOON, START, STOP, folder};
+use crate::{SOON, STOP, folder, switch_on};
 
 const FILE: &str = "strongroom.toml";
 const SIZE: u64 = 32 << 20;
@@ -25,14 +25,7 @@ fn start_with(trial: &Trial, name: &str, extra: Vec<String>, drives: &[Drive]) -
     let mut hardware = trial.hardware(name, Firmware::Bios);
     hardware.extra = extra;
     hardware.drives.extend(drives.iter().cloned());
-    let mut machine = Machine::start(&hardware).unwrap();
-    let admin = trial.admin(&machine);
-    machine
-        .wait_until("nobody could log in as admin", START, |_| {
-            admin.run("true").map(|_| true)
-        })
-        .unwrap();
-    machine
+    switch_on(trial, &hardware)
 }
 
 fn hostname_is(trial: &Trial, machine: &mut Machine, name: &str) {

@@ -1,18 +1,28 @@
 //! A machine that hangs is reset by its watchdog, whichever it has; a supervisor that hangs is started again.
 
 use image::loopback::StoreOptions;
-use image::qemu::{Firmware, Machine, Platform};
+use image::qemu::{Firmware, Hardware, Platform};
 use image::trial::Trial;
 use image::workspace::Workspace;
 
 use crate::console::menus;
-use crate::{SOON, START, STOP, folder, start};
+use crate::{SOON, START, STOP, folder, start, switch_on};
 
 /// Makes the first process of the system stand still, which feeds the watchdog. Root's work: a unit that the tests' own
 /// firmware hands over.
 const HANG: &str = "[Unit]\nAfter=strongroom-softdog.service strongroom-started.service\n[Service]\nType=oneshot\n\
     ExecStart=/bin/sh -c 'sleep 30; echo hanging >/dev/ttyS0; echo 1 >/sys/fs/cgroup/init.scope/cgroup.freeze'\n";
 const WANTED: &str = "[Unit]\nWants=hang.service\n";
+
+/// Gives the machine a unit `hang.service` of this content, which starts by itself.
+fn give_unit(hardware: &mut Hardware, content: &str) {
+    for (name, text) in [
+        ("systemd.extra-unit.hang.service", content),
+        ("systemd.unit-dropin.multi-user.target", WANTED),
+    ] {
+        hardware.credentials.push((name.to_owned(), text.to_owned()));
+    }
+}
 
 #[test]
 #[ignore = "needs the built image: cargo image test --thorough"]
@@ -35,17 +45,9 @@ fn a_machine_that_hangs_is_reset() {
         if let Some(device) = device {
             hardware.extra.extend(["-device".to_owned(), device.to_owned()]);
         }
-        hardware
-            .credentials
-            .push(("systemd.extra-unit.hang.service".to_owned(), HANG.to_owned()));
-        hardware
-            .credentials
-            .push(("systemd.unit-dropin.multi-user.target".to_owned(), WANTED.to_owned()));
-        let mut machine = Machine::start(&hardware).unwrap();
+        give_unit(&mut hardware, HANG);
+        let mut machine = switch_on(&trial, &hardware);
         let admin = trial.admin(&machine);
-        machine
-            .wait_until("nobody could log in", START, |_| admin.run("true").map(|_| true))
-            .unwrap();
         machine
             .wait_until("systemd did not open the watchdog", SOON, |_| {
                 Ok(admin.run("cat /sys/class/watchdog/watchdog0/state")?.trim() == "active")
@@ -70,17 +72,9 @@ fn a_supervisor_that_hangs_is_started_again() {
     let mut hardware = trial.hardware("stopped", Firmware::Bios);
     let stop = "[Unit]\nAfter=strongroom-started.service\n[Service]\nType=oneshot\n\
         ExecStart=/bin/sh -c 'sleep 5; kill -STOP $(systemctl show --value -p MainPID strongroomd)'\n";
-    hardware
-        .credentials
-        .push(("systemd.extra-unit.hang.service".to_owned(), stop.to_owned()));
-    hardware
-        .credentials
-        .push(("systemd.unit-dropin.multi-user.target".to_owned(), WANTED.to_owned()));
-    let mut machine = Machine::start(&hardware).unwrap();
+    give_unit(&mut hardware, stop);
+    let mut machine = switch_on(&trial, &hardware);
     let admin = trial.admin(&machine);
-    machine
-        .wait_until("nobody could log in", START, |_| admin.run("true").map(|_| true))
-        .unwrap();
     machine
         .wait_until("the supervisor was not started again", START, |_| {
             let log = admin.run("journalctl -b -q -o cat -u strongroomd")?;
