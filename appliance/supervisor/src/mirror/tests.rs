@@ -11,6 +11,8 @@ fn appliance(id: &str) -> (tempfile::TempDir, Paths) {
     for (name, content, mode) in [
         ("machine-id", format!("{id}\n"), 0o444),
         ("config/strongroom.toml", "[network]\n".to_owned(), 0o644),
+        ("config/files/owner.asc", "certificate".to_owned(), 0o644),
+        ("config/sources.json", "[]".to_owned(), 0o644),
         ("secrets/mqtt/word", "sealed".to_owned(), 0o600),
         ("ssh/ssh_host_ed25519_key", format!("private {id}"), 0o600),
         ("ssh/ssh_host_ed25519_key.pub", format!("public {id}"), 0o644),
@@ -46,6 +48,9 @@ fn what_lasts_comes_back_and_nothing_else() {
     assert_eq!(state("machine-id"), format!("{ID}\n"));
     assert_eq!(state("ssh/ssh_host_ed25519_key"), format!("private {ID}"));
     assert_eq!(state("config/strongroom.toml"), "[admin]\n");
+    assert_eq!(state("config/files/owner.asc"), "certificate");
+    // What is in CONFIG of a new flash is a new offer, even if it was in force once before.
+    assert!(!new.config_sources().exists());
     assert_eq!(fs::read(new.credential_secret()).unwrap(), b"credential");
     assert!(!new.secrets("mqtt").join("word").exists() && !new.state().join("offsite").exists());
     assert!(!keep(&new).unwrap(), "the copy is the same again");
