@@ -6,7 +6,12 @@ use crate::services::mounts;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 use strongroom_model::name::ClientName;
+
+/// How long a session waits for a repository that is about to be made ready: right after the array was mounted, or the
+/// client was admitted, its folder and user are still being put in order.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a session was refused. The client's user reads this.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +39,27 @@ pub enum ServeError {
 
 /// Checks what can be checked and becomes `borg serve`. Returns only with an error.
 pub fn run(paths: &Paths, name: Option<&str>, wanted: Option<OsString>) -> ServeError {
-    match prepare(paths, name, wanted) {
+    match prepare_within(PATIENCE, paths, name, wanted) {
         Ok(mut command) => ServeError::Start(command.exec().to_string()),
         Err(error) => error,
+    }
+}
+
+/// Like [`prepare`], but a repository that isn't ready may become so within this time.
+fn prepare_within(
+    patience: Duration,
+    paths: &Paths,
+    name: Option<&str>,
+    wanted: Option<OsString>,
+) -> Result<Command, ServeError> {
+    let start = Instant::now();
+    loop {
+        match prepare(paths, name, wanted.clone()) {
+            Err(ServeError::NoRepository(_)) if start.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            decided => return decided,
+        }
     }
 }
 
@@ -150,5 +173,20 @@ mod tests {
             refusal(&paths, Some("asus"), Some("borg serve")),
             ServeError::NoRepository(_)
         ));
+    }
+
+    #[test]
+    fn a_repository_that_is_about_to_be_ready_is_waited_for_and_one_that_never_is_refused() {
+        let (folder, paths) = appliance(true, false);
+        let wanted = || Some(OsString::from("borg serve"));
+        let repository = folder.path().join("mnt/raid/asus_repository");
+        let maker = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            std::fs::create_dir_all(repository)
+        });
+        assert!(prepare_within(PATIENCE, &paths, Some("asus"), wanted()).is_ok());
+        maker.join().unwrap().unwrap();
+        let refused = prepare_within(Duration::ZERO, &paths, Some("attic"), wanted()).unwrap_err();
+        assert!(matches!(refused, ServeError::NoRepository(_)));
     }
 }
