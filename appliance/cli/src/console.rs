@@ -236,9 +236,9 @@ fn first_steps(columns: usize) -> Vec<Vec<Line<'static>>> {
     [
         "Write strongroom.toml: your SSH key, the disks' serial numbers, one [[client]] for each computer. \
          docs/configuration.md has a whole one to begin with.",
-        "Put it into the folder CONFIG on the flashed disk's EFI partition, or flash with \
-         `cargo image flash ... --config strongroom.toml`.",
-        "Start the appliance again. What is wrong with the file, if anything, is then told here.",
+        "Put it on a USB stick labelled STRONGROOM and plug it in here. (Or into the folder CONFIG on the flashed \
+         disk's EFI partition, then start again.)",
+        "It takes effect within a minute. What is wrong with the file, if anything, is then told here.",
     ]
     .iter()
     .enumerate()

@@ -143,8 +143,9 @@ fn without_configuration_it_says_what_to_do_first_and_which_disks_there_are() {
     for part in [
         "What to do first",
         "1. Write strongroom.toml",
+        "USB stick labelled STRONGROOM",
         "CONFIG",
-        "3. Start",
+        "3. It takes effect",
         "WD-1",
         "sdb WDC",
         "192.168.1.10",
