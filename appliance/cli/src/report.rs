@@ -169,6 +169,7 @@ const MEMBERS: &[Member] = &[
         "disks.txt",
         "disks, partitions, the array, what is mounted and how full it is",
         &[
+            Program(&["strongroom", "disks"], PART_MAX),
             Program(
                 &[
                     "lsblk",
@@ -188,6 +189,14 @@ const MEMBERS: &[Member] = &[
         "array.json",
         "what making or assembling the array found and did",
         &[File("/run/strongroom/array.json")],
+    ),
+    (
+        "disk-health.json",
+        "what the disks tell of their health, and the last scrubs",
+        &[
+            File("/run/strongroom-health/report.json"),
+            File("/run/strongroom-scrub/scrubs.json"),
+        ],
     ),
     (
         "pushes.txt",

@@ -515,6 +515,8 @@ fn the_report_holds_no_secret(trial: &Trial, machine: &Machine) {
         ("README.txt", "journal-before.txt"),
         ("units.txt", "strongroomd.service"),
         ("disks.txt", "raid0"),
+        ("disks.txt", "→ "),
+        ("disk-health.json", "days_until_full"),
         ("clock.txt", "Stratum"),
         ("network.txt", "10.0.2.15"),
         ("pushes.txt", CLIENT),
