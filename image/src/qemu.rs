@@ -377,10 +377,14 @@ fn arguments(hardware: &Hardware, serial: &Path, ssh_port: u16) -> Vec<String> {
     add("-device", format!("{card},netdev=lan"));
     add("-device", "virtio-rng-pci".to_owned());
     for (name, value) in &hardware.credentials {
-        add(
-            "-fw_cfg",
-            format!("name=opt/io.systemd.credentials/{name},string={}", escape(value)),
-        );
+        // systemd takes both (systemd.exec(7), "Credentials"); a name in QEMU's own table has at most 55 characters.
+        let file = format!("opt/io.systemd.credentials/{name}");
+        if file.len() <= 55 {
+            add("-fw_cfg", format!("name={file},string={}", escape(value)));
+        } else {
+            let value = escape(&format!("io.systemd.credential:{name}={value}"));
+            add("-smbios", format!("type=11,value={value}"));
+        }
     }
     arguments.extend(hardware.extra.iter().cloned());
     arguments
@@ -412,6 +416,13 @@ mod tests {
         assert!(line.contains("bus=sata.1,drive=drive1,serial=TWO"));
         assert!(line.contains("hostfwd=tcp:127.0.0.1:1-:22"));
         assert!(!line.contains("pflash"));
+        hardware.credentials = vec![
+            ("short".to_owned(), "a,b".to_owned()),
+            ("systemd.extra-unit.longer.service".to_owned(), "c".to_owned()),
+        ];
+        let line = arguments(&hardware, Path::new("/s"), 1).join(" ");
+        assert!(line.contains("-fw_cfg name=opt/io.systemd.credentials/short,string=a,,b"));
+        assert!(line.contains("type=11,value=io.systemd.credential:systemd.extra-unit.longer.service=c"));
         hardware.platform = Platform::Pc;
         let line = arguments(&hardware, Path::new("/s"), 1).join(" ");
         assert!(line.contains("ide-hd,bus=ide.0,unit=1,drive=drive1,serial=TWO"));

@@ -1,6 +1,11 @@
 //! Sitting at the machine: pressing keys in the boot loader's menu and on the console.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use image::qemu::Machine;
+use image::ssh::Login;
 use serde_json::json;
 
 use crate::SOON;
@@ -48,4 +53,29 @@ pub fn choose(machine: &mut Machine, entry: usize) {
 /// How often the boot loader's menu was shown, as long as nobody moves in it.
 pub fn menus(machine: &Machine) -> usize {
     machine.serial().matches("Strongroom with the IO-APIC").count()
+}
+
+/// A person at a terminal elsewhere looks at the console and leaves it by its key.
+pub fn over_ssh(admin: &Login) {
+    let mut command = Command::new("ssh");
+    command
+        .args(admin.options())
+        .args([
+            "-tt",
+            &format!("{}@127.0.0.1", admin.user),
+            "stty columns 100 rows 30; strongroom console",
+        ])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut looking = command.spawn().unwrap();
+    let mut keys = looking.stdin.take().unwrap();
+    std::thread::sleep(Duration::from_secs(15));
+    keys.write_all(b"q").unwrap();
+    // The pipe stays open until the end: a terminal that hangs up would end the console too.
+    let output = looking.wait_with_output().unwrap();
+    drop(keys);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}: {shown}", output.status);
+    assert!(shown.contains("q leaves") && shown.contains("SHA256:"), "{shown}");
 }

@@ -135,6 +135,7 @@ fn both_firmwares_start_the_same_system_and_share_one_grubenv() {
     let identity = admin.run("cat /etc/machine-id").unwrap();
     let host_key = admin.run("ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null").unwrap();
     eprintln!("{}", admin.run("free -m").unwrap());
+    console::over_ssh(&admin);
     machine.shut_down(STOP).unwrap();
     // GRUB wrote into the file that this program made; the system then marked its start as good, and named the disk.
     let after = environment(&trial);

@@ -41,10 +41,10 @@ fn a_clock_of_1970_or_2099_is_set_right_and_keeps_nobody_out() {
         // The timer of the pushes waits for the next night, not for the year in which it believed to be.
         let timer = admin
             .run(&format!(
-                "systemctl show --value -p NextElapseUSecRealtime --timestamp=unix strongroom-push@{CLIENT}.timer"
+                "date +%s --date \"$(systemctl show --value -p NextElapseUSecRealtime strongroom-push@{CLIENT}.timer)\""
             ))
             .unwrap();
-        let next: u64 = timer.trim().trim_start_matches('@').parse().unwrap_or(0);
+        let next: u64 = timer.trim().parse().unwrap_or(0);
         assert!((ours..ours + 2 * 86400).contains(&next), "{clock}: {timer}");
         let client = Client::new(CLIENT, trial.client(&machine), &trial.folder);
         if name == "first" {

@@ -7,7 +7,7 @@ use image::workspace::Workspace;
 
 use crate::backup::wait_for_status;
 use crate::client::{Client, make_files};
-use crate::console::{FACTORY_RESET, RESCUE, choose, press, type_line};
+use crate::console::{FACTORY_RESET, RESCUE, choose, menus, press, type_line};
 use crate::{SOON, START, STOP, environment, folder, reflash, start, variable};
 
 fn mounted(status: &serde_json::Value) -> bool {
@@ -106,9 +106,13 @@ fn the_rescue_shell_is_open_without_a_console_password_and_closed_with_one() {
     machine.wait_for_serial("Enter password", SOON).unwrap();
     type_line(&mut machine, "open simsim");
     machine.wait_for_serial("ccess denied", SOON).unwrap();
-    // Any key leads back to the menu, where the entry is still chosen.
+    // Any key leads back to the menu, with its first entry chosen and no countdown any more.
+    let seen = menus(&machine);
     press(&mut machine, &["ret"]);
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    machine
+        .wait_until("the menu did not come back", SOON, |machine| Ok(menus(machine) > seen))
+        .unwrap();
+    press(&mut machine, &["down"; RESCUE]);
     press(&mut machine, &["ret"]);
     machine
         .wait_until("the boot loader did not ask again", SOON, |machine| {
