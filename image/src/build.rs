@@ -1,17 +1,17 @@
-//! `cargo image build`: from sources and a Debian mirror to the image, its block map, checksum and manifest.
+//! `cargo image build`: from sources and a base system, Debian's or Buildroot's, to the image, its block map, checksum and manifest.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::bmap::Bmap;
 use crate::debian::Base;
-use crate::dependencies::{self, Need};
+use crate::dependencies;
 use crate::error::{OnFile, Result};
 use crate::fingerprint::{self, Fingerprint};
 use crate::release::Release;
 use crate::system::System;
-use crate::workspace::{NAME, Workspace};
-use crate::{bmap, crates, debian, disk, licences, programs, progress, sbom, slot, system};
+use crate::workspace::{Foundation, NAME, Workspace};
+use crate::{bmap, buildroot, crates, debian, disk, licences, programs, progress, sbom, slot, system};
 
 /// How to build.
 #[derive(Debug, Clone, Default)]
@@ -27,10 +27,13 @@ pub struct Options {
 /// # Errors
 /// Those of any stage.
 pub fn build(workspace: &Workspace, options: &Options) -> Result<PathBuf> {
-    dependencies::ensure(workspace, &[Need::Build], options.install)?;
+    dependencies::ensure(workspace, workspace.foundation.needs(), options.install)?;
     let work = workspace.work()?;
     let _alone = alone(&work)?;
-    let base = debian::base(workspace, options.locked.as_deref())?;
+    let base = match &workspace.foundation {
+        Foundation::Debian => debian::base(workspace, options.locked.as_deref())?,
+        Foundation::Buildroot(choice) => buildroot::base(workspace, choice)?,
+    };
     let system = system::system(workspace, &base)?;
     let programs = progress::stage("our programs", || programs::build(workspace))?;
     let told = progress::stage("release, bill of materials, licences", || {
@@ -70,22 +73,26 @@ fn alone(work: &Path) -> Result<File> {
 
 /// The files that tell what the image is and holds.
 fn told(workspace: &Workspace, base: &Base, system: &System) -> Result<Vec<slot::Added>> {
-    let release = Release::of(workspace, base.time)?;
+    let release = Release::of(workspace, &base.name, base.time)?;
     let crates = crates::linked(workspace)?;
-    let bill = sbom::render(&release.version, &release.time, &sbom::packages(&base.tar)?, &crates);
+    let (origin, packages) = match &workspace.foundation {
+        Foundation::Debian => (sbom::Origin::Debian, sbom::packages(&base.tar)?),
+        Foundation::Buildroot(_) => (sbom::Origin::Buildroot, buildroot::packages(workspace, base)?),
+    };
+    let bill = sbom::render(&release.version, &release.time, origin, &packages, &crates);
     let bill_file = workspace.product("cdx.json")?;
     std::fs::write(&bill_file, &bill).on("write", &bill_file)?;
     let licences = licences::collect(&crates)?;
     let licences_file = workspace.work()?.join("licences.txt");
     std::fs::write(&licences_file, &licences).on("write", &licences_file)?;
-    let debian = std::fs::read_to_string(&system.os_release).on("read", &system.os_release)?;
+    let os_release = std::fs::read_to_string(&system.os_release).on("read", &system.os_release)?;
     let own = |name: &str| {
         let file = workspace.root.join(name);
         std::fs::read_to_string(&file).on("read", &file)
     };
     Ok([
         ("etc/strongroom-release", release.file()),
-        ("usr/lib/os-release", release.os_release(&debian)),
+        ("usr/lib/os-release", release.os_release(&os_release)),
         ("usr/share/strongroom/sbom.cdx.json", bill),
         ("usr/share/doc/strongroom/crates", licences),
         ("usr/share/doc/strongroom/LICENSE-APACHE", own("LICENSE-APACHE")?),
@@ -118,6 +125,7 @@ fn tell(workspace: &Workspace, work: &Path, image: &Path) -> Result<()> {
         slot >> 20
     );
     eprintln!("  beside it, {NAME}: .bmap, .sha256, .manifest (packages), .cdx.json (all that is in it)");
-    eprintln!("  try it: cargo image run        write it: cargo image flash DEVICE");
+    let base = workspace.foundation.argument();
+    eprintln!("  try it: cargo image run{base}        write it: cargo image flash DEVICE{base}");
     Ok(())
 }

@@ -16,12 +16,15 @@ use crate::{namespace, process, progress};
 
 /// The release of Debian that the image is made of.
 pub const RELEASE: &str = "trixie";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// What the mirror's signatures are checked with.
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const STAGE: &str = "Debian base system";
 
 /// The base system.
 #[derive(Debug, Clone)]
 pub struct Base {
+    /// What it is, like `debian-trixie`.
+    pub name: String,
     /// Its files.
     pub tar: PathBuf,
     /// Its packages and versions.
@@ -58,6 +61,7 @@ pub fn base(workspace: &Workspace, locked: Option<&Path>) -> Result<Base> {
         None => fingerprint.text("release", &release),
     };
     let base = Base {
+        name: format!("debian-{RELEASE}"),
         manifest: work.join("base.manifest"),
         fingerprint: fingerprint.finish(),
         tar,
@@ -129,7 +133,10 @@ fn bootstrap(
 }
 
 /// apt's sources on this machine.
-fn sources() -> Result<Vec<Source>> {
+///
+/// # Errors
+/// When a file of them can't be read.
+pub fn sources() -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     let main = Path::new("/etc/apt/sources.list");
     if main.exists() {
@@ -154,7 +161,10 @@ fn sources() -> Result<Vec<Source>> {
 }
 
 /// This machine's apt settings that say how to reach the mirror, as options.
-fn apt_options() -> Result<Vec<String>> {
+///
+/// # Errors
+/// When apt can't be asked.
+pub fn apt_options() -> Result<Vec<String>> {
     let dump = process::capture("read apt's settings", process::command("apt-config").arg("dump"))?;
     let kept = [
         "Acquire::http",
@@ -173,7 +183,10 @@ fn apt_options() -> Result<Vec<String>> {
 
 /// The suites' release files, one after the other: they name every index by its hash, so they stand for all that the
 /// mirror holds. When the mirror is silent, those of the last time.
-fn release(work: &Path, suites: &[(String, String)]) -> Result<String> {
+///
+/// # Errors
+/// When it was silent the last time, too.
+pub fn release(work: &Path, suites: &[(String, String)]) -> Result<String> {
     let mut all = String::new();
     for (uri, suite) in suites {
         let kept = work.join(format!("InRelease.{suite}"));
@@ -297,7 +310,10 @@ fn installed(tar: &Path) -> Result<Versions> {
 }
 
 /// A list file without its comments.
-fn lines(path: &Path) -> Result<Vec<String>> {
+///
+/// # Errors
+/// When it can't be read.
+pub fn lines(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).on("read", path)?;
     Ok(text
         .lines()

@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 pub enum Need {
     /// `cargo image build`.
     Build,
+    /// `cargo image build --base buildroot`.
+    Buildroot,
     /// `cargo image flash`.
     Flash,
     /// `cargo image run`.
@@ -21,7 +23,7 @@ pub enum Need {
     Test,
 }
 
-use Need::{Build, Flash, Run, Test};
+use Need::{Build, Buildroot, Flash, Run, Test};
 
 /// Package, who needs it, and what for.
 const PACKAGES: &[(&str, &[Need], &str)] = &[
@@ -54,6 +56,20 @@ const PACKAGES: &[(&str, &[Need], &str)] = &[
     ),
     ("e2fsprogs", &[Build], "formats the state partition"),
     ("genimage", &[Build], "makes the partition table"),
+    ("cpio", &[Buildroot], "packs the initramfs"),
+    ("make", &[Buildroot], "follows Buildroot's recipes"),
+    ("gcc", &[Buildroot], "compiles Buildroot's configuration program"),
+    ("g++", &[Buildroot], "compiles programs that Buildroot runs"),
+    ("bc", &[Buildroot], "computes constants of the kernel"),
+    ("bzip2", &[Buildroot], "unpacks sources"),
+    ("file", &[Buildroot], "tells what Buildroot has built"),
+    ("patch", &[Buildroot], "applies Buildroot's patches"),
+    ("perl", &[Buildroot], "runs in many builds"),
+    ("rsync", &[Buildroot], "copies sources"),
+    ("unzip", &[Buildroot], "unpacks sources"),
+    ("wget", &[Buildroot], "fetches sources"),
+    ("python3-flake8", &[Buildroot], "checks the form of the recipes"),
+    ("python3-magic", &[Buildroot], "checks the form of the recipes"),
     ("qemu-system-x86", &[Run, Test], "runs the image"),
     ("seabios", &[Run, Test], "BIOS for the virtual machine"),
     ("ovmf", &[Run, Test], "UEFI for the virtual machine"),

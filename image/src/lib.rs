@@ -5,6 +5,7 @@
 
 pub mod bmap;
 mod build;
+pub mod buildroot;
 mod crates;
 mod debian;
 mod dependencies;
@@ -44,7 +45,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use workspace::Workspace;
+use workspace::{Foundation, Workspace};
 
 /// Build, flash, run and test the Strongroom image.
 #[derive(Debug, Parser)]
@@ -55,14 +56,31 @@ struct Arguments {
     /// Install no packages on this machine; if some are missing, say which command installs them.
     #[arg(long, global = true)]
     no_install: bool,
-    /// Another copy of the sources than the one this program was compiled from.
+    /// Another copy of Strongroom's source tree than the one this program was compiled from.
     #[arg(long, global = true, value_name = "FOLDER")]
-    sources: Option<PathBuf>,
+    tree: Option<PathBuf>,
+    /// What the image stands on: Debian's packages, or Buildroot, from source.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    base: Base,
+    /// With --base buildroot: a checkout of Buildroot 2025.02.x, instead of a clone of the pinned release.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    buildroot: Option<PathBuf>,
+    /// With --base buildroot: where the packages' sources come from.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    sources: buildroot::Sources,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Base {
+    #[default]
+    Debian,
+    Buildroot,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build target/image/strongroom-x86_64.img, with .bmap, .sha256 and .manifest.
+    /// Build target/image/strongroom-x86_64.img, with .bmap, .sha256 and .manifest; with --base buildroot in
+    /// target/image-buildroot.
     Build {
         /// Demand exactly the package versions of this manifest.
         #[arg(long, value_name = "MANIFEST")]
@@ -137,9 +155,16 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let workspace = match arguments.sources {
-        Some(root) => Workspace { root },
-        None => Workspace::here(),
+    let mut workspace = Workspace::here();
+    if let Some(root) = arguments.tree {
+        workspace.root = root;
+    }
+    workspace.foundation = match arguments.base {
+        Base::Debian => Foundation::Debian,
+        Base::Buildroot => Foundation::Buildroot(buildroot::Choice {
+            checkout: arguments.buildroot,
+            sources: arguments.sources,
+        }),
     };
     let install = !arguments.no_install;
     let result = match arguments.command {

@@ -1,4 +1,4 @@
-//! Which release an image is: the version file and os-release inside it, of the sources' commit and Debian's age.
+//! Which release an image is: the version file and os-release inside it, of the sources' commit and the base's age.
 
 use crate::error::Result;
 use crate::process;
@@ -14,21 +14,21 @@ pub struct Release {
     pub commit: String,
     /// The commit's time in ISO 8601.
     pub time: String,
-    /// The age of Debian's packages in ISO 8601.
+    /// What the base system is and how old, like `debian-trixie-` and a time in ISO 8601.
     pub base: String,
 }
 
 impl Release {
-    /// The release that `workspace` makes on a base of this age, in seconds since 1970.
+    /// The release that `workspace` makes on the base of this name and age, in seconds since 1970.
     ///
     /// # Errors
     /// When date(1) can't be run.
-    pub fn of(workspace: &Workspace, base_time: u64) -> Result<Self> {
+    pub fn of(workspace: &Workspace, base: &str, base_time: u64) -> Result<Self> {
         Ok(Self {
             version: version(env!("CARGO_PKG_VERSION"), &workspace.describe()),
             commit: workspace.commit(),
             time: iso(workspace.commit_time())?,
-            base: iso(base_time)?,
+            base: format!("{base}-{}", iso(base_time)?),
         })
     }
 
@@ -36,19 +36,19 @@ impl Release {
     #[must_use]
     pub fn file(&self) -> String {
         format!(
-            "VERSION={}\nCOMMIT={}\nTIME={}\nBASE=debian-{}-{}\n",
-            self.version,
-            self.commit,
-            self.time,
-            crate::debian::RELEASE,
-            self.base
+            "VERSION={}\nCOMMIT={}\nTIME={}\nBASE={}\n",
+            self.version, self.commit, self.time, self.base
         )
     }
 
-    /// os-release(5): Debian's, with the image's identity added.
+    /// os-release(5): the base's, with the image's identity added.
     #[must_use]
-    pub fn os_release(&self, debian: &str) -> String {
-        format!("{debian}IMAGE_ID=strongroom\nIMAGE_VERSION={}\n", self.version)
+    pub fn os_release(&self, base: &str) -> String {
+        format!(
+            "{}\nIMAGE_ID=strongroom\nIMAGE_VERSION={}\n",
+            base.trim_end(),
+            self.version
+        )
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
             version: "0.1.0-1".to_owned(),
             commit: "1".to_owned(),
             time: iso(0).unwrap(),
-            base: iso(86_400).unwrap(),
+            base: format!("debian-trixie-{}", iso(86_400).unwrap()),
         };
         assert_eq!(
             release.file(),

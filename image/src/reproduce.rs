@@ -16,7 +16,7 @@ use crate::fingerprint::hex;
 use crate::process;
 use crate::programs;
 use crate::progress;
-use crate::workspace::{NAME, Workspace};
+use crate::workspace::{Foundation, NAME, Workspace};
 
 /// How to compare.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +50,12 @@ const STAGES: [&str; 14] = [
 /// # Errors
 /// [`Error::Differs`] with the first stage that differs; otherwise what failed.
 pub fn reproduce(workspace: &Workspace, options: &Options) -> Result<()> {
+    if workspace.foundation != Foundation::Debian {
+        return Err(Error::Unexpected {
+            what: "cargo image reproduce".to_owned(),
+            detail: "knows the Debian base only".to_owned(),
+        });
+    }
     eprintln!("The first build:");
     let first = build::Options {
         install: options.install,
@@ -62,6 +68,7 @@ pub fn reproduce(workspace: &Workspace, options: &Options) -> Result<()> {
     };
     let copy = Workspace {
         root: place.join("another/path/to/the/sources"),
+        ..workspace.clone()
     };
     progress::stage("copy of the sources", || copy_sources(workspace, &copy))?;
     let cargo_home = place.join("cargo");
@@ -74,7 +81,7 @@ pub fn reproduce(workspace: &Workspace, options: &Options) -> Result<()> {
         .arg("build")
         .arg("--locked")
         .arg(workspace.product("manifest")?)
-        .arg("--sources")
+        .arg("--tree")
         .arg(&copy.root)
         .env("CARGO_HOME", &cargo_home)
         // Folders that the first build's cargo named must not lead the second one back.

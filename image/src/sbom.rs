@@ -1,4 +1,4 @@
-//! The bill of materials: every Debian package in the image and every crate in its programs, as CycloneDX 1.6
+//! The bill of materials: every package of the base system and every crate in its programs, as CycloneDX 1.6
 //! (<https://cyclonedx.org/docs/1.6/json/>), the same for the same image. Pure but for reading the base system's tar.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,16 @@ use crate::error::{OnFile, Result};
 use crate::fingerprint::hex;
 use crate::manifest;
 
-/// What a Debian package says of itself.
+/// Where a base system's packages come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Debian's archive.
+    Debian,
+    /// Built from source by Buildroot.
+    Buildroot,
+}
+
+/// What a package of the base system says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Package {
     /// Its name.
@@ -117,8 +126,12 @@ fn spdx(name: &str) -> String {
 
 /// The bill. `time` is in ISO 8601.
 #[must_use]
-pub fn render(version: &str, time: &str, packages: &[Package], crates: &[Crate]) -> String {
-    let components: Vec<Value> = packages.iter().map(debian).chain(crates.iter().map(cargo)).collect();
+pub fn render(version: &str, time: &str, origin: Origin, packages: &[Package], crates: &[Crate]) -> String {
+    let package = |package| match origin {
+        Origin::Debian => debian(package),
+        Origin::Buildroot => buildroot(package),
+    };
+    let components: Vec<Value> = packages.iter().map(package).chain(crates.iter().map(cargo)).collect();
     let components = Value::from(components);
     let bill = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -157,17 +170,35 @@ fn debian(package: &Package) -> Value {
         "purl": purl,
         "properties": [{"name": "debian:source", "value": package.source}],
     });
-    if !package.licences.is_empty() {
-        component["licenses"] = package
-            .licences
-            .iter()
-            .map(|name| match spdx::license_id(name) {
-                Some(id) => json!({"license": {"id": id.name}}),
-                None => json!({"license": {"name": name}}),
-            })
-            .collect();
-    }
+    add_licences(&mut component, package);
     component
+}
+
+fn buildroot(package: &Package) -> Value {
+    let purl = format!("pkg:generic/{}@{}", percent(&package.name), percent(&package.version));
+    let mut component = json!({
+        "type": "library",
+        "bom-ref": purl,
+        "name": package.name,
+        "version": package.version,
+        "purl": purl,
+    });
+    add_licences(&mut component, package);
+    component
+}
+
+fn add_licences(component: &mut Value, package: &Package) {
+    if package.licences.is_empty() {
+        return;
+    }
+    component["licenses"] = package
+        .licences
+        .iter()
+        .map(|name| match spdx::license_id(name) {
+            Some(id) => json!({"license": {"id": id.name}}),
+            None => json!({"license": {"name": name}}),
+        })
+        .collect();
 }
 
 fn cargo(item: &Crate) -> Value {
@@ -231,7 +262,8 @@ mod tests {
             authors: Vec::new(),
             folder: "/x".into(),
         };
-        serde_json::from_str(&render("0.1.0", "2026-01-01T00:00:00Z", &[package], &[item])).unwrap()
+        let bill = render("0.1.0", "2026-01-01T00:00:00Z", Origin::Debian, &[package], &[item]);
+        serde_json::from_str(&bill).unwrap()
     }
 
     #[test]
@@ -251,6 +283,20 @@ mod tests {
         assert_eq!(item["purl"], "pkg:cargo/aes@0.8.4");
         assert_eq!(item["hashes"][0]["content"], "ab".repeat(32));
         assert_eq!(bill["metadata"]["component"]["type"], "firmware");
+    }
+
+    #[test]
+    fn what_buildroot_built_belongs_to_no_distribution() {
+        let package = Package {
+            name: "libzlib".to_owned(),
+            version: "1.3.1".to_owned(),
+            licences: BTreeSet::from(["Zlib".to_owned()]),
+            ..Package::default()
+        };
+        let bill = render("0.1.0", "2026-01-01T00:00:00Z", Origin::Buildroot, &[package], &[]);
+        let bill: Value = serde_json::from_str(&bill).unwrap();
+        assert_eq!(bill["components"][0]["purl"], "pkg:generic/libzlib@1.3.1");
+        assert_eq!(bill["components"][0]["licenses"], json!([{"license": {"id": "Zlib"}}]));
     }
 
     #[test]

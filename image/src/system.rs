@@ -1,14 +1,14 @@
-//! The system: Debian's base, the overlay and the initramfs, as one tar file that lacks only our own programs
+//! The system: the base, the overlay and the initramfs, as one tar file that lacks only our own programs
 //! and the release file.
 //!
-//! Runs `image/debian/assemble.sh`. Writes `system.tar` and `initrd.img` in the work folder.
+//! Runs `image/assemble.sh`, and the base's own `initramfs.sh`. Writes `system.tar` and `initrd.img` in the work folder.
 
 use std::path::{Path, PathBuf};
 
 use crate::debian::Base;
 use crate::error::{OnFile, Result};
 use crate::fingerprint::{self, Fingerprint};
-use crate::workspace::Workspace;
+use crate::workspace::{Foundation, Workspace};
 use crate::{namespace, process, progress};
 
 const STAGE: &str = "system: overlay and initramfs";
@@ -18,7 +18,7 @@ const STAGE: &str = "system: overlay and initramfs";
 pub struct System {
     /// Its files.
     pub tar: PathBuf,
-    /// Debian's os-release, which is not among them: the slot adds it with the image's own version.
+    /// The base's os-release, which is not among them: the slot adds it with the image's own version.
     pub os_release: PathBuf,
     /// What it was made of.
     pub fingerprint: String,
@@ -32,20 +32,34 @@ pub struct System {
 pub fn system(workspace: &Workspace, base: &Base) -> Result<System> {
     let work = workspace.work()?;
     let overlay = workspace.root.join("rootfs-overlay");
-    let script = workspace.root.join("image/debian/assemble.sh");
+    let script = workspace.root.join("image/assemble.sh");
+    let board = workspace.root.join("board/x86_64/buildroot");
+    let (recipe, own) = match workspace.foundation {
+        Foundation::Debian => ("image/debian/initramfs.sh", None),
+        Foundation::Buildroot(_) => ("image/buildroot/initramfs.sh", Some(board.join("overlay"))),
+    };
+    let recipe = workspace.root.join(recipe);
+    let skeleton = board.join("initramfs");
     let initrd = work.join("initrd.img");
-    let initrd_made_of = Fingerprint::of("initrd", 3)
+    let mut initrd_made_of = Fingerprint::of("initrd", 4)
         .text("base", &base.fingerprint)
-        .tree(&overlay.join("etc/initramfs-tools"))?
-        .finish();
+        .file(&recipe)?
+        .tree(&overlay.join("etc/initramfs-tools"))?;
+    let mut made_of = Fingerprint::of("system", 3)
+        .text("base", &base.fingerprint)
+        .file(&script)?
+        .tree(&overlay)?;
+    let mut overlays = overlay.display().to_string();
+    if let Some(own) = &own {
+        initrd_made_of = initrd_made_of.tree(&skeleton)?;
+        made_of = made_of.tree(own)?;
+        overlays = format!("{overlays}\n{}", own.display());
+    }
+    let initrd_made_of = initrd_made_of.finish();
     let system = System {
         tar: work.join("system.tar"),
         os_release: work.join("os-release"),
-        fingerprint: Fingerprint::of("system", 2)
-            .text("base", &base.fingerprint)
-            .file(&script)?
-            .tree(&overlay)?
-            .finish(),
+        fingerprint: made_of.text("initrd", &initrd_made_of).finish(),
     };
     if fingerprint::is_fresh(&system.tar, &system.fingerprint) && system.os_release.exists() {
         progress::unchanged(STAGE);
@@ -60,7 +74,9 @@ pub fn system(workspace: &Workspace, base: &Base) -> Result<System> {
         let mut command = namespace::command(&script);
         command
             .env("BASE", &base.tar)
-            .env("OVERLAY", &overlay)
+            .env("OVERLAYS", &overlays)
+            .env("INITRAMFS", &recipe)
+            .env("SKELETON", &skeleton)
             .env("MANIFEST", &base.manifest)
             .env("ROOT", work.join("root"))
             .env("INITRD", &initrd)

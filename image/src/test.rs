@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use crate::build;
 use crate::dependencies::{self, Need};
 use crate::error::{Error, Result};
 use crate::process;
-use crate::workspace::Workspace;
+use crate::workspace::{FOUNDATION_VARIABLE, Foundation, Workspace};
+use crate::{build, buildroot};
 
 /// How to test.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +60,20 @@ pub fn test(workspace: &Workspace, options: &Options) -> Result<()> {
             locked: None,
         },
     )?;
+    if matches!(workspace.foundation, Foundation::Buildroot(_)) {
+        eprintln!("The external tree, with Buildroot's own tools:");
+        let arguments = [
+            "test",
+            "--locked",
+            "--package",
+            "image",
+            "--test",
+            "buildroot",
+            "--",
+            "--ignored",
+        ];
+        cargo(workspace, "the tests of the external tree", &arguments)?;
+    }
     eprintln!("The image in a virtual machine:");
     // One machine at a time: two would only slow each other down, and time out.
     let mut arguments = vec!["test", "--locked", "--package", "image", "--test", "appliance", "--"];
@@ -77,6 +91,11 @@ fn cargo(workspace: &Workspace, purpose: &str, arguments: &[&str]) -> Result<()>
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = process::command(program);
     command.current_dir(&workspace.root).args(arguments);
+    if let Foundation::Buildroot(choice) = &workspace.foundation {
+        command
+            .env(FOUNDATION_VARIABLE, "buildroot")
+            .env("STRONGROOM_BUILDROOT", buildroot::folder(workspace, choice)?);
+    }
     let status = command
         .status()
         .map_err(|source| process::cannot_start(&command, source))?;

@@ -2,17 +2,54 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::buildroot::Choice;
+use crate::dependencies::Need;
 use crate::error::{OnFile, Result};
 use crate::process;
 
 /// The base name of all that is made.
 pub const NAME: &str = "strongroom-x86_64";
 
+/// Names the base for programs that `cargo image` starts, its own tests above all.
+pub const FOUNDATION_VARIABLE: &str = "STRONGROOM_IMAGE_BASE";
+
+/// What the image stands on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Foundation {
+    /// Debian's packages.
+    #[default]
+    Debian,
+    /// Built from source by Buildroot.
+    Buildroot(Choice),
+}
+
+impl Foundation {
+    /// What a build needs of this machine.
+    #[must_use]
+    pub fn needs(&self) -> &'static [Need] {
+        match self {
+            Self::Debian => &[Need::Build],
+            Self::Buildroot(_) => &[Need::Build, Need::Buildroot],
+        }
+    }
+
+    /// What must be added to a command line for this one.
+    #[must_use]
+    pub fn argument(&self) -> &'static str {
+        match self {
+            Self::Debian => "",
+            Self::Buildroot(_) => " --base buildroot",
+        }
+    }
+}
+
 /// The source tree and the output folder in it.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     /// The top of the source tree.
     pub root: PathBuf,
+    /// What the image stands on. Each has an output folder of its own.
+    pub foundation: Foundation,
 }
 
 impl Workspace {
@@ -22,23 +59,27 @@ impl Workspace {
         let crate_directory = Path::new(env!("CARGO_MANIFEST_DIR"));
         Self {
             root: crate_directory.parent().unwrap_or(crate_directory).to_owned(),
+            foundation: match std::env::var(FOUNDATION_VARIABLE).as_deref() {
+                Ok("buildroot") => Foundation::Buildroot(Choice::default()),
+                _ => Foundation::Debian,
+            },
         }
     }
 
-    /// `target/image`, made if missing: the finished files.
+    /// `target/image`, or `target/image-buildroot`, made if missing: the finished files.
     ///
     /// # Errors
     /// When it can't be made.
     pub fn output(&self) -> Result<PathBuf> {
-        self.made("target/image")
+        self.made(self.folder())
     }
 
-    /// `target/image/work`, made if missing: intermediate products, logs, and fingerprints of what they were made of.
+    /// `work` in it, made if missing: intermediate products, logs, and fingerprints of what they were made of.
     ///
     /// # Errors
     /// When it can't be made.
     pub fn work(&self) -> Result<PathBuf> {
-        self.made("target/image/work")
+        self.made(&format!("{}/work", self.folder()))
     }
 
     /// `target/run`, made if missing: disks and keys of `cargo image run`.
@@ -87,6 +128,13 @@ impl Workspace {
         process::capture("ask for the last commit", &mut git)
             .map(|text| text.trim().to_owned())
             .unwrap_or_else(|_| "unknown".to_owned())
+    }
+
+    fn folder(&self) -> &'static str {
+        match self.foundation {
+            Foundation::Debian => "target/image",
+            Foundation::Buildroot(_) => "target/image-buildroot",
+        }
     }
 
     fn made(&self, path: &str) -> Result<PathBuf> {

@@ -10,7 +10,12 @@ fn shell_passes_shellcheck() {
         .current_dir(root)
         .args([
             ".ci/run",
-            "image/debian/assemble.sh",
+            "image/assemble.sh",
+            "image/debian/initramfs.sh",
+            "image/buildroot/initramfs.sh",
+            "image/buildroot/toolchain.sh",
+            "board/x86_64/buildroot/initramfs/init",
+            "board/x86_64/buildroot/initramfs/scripts/functions",
             "rootfs-overlay/etc/initramfs-tools/hooks/appliance",
             "rootfs-overlay/etc/initramfs-tools/scripts/local-top/disk",
             "rootfs-overlay/etc/initramfs-tools/scripts/local-bottom/state",

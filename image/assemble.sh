@@ -1,12 +1,14 @@
 #!/bin/sh
-# Makes the system's root file system from Debian's base and the overlay, and the initramfs.
+# Makes the system's root file system from a base, Debian's or Buildroot's, and the overlay, and the initramfs.
 #
 # Runs as root of private mount and process namespaces (see src/namespace.rs), so that nothing it mounts outlives it.
-# Reads BASE (tar), OVERLAY (folder), MANIFEST; works in ROOT, which it removes; makes or, if it exists, takes INITRD;
-# writes OUT (tar), nothing in it newer than SOURCE_DATE_EPOCH, and moves os-release to OS_RELEASE. All of these come in by the environment.
+# Reads BASE (tar), OVERLAYS (folders, the later over the earlier), MANIFEST; works in ROOT, which it removes; makes with
+# INITRAMFS (the base's own script) or, if it exists, takes INITRD; writes OUT (tar), nothing in it newer than
+# SOURCE_DATE_EPOCH, and moves os-release to OS_RELEASE. All of these come in by the environment.
 set -eu
 umask 022
-: "${BASE:?}" "${OVERLAY:?}" "${MANIFEST:?}" "${ROOT:?}" "${INITRD:?}" "${OUT:?}" "${OS_RELEASE:?}" "${SOURCE_DATE_EPOCH:?}"
+: "${BASE:?}" "${OVERLAYS:?}" "${MANIFEST:?}" "${ROOT:?}" "${INITRAMFS:?}" "${INITRD:?}" "${OUT:?}" "${OS_RELEASE:?}" \
+	"${SOURCE_DATE_EPOCH:?}"
 
 rm -rf --one-file-system "$ROOT"
 mkdir "$ROOT"
@@ -15,7 +17,11 @@ trap 'umount -l "$ROOT/proc" "$ROOT/dev" 2>/dev/null || :; rm -rf --one-file-sys
 
 tar -C "$ROOT" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xpf "$BASE"
 rm -rf "$ROOT"/etc/systemd/system/*.wants
-tar -C "$OVERLAY" --owner=0 --group=0 --mtime="@$SOURCE_DATE_EPOCH" --mode='u=rwX,go=rX' -cf - . | tar -C "$ROOT" --keep-directory-symlink -xpf -
+# One a line: a folder's name may have blanks.
+echo "$OVERLAYS" | while read -r overlay; do
+	tar -C "$overlay" --owner=0 --group=0 --mtime="@$SOURCE_DATE_EPOCH" --mode='u=rwX,go=rX' -cf - . |
+		tar -C "$ROOT" --keep-directory-symlink -xpf -
+done
 
 mkdir -p "$ROOT/dev" "$ROOT/proc" "$ROOT/sys" "$ROOT/run" "$ROOT/tmp"
 
@@ -23,10 +29,7 @@ version=$(ls "$ROOT/usr/lib/modules")
 mount -t proc proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
 if [ ! -e "$INITRD" ]; then
-	# In an environment of its own: mkinitramfs writes a ROOT that it finds into the initramfs.
-	chroot "$ROOT" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" \
-		mkinitramfs -o /boot/initrd.img "$version"
-	cp "$ROOT/boot/initrd.img" "$INITRD.new"
+	ROOT="$ROOT" VERSION="$version" OUT="$INITRD.new" "$INITRAMFS"
 	mv "$INITRD.new" "$INITRD"
 fi
 chroot "$ROOT" systemd-sysusers
@@ -34,8 +37,10 @@ chroot "$ROOT" systemctl preset-all
 # Lazily, since an ordinary user may not take the mounts below /dev apart one by one.
 umount -l "$ROOT/proc" "$ROOT/dev"
 
-# The kernel under the name that grub-slot.cfg knows.
-mv "$ROOT/boot/vmlinuz-$version" "$ROOT/boot/kernel"
+# The kernel under the name that grub-slot.cfg knows. Buildroot calls it bzImage.
+for kernel in "$ROOT/boot/vmlinuz-$version" "$ROOT/boot/bzImage"; do
+	[ ! -e "$kernel" ] || mv "$kernel" "$ROOT/boot/kernel"
+done
 rm -f "$ROOT"/boot/System.map-* "$ROOT"/boot/config-* "$ROOT"/boot/vmlinuz* "$ROOT"/boot/initrd* "$ROOT"/vmlinuz* "$ROOT"/initrd*
 mv "$ROOT/boot/kernel" "$ROOT/boot/vmlinuz"
 cp "$INITRD" "$ROOT/boot/initrd.img"

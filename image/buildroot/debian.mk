@@ -1,0 +1,146 @@
+################################################################################
+#
+# Sources and tools from Debian, in the place of Buildroot's downloads
+#
+# The package override file of --sources debian. It is read before the packages; "override" wins over what they set.
+#
+################################################################################
+
+# What Debian's binary packages hold, in the place of a package that the mirror has no source of.
+# $(1): the package in capitals, $(2): the folder
+define room-prebuilt
+override $(1)_OVERRIDE_SRCDIR = $(2)
+override $(1)_AUTORECONF = NO
+override $(1)_CONFIGURE_CMDS = :
+override $(1)_BUILD_CMDS = :
+override $(1)_INSTALL_STAGING_CMDS = cp -a $$(@D)/usr $$(STAGING_DIR)/
+override $(1)_INSTALL_TARGET_CMDS = cp -a $$(@D)/usr $$(TARGET_DIR)/
+endef
+
+# Made by "cargo image": FOO_OVERRIDE_SRCDIR, or a call of the above, for each package of sources.list.
+include $(STRONGROOM_SOURCES)/overrides.mk
+
+# ------------------------------------------------------------------------------
+# Programs that the room has: linked into HOST_DIR instead of built.
+# ------------------------------------------------------------------------------
+
+ROOM_NOTHING = $(STRONGROOM_SOURCES)/nothing
+
+# $(1): the host package in capitals, $(2): its programs, $(3): further commands
+define room-tool
+override HOST_$(1)_OVERRIDE_SRCDIR = $$(ROOM_NOTHING)
+override HOST_$(1)_DEPENDENCIES =
+override HOST_$(1)_AUTORECONF = NO
+override HOST_$(1)_CONFIGURE_CMDS = :
+override HOST_$(1)_BUILD_CMDS = :
+override HOST_$(1)_INSTALL_CMDS = mkdir -p $$(HOST_DIR)/bin $$(HOST_DIR)/sbin$(foreach program,$(2), && ln -sf `PATH=/usr/bin:/usr/sbin:/bin:/sbin command -v $(program)` $$(HOST_DIR)/bin/$(program)) $(3)
+endef
+
+$(eval $(call room-tool,ACL,))
+$(eval $(call room-tool,ATTR,))
+$(eval $(call room-tool,AUTOCONF,autoconf autoheader autom4te autoreconf autoscan autoupdate ifnames))
+$(eval $(call room-tool,AUTOCONF_ARCHIVE,))
+$(eval $(call room-tool,AUTOMAKE,automake aclocal))
+$(eval $(call room-tool,BISON,bison yacc))
+$(eval $(call room-tool,BZIP2,bzip2))
+$(eval $(call room-tool,CMAKE,cmake ctest))
+$(eval $(call room-tool,ELFUTILS,))
+$(eval $(call room-tool,EXPAT,))
+$(eval $(call room-tool,FAKEROOT,fakeroot))
+$(eval $(call room-tool,FLEX,flex))
+$(eval $(call room-tool,GETTEXT_TINY,autopoint gettext gettextize msgfmt msgmerge xgettext))
+$(eval $(call room-tool,GPERF,gperf))
+$(eval $(call room-tool,KMOD,kmod))
+$(eval $(call room-tool,LIBCAP,))
+$(eval $(call room-tool,LIBFFI,))
+$(eval $(call room-tool,LIBGLIB2,gdbus-codegen glib-genmarshal glib-mkenums glib-compile-schemas glib-compile-resources))
+$(eval $(call room-tool,LIBOPENSSL,openssl))
+$(eval $(call room-tool,LIBTOOL,libtoolize))
+$(eval $(call room-tool,LIBXCRYPT,))
+$(eval $(call room-tool,LIBZLIB,))
+$(eval $(call room-tool,M4,m4))
+$(eval $(call room-tool,MESON,meson))
+$(eval $(call room-tool,NCURSES,tic))
+$(eval $(call room-tool,NINJA,ninja))
+$(eval $(call room-tool,PATCHELF,patchelf))
+$(eval $(call room-tool,PCRE2,))
+$(eval $(call room-tool,PKGCONF,pkgconf))
+$(eval $(call room-tool,PYTHON_CYTHON,cython cythonize))
+$(eval $(call room-tool,PYTHON_FLIT_CORE,))
+$(eval $(call room-tool,PYTHON_INSTALLER,))
+$(eval $(call room-tool,PYTHON_JINJA2,))
+$(eval $(call room-tool,PYTHON_MARKUPSAFE,))
+$(eval $(call room-tool,PYTHON_PACKAGING,))
+$(eval $(call room-tool,PYTHON_PKGCONFIG,))
+$(eval $(call room-tool,PYTHON_POETRY_CORE,))
+$(eval $(call room-tool,PYTHON_PYPA_BUILD,))
+$(eval $(call room-tool,PYTHON_PYPROJECT_HOOKS,))
+$(eval $(call room-tool,PYTHON_SETUPTOOLS,))
+$(eval $(call room-tool,PYTHON_SETUPTOOLS_SCM,))
+$(eval $(call room-tool,PYTHON_TYPING_EXTENSIONS,))
+$(eval $(call room-tool,PYTHON_WHEEL,))
+$(eval $(call room-tool,PYTHON3,python3))
+$(eval $(call room-tool,SYSTEMD,systemctl systemd-hwdb systemd-tmpfiles systemd-sysusers journalctl udevadm))
+$(eval $(call room-tool,UTIL_LINUX,))
+$(eval $(call room-tool,XZ,xz))
+$(eval $(call room-tool,ZIC,,&& ln -sf /usr/sbin/zic $$(HOST_DIR)/sbin/zic))
+$(eval $(call room-tool,ZSTD,zstd))
+
+# These would change the room's own files.
+override HOST_MESON_POST_INSTALL_HOOKS =
+override HOST_SYSTEMD_POST_INSTALL_HOOKS =
+
+# ------------------------------------------------------------------------------
+# Where Debian's version differs from the one that Buildroot's recipe is for.
+# ------------------------------------------------------------------------------
+
+# The room's Python and the target's are of one version.
+override PYTHON3_VERSION_MAJOR = 3.13
+
+# Archives as their authors tag them, without the files that autotools make.
+override KMOD_AUTORECONF = YES
+override LIBXCRYPT_AUTORECONF = YES
+override EXPAT_AUTORECONF = YES
+override EXPAT_SUBDIR = expat
+
+# Debian's patches change configure.ac, not configure.
+override OPENSSH_AUTORECONF = YES
+# sshd of version 10 is three programs.
+define OPENSSH_INSTALL_SSHD_AUTH
+	$(INSTALL) -D -m 0755 $(@D)/sshd-auth $(TARGET_DIR)/usr/libexec/sshd-auth
+endef
+OPENSSH_POST_INSTALL_TARGET_HOOKS += OPENSSH_INSTALL_SSHD_AUTH
+
+# These have left autotools for Meson.
+# $(1): the package in capitals, $(2): its options
+define room-meson
+override define $(1)_CONFIGURE_CMDS
+	rm -rf $$(@D)/build
+	$$(TARGET_MAKE_ENV) $$(HOST_DIR)/bin/meson setup \
+		--cross-file=$$(HOST_DIR)/etc/meson/cross-compilation.conf \
+		--prefix=/usr --libdir=/usr/lib --sysconfdir=/etc --localstatedir=/var \
+		--buildtype=release --wrap-mode=nodownload $(2) $$(@D) $$(@D)/build
+endef
+override define $(1)_BUILD_CMDS
+	$$(TARGET_MAKE_ENV) $$(HOST_DIR)/bin/ninja -C $$(@D)/build
+endef
+override define $(1)_INSTALL_STAGING_CMDS
+	$$(TARGET_MAKE_ENV) DESTDIR=$$(STAGING_DIR) $$(HOST_DIR)/bin/ninja -C $$(@D)/build install
+endef
+override define $(1)_INSTALL_TARGET_CMDS
+	$$(TARGET_MAKE_ENV) DESTDIR=$$(TARGET_DIR) $$(HOST_DIR)/bin/ninja -C $$(@D)/build install
+endef
+endef
+
+$(eval $(call room-meson,LINUX_PAM,\
+	-Di18n=disabled -Ddocs=disabled -Daudit=disabled -Deconf=disabled \
+	-Dlogind=disabled -Dopenssl=disabled -Dselinux=disabled -Dnis=disabled \
+	-Dexamples=false -Dpam_lastlog=disabled -Dpam_userdb=disabled \
+	-Dsecuredir=/usr/lib/security -Dsystemdunitdir=/usr/lib/systemd/system))
+$(eval $(call room-meson,DBUS,\
+	-Dapparmor=disabled -Dasserts=false -Dchecks=false -Dinotify=enabled \
+	-Ddoxygen_docs=disabled -Dducktype_docs=disabled -Dxml_docs=disabled -Dqt_help=disabled \
+	-Dlibaudit=disabled -Dselinux=disabled -Dx11_autolaunch=disabled \
+	-Dmodular_tests=disabled -Dinstalled_tests=false -Dsystemd=enabled -Duser_session=false \
+	-Ddbus_user=dbus -Druntime_dir=/run -Dsession_socket_dir=/tmp \
+	-Dsystem_socket=/run/dbus/system_bus_socket -Dsystem_pid_file=/run/messagebus.pid))
