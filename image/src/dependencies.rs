@@ -15,6 +15,8 @@ pub enum Need {
     Build,
     /// `cargo image build --base buildroot`.
     Buildroot,
+    /// The same where Buildroot works with this machine's own tools, and its own tests.
+    Upstream,
     /// `cargo image flash`.
     Flash,
     /// `cargo image run`.
@@ -23,7 +25,7 @@ pub enum Need {
     Test,
 }
 
-use Need::{Build, Buildroot, Flash, Run, Test};
+use Need::{Build, Buildroot, Flash, Run, Test, Upstream};
 
 /// Package, who needs it, and what for.
 const PACKAGES: &[(&str, &[Need], &str)] = &[
@@ -57,19 +59,19 @@ const PACKAGES: &[(&str, &[Need], &str)] = &[
     ("e2fsprogs", &[Build], "formats the state partition"),
     ("genimage", &[Build], "makes the partition table"),
     ("cpio", &[Buildroot], "packs the initramfs"),
-    ("make", &[Buildroot], "follows Buildroot's recipes"),
-    ("gcc", &[Buildroot], "compiles Buildroot's configuration program"),
-    ("g++", &[Buildroot], "compiles programs that Buildroot runs"),
-    ("bc", &[Buildroot], "computes constants of the kernel"),
-    ("bzip2", &[Buildroot], "unpacks sources"),
-    ("file", &[Buildroot], "tells what Buildroot has built"),
-    ("patch", &[Buildroot], "applies Buildroot's patches"),
-    ("perl", &[Buildroot], "runs in many builds"),
-    ("rsync", &[Buildroot], "copies sources"),
-    ("unzip", &[Buildroot], "unpacks sources"),
-    ("wget", &[Buildroot], "fetches sources"),
-    ("python3-flake8", &[Buildroot], "checks the form of the recipes"),
-    ("python3-magic", &[Buildroot], "checks the form of the recipes"),
+    ("make", &[Upstream], "follows Buildroot's recipes"),
+    ("gcc", &[Upstream], "compiles Buildroot's configuration program"),
+    ("g++", &[Upstream], "compiles programs that Buildroot runs"),
+    ("bc", &[Upstream], "computes constants of the kernel"),
+    ("bzip2", &[Upstream], "unpacks sources"),
+    ("file", &[Upstream], "tells what Buildroot has built"),
+    ("patch", &[Upstream], "applies Buildroot's patches"),
+    ("perl", &[Upstream], "runs in many builds"),
+    ("rsync", &[Upstream], "copies sources"),
+    ("unzip", &[Upstream], "unpacks sources"),
+    ("wget", &[Upstream], "fetches sources"),
+    ("python3-flake8", &[Upstream], "checks the form of the recipes"),
+    ("python3-magic", &[Upstream], "checks the form of the recipes"),
     ("qemu-system-x86", &[Run, Test], "runs the image"),
     ("seabios", &[Run, Test], "BIOS for the virtual machine"),
     ("ovmf", &[Run, Test], "UEFI for the virtual machine"),

@@ -61,6 +61,7 @@ pub fn test(workspace: &Workspace, options: &Options) -> Result<()> {
         },
     )?;
     if matches!(workspace.foundation, Foundation::Buildroot(_)) {
+        dependencies::ensure(workspace, &[Need::Upstream], options.install)?;
         eprintln!("The external tree, with Buildroot's own tools:");
         let arguments = [
             "test",

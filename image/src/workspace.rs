@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::buildroot::Choice;
+use crate::buildroot::{Choice, Sources};
 use crate::dependencies::Need;
 use crate::error::{OnFile, Result};
 use crate::process;
@@ -29,7 +29,10 @@ impl Foundation {
     pub fn needs(&self) -> &'static [Need] {
         match self {
             Self::Debian => &[Need::Build],
-            Self::Buildroot(_) => &[Need::Build, Need::Buildroot],
+            Self::Buildroot(choice) => match choice.sources {
+                Sources::Upstream => &[Need::Build, Need::Buildroot, Need::Upstream],
+                Sources::Debian => &[Need::Build, Need::Buildroot],
+            },
         }
     }
 
