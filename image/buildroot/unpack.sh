@@ -11,7 +11,7 @@ shift 2
 rm -rf "$folder" "$folder.new"
 case $kind in
 source)
-	dpkg-source --no-check ${2:+--skip-patches} -x "$1" "$folder.new"
+	dpkg-source --no-check --no-copy ${2:+--skip-patches} -x "$1" "$folder.new"
 	if [ -n "${2:-}" ]; then
 		sed -n "/^$2/,\$p" "$folder.new/debian/patches/series" | while read -r name; do
 			patch -d "$folder.new" -p1 -s -f <"$folder.new/debian/patches/$name"
