@@ -91,6 +91,16 @@ fn an_array_made_by_hand_elsewhere_is_adopted_and_its_client_goes_on() {
 
     let mut machine = start(&trial, "offered", true);
     let admin = trial.admin(&machine);
+    machine
+        .wait_until("the old machine's work did not end", SOON * 3, |_| {
+            let state = admin.run("systemctl show --value -p ActiveState strongroom-array")?;
+            Ok(state.trim() != "activating")
+        })
+        .unwrap();
+    let log = admin
+        .run("journalctl -b -u strongroom-array -o cat --no-pager")
+        .unwrap();
+    assert!(log.contains("+ touch /run/old.done"), "{log}");
     let status = wait_for_status(&trial, &mut machine, "the array was not offered", SOON * 3, |status| {
         has(status, "array-not-ready") && status.to_string().contains("oldbox:backup")
     });
