@@ -24,7 +24,7 @@ echo 'start=100MiB, size=16MiB, name=root' >> /run/old.table
 echo 'start=300MiB, size=160MiB, name=backup' >> /run/old.table
 sfdisk --quiet $A < /run/old.table
 udevadm settle
-mdadm --create /dev/md/old --run --level=0 --metadata=1.2 --chunk=64 --layout=alternate --name=oldbox:backup --raid-devices=2 $A-part2 $B
+mdadm --create /dev/md/old --run --level=0 --metadata=1.2 --chunk=64 --layout=alternate --homehost=oldbox --name=backup --raid-devices=2 $A-part2 $B
 udevadm settle
 mkfs.ext4 -q -F -L oldbackup /dev/md/old
 mkdir -p /run/old
