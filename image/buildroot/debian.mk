@@ -114,22 +114,13 @@ OPENSSH_POST_INSTALL_TARGET_HOOKS += OPENSSH_INSTALL_SSHD_AUTH
 # These have left autotools for Meson.
 # $(1): the package in capitals, $(2): its options
 define room-meson
-override define $(1)_CONFIGURE_CMDS
-	rm -rf $$(@D)/build
-	$$(TARGET_MAKE_ENV) $$(HOST_DIR)/bin/meson setup \
-		--cross-file=$$(HOST_DIR)/etc/meson/cross-compilation.conf \
-		--prefix=/usr --libdir=/usr/lib --sysconfdir=/etc --localstatedir=/var \
-		--buildtype=release --wrap-mode=nodownload $(2) $$(@D) $$(@D)/build
-endef
-override define $(1)_BUILD_CMDS
-	$$(TARGET_MAKE_ENV) $$(HOST_DIR)/bin/ninja -C $$(@D)/build
-endef
-override define $(1)_INSTALL_STAGING_CMDS
-	$$(TARGET_MAKE_ENV) DESTDIR=$$(STAGING_DIR) $$(HOST_DIR)/bin/ninja -C $$(@D)/build install
-endef
-override define $(1)_INSTALL_TARGET_CMDS
-	$$(TARGET_MAKE_ENV) DESTDIR=$$(TARGET_DIR) $$(HOST_DIR)/bin/ninja -C $$(@D)/build install
-endef
+override $(1)_CONFIGURE_CMDS = rm -rf $$(@D)/build && $$(TARGET_MAKE_ENV) $$(HOST_DIR)/bin/meson setup \
+	--cross-file=$$(HOST_DIR)/etc/meson/cross-compilation.conf \
+	--prefix=/usr --libdir=/usr/lib --sysconfdir=/etc --localstatedir=/var \
+	--buildtype=release --wrap-mode=nodownload $(2) $$(@D) $$(@D)/build
+override $(1)_BUILD_CMDS = $$(TARGET_MAKE_ENV) $$(HOST_DIR)/bin/ninja -C $$(@D)/build
+override $(1)_INSTALL_STAGING_CMDS = $$(TARGET_MAKE_ENV) DESTDIR=$$(STAGING_DIR) $$(HOST_DIR)/bin/ninja -C $$(@D)/build install
+override $(1)_INSTALL_TARGET_CMDS = $$(TARGET_MAKE_ENV) DESTDIR=$$(TARGET_DIR) $$(HOST_DIR)/bin/ninja -C $$(@D)/build install
 endef
 
 $(eval $(call room-meson,LINUX_PAM,\
