@@ -3,6 +3,7 @@
 //! It is an INI file as Python's `configparser` writes it: `key = value`, continued lines are
 //! indented (a `repokey` is such a value), comments start with `#` or `;`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -100,6 +101,60 @@ impl RepositoryConfig {
     }
 }
 
+/// Names of the settings that differ between two texts of `config`, in order, each once. Values are never told: one of
+/// them is the key. What Borg's check notes for itself, and `append_only` being switched on, are no change.
+#[must_use]
+pub fn changed_settings(old: &str, new: &str) -> Vec<String> {
+    let (old, new) = (settings(old), settings(new));
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .filter(|name| {
+            let (before, after) = (old.get(*name), new.get(*name));
+            let own = match name.as_str() {
+                "last_segment_checked" => true,
+                "append_only" => after.is_some_and(|value| value == "1"),
+                _ => false,
+            };
+            before != after && !own
+        })
+        .cloned()
+        .collect()
+}
+
+/// Every setting with its whole value, continued lines included. Outside of `[repository]` the section is part of the name.
+fn settings(text: &str) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    let (mut section, mut name) = (String::new(), None);
+    for line in text.lines() {
+        let line = line.trim_end();
+        if line.starts_with(['#', ';']) || line.is_empty() {
+            continue;
+        }
+        if line.starts_with([' ', '\t']) {
+            if let Some(value) = name.as_ref().and_then(|name| settings.get_mut(name)) {
+                let value: &mut String = value;
+                value.push('\n');
+                value.push_str(line.trim_start());
+            }
+        } else if let Some(begun) = line.strip_prefix('[') {
+            section = match begun.strip_suffix(']').unwrap_or(begun) {
+                "repository" => String::new(),
+                other => format!("{other}."),
+            };
+            name = None;
+        } else {
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            let key = format!("{section}{}", key.trim_end().to_ascii_lowercase());
+            settings.insert(key.clone(), value.trim().to_owned());
+            name = Some(key);
+        }
+    }
+    settings
+}
+
 /// The value of `key` in section `[repository]`: its first line.
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let mut inside = false;
@@ -140,6 +195,22 @@ mod tests {
         assert_eq!(config.id.to_string(), ID);
         assert!(config.append_only && config.holds_key);
         assert_eq!(config.max_segment_size, 524_288_000);
+    }
+
+    #[test]
+    fn changes_are_named_and_values_are_not() {
+        let old = format!("[repository]\nversion = 1\nappend_only = 0\nid = {ID}\nkey = abc\n\tdef\n\n");
+        let same = format!(
+            "[repository]\nid = {ID}\nversion=1\nappend_only = 1\nlast_segment_checked = 7\nkey = abc\n\tdef\n"
+        );
+        assert!(changed_settings(&old, &same).is_empty());
+        assert_eq!(changed_settings(&same, &old), ["append_only"]);
+        let other = old
+            .replace("\tdef", "\tdeg")
+            .replace("version = 1", "version = 1\nstorage_quota = 5");
+        assert_eq!(changed_settings(&old, &other), ["key", "storage_quota"]);
+        assert_eq!(changed_settings(&old, ""), ["append_only", "id", "key", "version"]);
+        assert_eq!(changed_settings("[a]\nkey=1", "[b]\nkey=1"), ["a.key", "b.key"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub mod transaction;
 pub mod verify;
 
 pub use audit::Audit;
-pub use config::{RepositoryConfig, RepositoryId};
+pub use config::{RepositoryConfig, RepositoryId, changed_settings};
 pub use error::Error;
 pub use headers::HeaderReader;
 pub use index::{Index, Place};

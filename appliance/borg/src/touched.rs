@@ -16,8 +16,8 @@ use crate::object::{BadContent, Protection, read_object, unpack};
 use crate::repository::Repository;
 use crate::segment::{ObjectKey, ReadError, SegmentNumber};
 
-/// Most damaged objects that are traced; a full segment of the smallest files has fewer.
-pub const DAMAGED_OBJECTS_MAX: usize = 1 << 20;
+/// Most damaged objects that are traced, within some 30 MB; a full segment of small files has fewer.
+pub const DAMAGED_OBJECTS_MAX: usize = 1 << 18;
 /// How many files are named for each archive.
 pub const NAMED_FILES_MAX: usize = 8;
 /// Longest path that is told, in bytes.

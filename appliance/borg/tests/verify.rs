@@ -132,6 +132,32 @@ fn a_run_that_was_stopped_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_part_is_read_and_what_is_missing_is_told_of_all() {
+    let borg = small();
+    let repository = borg.open();
+    let all = repository.segments().unwrap();
+    let big = all.iter().max_by_key(|segment| segment.size).unwrap();
+    let only = |segment: &strongroom_borg::SegmentFile| segment.number != big.number;
+    let plan = Plan {
+        only: &only,
+        ..Plan::new()
+    };
+    let (outcome, problems) = verify(&repository, &plan);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(outcome.segments, all.len() as u64 - 1);
+    assert_eq!(outcome.bytes, repository.facts().unwrap().bytes - big.size);
+    // Damage that is not read is not found, but the segment's absence is.
+    let path = repository.path().join(&big.name);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    assert!(verify(&repository, &plan).1.is_empty());
+    fs::remove_file(&path).unwrap();
+    let (_, problems) = verify(&repository, &plan);
+    assert!(matches!(problems[..], [Problem::Lost { segment, .. }] if segment == big.number));
+}
+
+#[test]
 fn what_is_missing_or_out_of_place_is_named() {
     let borg = small();
     let repository = borg.open();

@@ -4,7 +4,8 @@ use crate::words;
 use std::io::Write;
 use std::time::Duration;
 use strongroom_model::array::Listing;
-use strongroom_model::status::Status;
+use strongroom_model::status::{JobKind, Status};
+use strongroom_model::watch::Remembered;
 use zbus::export::ordered_stream::OrderedStreamExt;
 use zbus::fdo::{PropertiesChangedStream, PropertiesProxy};
 
@@ -24,6 +25,9 @@ pub enum ApplianceError {
     /// The push failed.
     #[error("{0}")]
     Push(String),
+    /// A check or an acceptance did not come about.
+    #[error("{0}")]
+    Check(String),
     /// What was asked of the disks did not come about.
     #[error("{0}")]
     Disks(String),
@@ -59,6 +63,9 @@ trait Appliance {
     fn status(&self) -> zbus::Result<String>;
     fn push(&self, client: &str) -> zbus::Result<()>;
     fn scrub(&self) -> zbus::Result<()>;
+    fn check(&self, client: &str) -> zbus::Result<()>;
+    fn accept(&self, client: &str) -> zbus::Result<()>;
+    fn watched(&self, client: &str) -> zbus::Result<String>;
     fn disks(&self) -> zbus::Result<String>;
     fn rescan(&self) -> zbus::Result<()>;
     fn adopt(&self, uuid: &str) -> zbus::Result<()>;
@@ -125,6 +132,26 @@ impl Connection {
         Ok(self.proxy.scrub().await?)
     }
 
+    /// Asks for a check of a client's repository, or of every one for an empty name.
+    pub async fn check(&self, client: &str) -> Result<(), ApplianceError> {
+        Ok(self.proxy.check(client).await?)
+    }
+
+    /// Takes note that the owner knows of all that stands about a client.
+    pub async fn accept(&self, client: &str) -> Result<(), ApplianceError> {
+        Ok(self.proxy.accept(client).await?)
+    }
+
+    /// What is remembered of a client's repository, as JSON.
+    pub async fn watched_json(&self, client: &str) -> Result<String, ApplianceError> {
+        Ok(self.proxy.watched(client).await?)
+    }
+
+    /// What is remembered of a client's repository.
+    pub async fn watched(&self, client: &str) -> Result<Remembered, ApplianceError> {
+        Ok(serde_json::from_str(&self.watched_json(client).await?)?)
+    }
+
     /// What is on every disk, as the last look found it.
     pub async fn disks(&self) -> Result<Listing, ApplianceError> {
         Ok(serde_json::from_str(&self.proxy.disks().await?)?)
@@ -157,7 +184,7 @@ impl Connection {
             let job = status
                 .jobs
                 .iter()
-                .find(|job| job.client.as_ref().is_some_and(|of| of.as_str() == client));
+                .find(|job| job.kind == JobKind::Push && job.client.as_ref().is_some_and(|of| of.as_str() == client));
             if let Some(job) = job {
                 seen_running = true;
                 eprint!(

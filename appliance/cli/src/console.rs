@@ -286,6 +286,10 @@ fn job(job: &Job, columns: usize, on_screen: bool) -> Vec<Line<'static>> {
             }
         }
         JobKind::Scrub => "  scrub: reading everything on the array".into(),
+        JobKind::Check => format!(
+            "  check {}",
+            job.client.as_ref().map_or("every repository", |client| client.as_str())
+        ),
     };
     let what = page::clean(&what);
     let Some(percent) = words::percent(job.done_bytes, job.total_bytes) else {
@@ -328,7 +332,7 @@ fn clients(status: &Status, now: u64, columns: usize) -> Section {
         "last backup       size  off-site copy"
     };
     let title = format!("{:<width$}  ", "Clients", width = width + 2);
-    let items = status.clients.iter().map(|one| vec![client(one, width, narrow, now)]);
+    let items = status.clients.iter().map(|one| vec![client(one, width, columns, now)]);
     Section {
         title: page::spans(&[(BOLD, &title), (NAME, columns_title)]),
         items: items.collect(),
@@ -336,7 +340,8 @@ fn clients(status: &Status, now: u64, columns: usize) -> Section {
     }
 }
 
-fn client(client: &Client, width: usize, narrow: bool, now: u64) -> Line<'static> {
+fn client(client: &Client, width: usize, columns: usize, now: u64) -> Line<'static> {
+    let narrow = columns < NARROW;
     let backup = match client.repository {
         RepositoryState::Unknown => "not read: no array".to_string(),
         RepositoryState::Empty => "no backup yet".into(),
@@ -363,7 +368,19 @@ fn client(client: &Client, width: usize, narrow: bool, now: u64) -> Line<'static
     } else {
         format!("  {name:<width$}  {backup:<21}  ")
     };
-    page::spans(&[(PLAIN, &first), (if failed { WARNING } else { PLAIN }, &copies)])
+    let (style, check) = match (client.damaged, client.checked) {
+        (0, None) => (PLAIN, String::new()),
+        (0, checked) => (PLAIN, format!("; checked {}", words::age(checked, now))),
+        (1.., _) => (ALARM, "; DAMAGED".into()),
+    };
+    let copies = (if failed { WARNING } else { PLAIN }, copies.as_str());
+    let whole = page::spans(&[(PLAIN, &first), copies, (style, &check)]);
+    // That all is well is left out where there is no room for it.
+    if whole.width() <= columns || client.damaged > 0 {
+        whole
+    } else {
+        page::spans(&[(PLAIN, &first), copies])
+    }
 }
 
 fn copy(target: &Target, named: bool, now: u64) -> String {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong usage; 3 (`status`) an alarm stands.
 
 mod appliance;
+mod check;
 pub mod console;
 mod disks;
 mod report;
@@ -44,6 +45,22 @@ enum Verb {
     },
     /// Read everything on the array now, to find what has become unreadable.
     Scrub,
+    /// Read a client's repository now, or every one, and compare each byte with what it was. Exit code 1: it is damaged.
+    Check {
+        /// The client's name; all of them when absent.
+        client: Option<String>,
+        /// The outcome as JSON, by client.
+        #[arg(long)]
+        json: bool,
+        /// Come back at once instead of waiting for the end.
+        #[arg(long, conflicts_with = "json")]
+        no_wait: bool,
+    },
+    /// Look after a client.
+    Client {
+        #[command(subcommand)]
+        verb: ClientVerb,
+    },
     /// Show every disk, what is on it, and what the appliance does with it.
     Disks {
         #[command(subcommand)]
@@ -74,6 +91,24 @@ enum Verb {
     },
     /// Bring a repository back from its off-site copy, on any computer.
     Restore(Box<restore::RestoreArguments>),
+}
+
+#[derive(Subcommand)]
+enum ClientVerb {
+    /// Show what a client stored and deleted, its archives, and what is wrong with its repository.
+    Show {
+        /// The client's name.
+        client: String,
+        /// All that is remembered, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say that you know of all that stands about a client's repository, and that it is meant. It is not told any more,
+    /// and no longer keeps a compaction off.
+    Accept {
+        /// The client's name.
+        client: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -161,6 +196,14 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Scrub => {
             appliance::Connection::open().await?.scrub().await?;
             println!("The scrub runs now, at low priority; `strongroom status` shows how far it is.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Check { client, json, no_wait } => Ok(check::run(client.as_deref(), json, !no_wait).await?),
+        Verb::Client { verb } => {
+            match verb {
+                ClientVerb::Show { client, json } => check::show(&client, json, now()).await?,
+                ClientVerb::Accept { client } => check::accept(&client).await?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Verb::Disks { verb, json, rescan } => {

@@ -102,6 +102,30 @@ pub enum ConditionId {
     ClientNeverSeen,
     /// A client has been silent for longer than expected.
     ClientSilent,
+    /// A client deleted a large part of its backups.
+    MassDeletion,
+    /// A client's backups have become markedly fewer.
+    RepositoryShrinking,
+    /// Objects were deleted while no archive was.
+    UnlistedDeletion,
+    /// A client deleted more archives at once than pruning explains.
+    ArchivesRemoved,
+    /// The list of archives was deleted.
+    ManifestLost,
+    /// A repository's settings or its key were changed, or it is another one.
+    ConfigChanged,
+    /// Committed segments are gone or have another size.
+    SegmentsChanged,
+    /// Transactions that had been seen are gone.
+    TransactionsGone,
+    /// A client's new transactions could not be read.
+    AuditFailed,
+    /// A check found segments that are damaged, altered or missing.
+    RepositoryDamaged,
+    /// Parts of a repository have not been checked for too long.
+    CheckOverdue,
+    /// A repository could not be checked.
+    CheckFailed,
     /// A push failed; it is tried again.
     PushFailed,
     /// A client has no off-site target.

@@ -25,3 +25,5 @@ pub mod ssh_key;
 pub mod status;
 pub mod superblock;
 pub mod text;
+pub mod verification;
+pub mod watch;

@@ -221,10 +221,41 @@ pub struct Client {
     pub size_bytes: u64,
     /// Last committed transaction.
     pub transaction: Option<u64>,
-    /// When it was committed.
+    /// When a backup was last committed.
     pub last_backup: Option<u64>,
+    /// How many archives there are; none where they can't be listed, as in an encrypted repository.
+    #[serde(default)]
+    pub archives: Option<u32>,
+    /// When the newest archive was begun, by the client's clock.
+    #[serde(default)]
+    pub last_archive: Option<u64>,
+    /// What the client did last.
+    #[serde(default)]
+    pub last_change: Option<Change>,
+    /// Whether something has to be accepted before anything may be compacted.
+    #[serde(default)]
+    pub held: bool,
+    /// Every byte has been checked since then; none while some part never was.
+    #[serde(default)]
+    pub checked: Option<u64>,
+    /// Segments that a check found damaged, and that nobody accepted.
+    #[serde(default)]
+    pub damaged: u32,
     /// Off-site copies.
     pub targets: Vec<Target, TARGETS_MAX>,
+}
+
+/// What a client did between two looks at its repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The last transaction of it.
+    pub transaction: u64,
+    /// Objects stored.
+    pub puts: u64,
+    /// Objects deleted.
+    pub deletes: u64,
+    /// Bytes stored.
+    pub bytes: u64,
 }
 
 /// How the copy of one repository at one target is doing.
@@ -252,6 +283,8 @@ pub enum JobKind {
     Push,
     /// Reads everything on the array, to find what can't be read while it can still be mended.
     Scrub,
+    /// Reads a client's repository and compares it with what it was.
+    Check,
 }
 
 /// One running job.

@@ -10,6 +10,7 @@ use crate::paths::Paths;
 use crate::report::{Command, Report, publish};
 use crate::services::{notify, systemd::Systemd};
 use crate::snapshot::{self, Reports};
+use crate::watch as watched;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,12 +49,14 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (commands, mut incoming) = mpsc::channel::<Command>(16);
     let (pushes, mut push_requests) = mpsc::channel(16);
     let (disk_requests, mut disk_orders) = mpsc::channel(4);
+    let (watch_requests, mut watch_orders) = mpsc::channel(4);
     let (duty_sender, duties) = watch::channel(Vec::<Condition>::new());
     let (appliance_sender, appliance) = watch::channel(Report::default());
     let (clock_sender, clock) = watch::channel(Report::default());
     let (disks_sender, disks) = watch::channel(Report::default());
     let (clients_sender, clients) = watch::channel(Report::default());
     let (offsite_sender, offsite) = watch::channel(Report::default());
+    let (watch_sender, watching) = watch::channel(Report::default());
     let (mqtt_sender, mqtt) = watch::channel(Report::default());
     let (surroundings_sender, surroundings) = watch::channel(Surroundings::default());
     let (stop_sender, stop) = watch::channel(false);
@@ -64,7 +67,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     tokio::spawn(clients::run(
         paths.clone(),
         config.clone(),
-        surroundings,
+        surroundings.clone(),
         clients_sender,
     ));
     {
@@ -82,6 +85,18 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
             loop {
                 let ended = disks::run(paths.clone(), systemd.clone(), &mut disk_orders, disks_sender.clone()).await;
                 stopped("disks", ended, &duty).await;
+            }
+        });
+    }
+    {
+        let (paths, config, systemd, duty) = (paths.clone(), config.clone(), systemd.clone(), duty_sender.clone());
+        let clients = clients.clone();
+        tokio::spawn(async move {
+            loop {
+                let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
+                let (clients, around, report) = (clients.clone(), surroundings.clone(), watch_sender.clone());
+                let ended = watched::run(paths, config, systemd, &mut watch_orders, clients, around, report).await;
+                stopped("watch", ended, &duty).await;
             }
         });
     }
@@ -129,12 +144,18 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 Command::Scrub => {
                     let _ = disk_requests.send(disks::Request::Scrub).await;
                 }
+                Command::Check(client) => {
+                    let _ = watch_requests.send(watched::Request::Check(client)).await;
+                }
+                Command::Accept(client) => {
+                    let _ = watch_requests.send(watched::Request::Accept(client)).await;
+                }
                 Command::Identify => identify(),
             }
         }
     });
     tokio::spawn(async move {
-        let mut receivers = (appliance, clock, disks, clients, offsite, mqtt, duties);
+        let mut receivers = (appliance, clock, disks, clients, offsite, mqtt, duties, watching);
         loop {
             let reports = Reports {
                 appliance: receivers.0.borrow_and_update().clone(),
@@ -144,6 +165,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 offsite: receivers.4.borrow_and_update().clone(),
                 mqtt: receivers.5.borrow_and_update().clone(),
                 duties: receivers.6.borrow_and_update().clone(),
+                watch: receivers.7.borrow_and_update().clone(),
                 expected,
             };
             let clock_trusted = reports.clock.part.state == ClockState::Synchronised;
@@ -172,6 +194,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 Ok(()) = receivers.4.changed() => {}
                 Ok(()) = receivers.5.changed() => {}
                 Ok(()) = receivers.6.changed() => {}
+                Ok(()) = receivers.7.changed() => {}
                 // Nothing is new, but the loop turns: systemd wants to know.
                 () = tokio::time::sleep(SIGN_OF_LIFE) => {}
             }

@@ -2,7 +2,7 @@
 //!
 //! A duty is a folder: it observes, decides (in `strongroom_model`), acts and reports. A face renders the snapshot.
 //! A foreign service is one thin module in [`services`]. The roles (`configure`, `array`, `serve`, `push`, `health`,
-//! `scrub`, `boot`, `mirror`) are small
+//! `scrub`, `watch`, `verify`, `boot`, `mirror`) are small
 //! programs of their own; their mains are in `src/bin`.
 
 pub mod boot;
@@ -21,6 +21,7 @@ pub mod paths;
 pub mod report;
 pub mod services;
 pub mod snapshot;
+pub mod watch;
 
 /// The time, Unix seconds; `None` before 1970.
 pub fn clock_now() -> Option<u64> {

@@ -121,6 +121,16 @@ impl Paths {
             .join("report.json")
     }
 
+    /// What is remembered of one client's repository: by `strongroom-watch` and `strongroom-verify`.
+    pub fn watch(&self, client: &ClientName) -> PathBuf {
+        self.at("/var/lib/strongroom/watch").join(client.as_str())
+    }
+
+    /// Progress of one run of `strongroom-verify`.
+    pub fn verify_progress(&self, instance: &str) -> PathBuf {
+        self.at("/run/strongroom-verify").join(format!("{instance}.json"))
+    }
+
     /// Ledger of one client at one target.
     pub fn ledger(&self, client: &ClientName, target: &TargetName) -> PathBuf {
         self.at("/var/lib/strongroom/offsite")

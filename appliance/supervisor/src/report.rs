@@ -39,6 +39,10 @@ pub enum Command {
     Push(ClientName),
     /// Read everything on the array now, or go on with it.
     Scrub,
+    /// Read all of a client's repository now, or of every one, and compare it with what it was.
+    Check(Option<ClientName>),
+    /// The owner knows of all that stands about a client's repository. Only the D-Bus face offers it.
+    Accept(ClientName),
     /// Look at the disks again now.
     Rescan,
     /// Use this array that was made elsewhere. It erases nothing, but only the D-Bus face offers it.

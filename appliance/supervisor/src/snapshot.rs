@@ -3,6 +3,7 @@
 use crate::disks::Disks;
 use crate::offsite::Offsite;
 use crate::report::Report;
+use crate::watch::Watch;
 use strongroom_model::condition::{Condition, Conditions, Health};
 use strongroom_model::status::{Appliance, Client, Clock, STATUS_VERSION, Status};
 
@@ -19,6 +20,8 @@ pub struct Reports {
     pub clients: Report<Vec<Client>>,
     /// Off-site copies.
     pub offsite: Report<Offsite>,
+    /// What clients did, and whether their repositories are sound.
+    pub watch: Report<Watch>,
     /// The connection to the broker.
     pub mqtt: Report<()>,
     /// Duties that have stopped.
@@ -53,6 +56,9 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
             .take(client.targets.capacity())
             .cloned()
             .collect();
+        if let Some(watched) = reports.watch.part.clients.get(&client.name) {
+            watched.enter(&mut client);
+        }
         for condition in strongroom_model::offsite::decide(&client, now) {
             conditions.raise(condition);
         }
@@ -62,7 +68,8 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
     for condition in strongroom_model::scrub::decide(&reports.disks.part.scrubs, now) {
         conditions.raise(condition);
     }
-    let jobs = reports.disks.part.scrub.iter().chain(&reports.offsite.part.jobs);
+    let jobs = reports.disks.part.scrub.iter();
+    let jobs = jobs.chain(&reports.offsite.part.jobs).chain(&reports.watch.part.jobs);
     status.jobs = jobs.take(status.jobs.capacity()).cloned().collect();
     let standing = [
         &reports.appliance.conditions,
@@ -70,6 +77,7 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         &reports.disks.conditions,
         &reports.clients.conditions,
         &reports.offsite.conditions,
+        &reports.watch.conditions,
         &reports.mqtt.conditions,
         &reports.duties,
     ];

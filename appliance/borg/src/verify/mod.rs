@@ -37,6 +37,8 @@ pub struct Plan<'a> {
     pub transaction: Option<SegmentNumber>,
     /// Whether to compute the SHA-256 of each segment. Costs ten times what the checksums do.
     pub sums: bool,
+    /// Which segments are read. Whether any is missing is told of all.
+    pub only: &'a dyn Fn(&SegmentFile) -> bool,
     /// What each segment's SHA-256 is known to be. Asked only with `sums`.
     pub ledger: &'a dyn Fn(SegmentNumber) -> Option<Sum>,
     /// Whether to drop each segment from the page cache before and after it is read, so that the
@@ -52,6 +54,7 @@ impl Plan<'_> {
             from: SegmentNumber(0),
             transaction: None,
             sums: false,
+            only: &|_| true,
             ledger: &|_| None,
             from_disk: true,
         }
@@ -158,10 +161,12 @@ impl Repository {
         };
         outcome.index_used = index.is_some();
 
+        let read = |segment: &&SegmentFile| (plan.only)(segment);
+        let whole = plan.from == SegmentNumber(0) && segments.iter().all(|segment| (plan.only)(segment));
         let mut run = Run {
             repository: self,
             plan,
-            total: segments.iter().map(|segment| segment.size).sum(),
+            total: segments.iter().filter(read).map(|segment| segment.size).sum(),
             manifest: false,
             outcome,
         };
@@ -173,6 +178,9 @@ impl Repository {
                 }
             }
             let wanted = expected.next_if(|expected| expected.segment == segment.number);
+            if !(plan.only)(segment) {
+                continue;
+            }
             if run.segment(segment, wanted, see)?.is_break() {
                 return Ok(run.stopped(segment.number));
             }
@@ -182,7 +190,7 @@ impl Repository {
                 return Ok(run.stopped(lost.segment));
             }
         }
-        if plan.from == SegmentNumber(0) && !run.manifest {
+        if whole && !run.manifest {
             // Whether it stops or not, there is nothing left to do.
             let _ = run.problem(Problem::NoManifest, see);
         }

@@ -119,6 +119,19 @@ fn a_healthy_screen() {
 }
 
 #[test]
+fn a_client_tells_of_its_checks_where_there_is_room() {
+    let mut status = healthy();
+    status.clients[0].checked = Some(NOW - 3 * 86_400);
+    assert!(shown(&status, 132, 24).contains("oracle: 1 h ago; checked 3 d ago"));
+    assert!(status_text(&status, NOW).contains("; checked 3 d ago"));
+    assert!(!shown(&status, 40, 24).contains("checked"));
+    status.clients[0].damaged = 1;
+    for columns in [132, 80] {
+        assert!(shown(&status, columns, 24).contains("; DAMAGED"));
+    }
+}
+
+#[test]
 fn without_configuration_it_says_what_to_do_first_and_which_disks_there_are() {
     let mut status = healthy();
     status.clients.clear();

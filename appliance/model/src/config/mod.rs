@@ -135,6 +135,14 @@ fn validate(config: &Config) -> Result<(), Fault> {
             "Put several certificates into one file.",
         ));
     }
+    let days = &config.schedule.check_days;
+    if !(1..=365).contains(days.get_ref()) {
+        return Err(fault(
+            days,
+            alloc::format!("`check_days` is {}", days.get_ref()),
+            "It is the number of days in which every part of each repository is checked once: 1 to 365; 30 is usual.",
+        ));
+    }
     if let Some(array) = &config.array {
         validate_array(array)?;
     }

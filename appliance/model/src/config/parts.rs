@@ -315,6 +315,10 @@ pub struct Schedule {
     pub push: Calendar,
     /// When everything on the array is read, to find what has become unreadable.
     pub scrub: Calendar,
+    /// When a part of each repository is checked against what it was.
+    pub check: Calendar,
+    /// In how many days every part has had its turn; 1 to 365.
+    pub check_days: Spanned<u16>,
 }
 
 impl Default for Schedule {
@@ -322,6 +326,8 @@ impl Default for Schedule {
         Self {
             push: Calendar("*-*-* 03:30".into()),
             scrub: Calendar("*-*-01 05:00".into()),
+            check: Calendar("*-*-* 06:30".into()),
+            check_days: Spanned::new(0..0, crate::verification::CHECK_DAYS),
         }
     }
 }

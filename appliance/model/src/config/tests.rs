@@ -111,6 +111,21 @@ fn one_key_for_two_clients() {
 }
 
 #[test]
+fn checks_within_a_year() {
+    let text = full().replace("[schedule]", "[schedule]\ncheck = \"Sun 02:00\"\ncheck_days = 90");
+    let schedule = Config::parse(&text).unwrap().schedule;
+    assert_eq!(
+        (schedule.check.as_str(), *schedule.check_days.get_ref()),
+        ("Sun 02:00", 90)
+    );
+    assert_eq!(*Config::default().schedule.check_days.get_ref(), 30);
+    for wrong in ["0", "366"] {
+        let text = text.replace("90", wrong);
+        refused(&text, "check_days", "`check_days` is", "30 is usual");
+    }
+}
+
+#[test]
 fn a_missing_serial() {
     let text = full().replace("system_disk = \"SYS-1\"\n", "");
     refused(&text, "data_disks", "names no `system_disk`", "`system_disk`");

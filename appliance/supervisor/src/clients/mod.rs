@@ -4,6 +4,7 @@ pub mod serve;
 
 use crate::paths::{ARRAY_MOUNT, Paths, REPOSITORY_ENDING};
 use crate::report::{Report, publish};
+use crate::watch;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -13,7 +14,7 @@ use strongroom_borg::Repository;
 use strongroom_model::clients::{Observation, decide, unclaimed};
 use strongroom_model::config::Config;
 use strongroom_model::status::{ArrayState, Client, RepositoryState};
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
 /// How often repositories are looked at. Cheap: names and sizes, and the ends of the last segments.
 const POLL: Duration = Duration::from_secs(20);
@@ -33,8 +34,8 @@ pub struct Surroundings {
 pub async fn run(
     paths: Paths,
     config: Arc<Config>,
-    mut surroundings: watch::Receiver<Surroundings>,
-    report: watch::Sender<Report<Vec<Client>>>,
+    mut surroundings: channel::Receiver<Surroundings>,
+    report: channel::Sender<Report<Vec<Client>>>,
 ) {
     loop {
         let around = surroundings.borrow_and_update().clone();
@@ -70,6 +71,8 @@ fn observe(paths: &Paths, config: &Config, around: &Surroundings) -> Report<Vec<
                         .last_commit
                         .and_then(|commit| commit.at.duration_since(UNIX_EPOCH).ok())
                         .map(|time| time.as_secs());
+                    // A client whose backups fail, but that goes on pruning, is silent.
+                    status.last_backup = watch::last_backup(paths, name, status.transaction, status.last_backup);
                 }
                 Ok(None) => status.repository = RepositoryState::Empty,
                 Err(why) => {

@@ -55,6 +55,10 @@ pub fn files(config: &Config, id: &str, trust: &Trust) -> Vec<Generated> {
             "/run/systemd/system/strongroom-scrub.timer.d/schedule.conf",
             format!("[Timer]\nOnCalendar=\nOnCalendar={}\n", config.schedule.scrub),
         ),
+        file(
+            "/run/systemd/system/strongroom-verify.timer.d/schedule.conf",
+            format!("[Timer]\nOnCalendar=\nOnCalendar={}\n", config.schedule.check),
+        ),
     ];
     let network = &config.network;
     match &network.vlan {

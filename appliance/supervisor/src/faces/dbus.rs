@@ -4,12 +4,14 @@
 use crate::disks::array_job::ArrayReport;
 use crate::paths::Paths;
 use crate::report::Command;
+use crate::watch::store;
 use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::array::Verdict;
 use strongroom_model::name::ClientName;
 use strongroom_model::status::{ArrayState, Status};
 use strongroom_model::superblock::ArrayUuid;
+use strongroom_model::watch::{Record, Remembered};
 use tokio::sync::{mpsc, watch};
 use zbus::{Connection, fdo, interface};
 
@@ -46,14 +48,10 @@ impl ApplianceFace {
 
     /// Pushes a client's repository to its targets now. Returns once the job is asked for.
     async fn push(&self, client: &str) -> fdo::Result<()> {
-        let name = ClientName::new(client).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
+        let name = self.known(client)?;
         let status = self.status.borrow().clone();
-        let Some(known) = status.clients.iter().find(|known| known.name == name) else {
-            return Err(fdo::Error::InvalidArgs(format!(
-                "there is no client `{name}`; `strongroom status` lists them"
-            )));
-        };
-        if known.targets.is_empty() {
+        let known = status.clients.iter().find(|known| known.name == name);
+        if known.is_none_or(|known| known.targets.is_empty()) {
             return Err(fdo::Error::Failed(format!(
                 "client `{name}` has no off-site target; add an [[offsite.target]] to strongroom.toml"
             )));
@@ -74,6 +72,43 @@ impl ApplianceFace {
             ));
         }
         self.send(Command::Scrub).await
+    }
+
+    /// Reads all of a client's repository now, or of every one where no client is named, and compares it with what it
+    /// was. Returns once the job is asked for; `answered` of [`Self::watched`] changes with its end.
+    async fn check(&self, client: &str) -> fdo::Result<()> {
+        let client = match client {
+            "" => None,
+            name => Some(self.known(name)?),
+        };
+        if self.status.borrow().array.state != ArrayState::Mounted {
+            return Err(fdo::Error::Failed(
+                "the array is not mounted, so there is nothing to check; `strongroom status` says why".into(),
+            ));
+        }
+        self.send(Command::Check(client)).await
+    }
+
+    /// Takes note that the owner knows of all that stands about a client's repository. Returns once that is asked for.
+    async fn accept(&self, client: &str) -> fdo::Result<()> {
+        let client = self.known(client)?;
+        self.send(Command::Accept(client)).await
+    }
+
+    /// What is remembered of a client's repository, as JSON: `record` (`strongroom_model::watch::Record`), `archives`
+    /// (`ArchiveNote`, newest first) and `verification` (`strongroom_model::verification::Verification`).
+    async fn watched(&self, client: &str) -> fdo::Result<String> {
+        let folder = self.paths.watch(&self.known(client)?);
+        let record = match store::read_record(&folder) {
+            store::Read::Known(record) => *record,
+            store::Read::New | store::Read::Unreadable => Record::default(),
+        };
+        let remembered = Remembered {
+            record,
+            archives: store::read_archives(&folder),
+            verification: store::read_verification(&folder),
+        };
+        serde_json::to_string(&remembered).map_err(|error| fdo::Error::Failed(error.to_string()))
     }
 
     /// What is on every disk and what becomes of it, as JSON (`strongroom_model::array::Listing`): what the last look
@@ -109,6 +144,18 @@ impl ApplianceFace {
 }
 
 impl ApplianceFace {
+    /// The client of that name.
+    fn known(&self, client: &str) -> fdo::Result<ClientName> {
+        let name = ClientName::new(client).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
+        let known = self.status.borrow().clients.iter().any(|known| known.name == name);
+        known.then_some(name).ok_or_else(|| {
+            fdo::Error::InvalidArgs(format!(
+                "there is no client `{}`; `strongroom status` lists them",
+                client.escape_debug()
+            ))
+        })
+    }
+
     async fn send(&self, command: Command) -> fdo::Result<()> {
         self.commands
             .send(command)

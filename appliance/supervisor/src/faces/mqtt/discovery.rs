@@ -224,6 +224,47 @@ pub fn client(topics: &Topics, status: &Status, client: &Client, leaving: &[Targ
         }),
     );
     parts.add(
+        "archives",
+        "sensor",
+        json!({
+            "name": "Archives",
+            "state_class": "measurement",
+            "state_topic": state,
+            "value_template": "{{ value_json.archives }}",
+        }),
+    );
+    parts.add(
+        "integrity",
+        "binary_sensor",
+        json!({
+            "name": "Backups at risk",
+            "device_class": "problem",
+            "state_topic": state,
+            "value_template": on_off("value_json.problem"),
+        }),
+    );
+    parts.add(
+        "checked",
+        "sensor",
+        json!({
+            "name": "Checked since",
+            "entity_category": "diagnostic",
+            "device_class": "timestamp",
+            "state_topic": state,
+            "value_template": "{{ value_json.checked }}",
+        }),
+    );
+    parts.add(
+        "check",
+        "button",
+        json!({
+            "name": "Check now",
+            "entity_category": "config",
+            "command_topic": topics.check(name),
+            "payload_press": press(),
+        }),
+    );
+    parts.add(
         "push",
         "button",
         json!({

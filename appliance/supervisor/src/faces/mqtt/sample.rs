@@ -45,6 +45,9 @@ pub(super) fn sample() -> Status {
         size_bytes: 1_000_000,
         transaction: Some(17),
         last_backup: Some(1_700_010_000),
+        archives: Some(3),
+        checked: Some(1_700_006_400),
+        damaged: 1,
         ..Client::default()
     };
     let target = Target {

@@ -208,7 +208,7 @@ fn recall(inbox: &Inbox, client: ClientName, message: &Publish) {
 }
 
 fn carry_on(command: Command, commands: &mpsc::Sender<Command>, status: &watch::Receiver<Arc<Status>>) {
-    if let Command::Push(name) = &command
+    if let Command::Push(name) | Command::Check(Some(name)) = &command
         && !status.borrow().clients.iter().any(|client| client.name == *name)
     {
         return;

@@ -155,6 +155,13 @@ fn client(client: &Client) -> Value {
         "size_bytes": client.size_bytes,
         "transaction": client.transaction,
         "last_backup": client.last_backup.map(iso8601),
+        "archives": client.archives,
+        "last_archive": client.last_archive.map(iso8601),
+        "last_change": client.last_change,
+        "held": client.held,
+        "checked": client.checked.map(iso8601),
+        "damaged": client.damaged,
+        "problem": client.held || client.damaged > 0,
         "targets": targets,
     })
 }
@@ -236,6 +243,10 @@ mod tests {
         assert_eq!(of("disks")["disks"][0]["serial"], "WD-1/X");
         assert_eq!(of("appliance")["booted"], "2023-11-14T22:13:20+00:00");
         let client = of("client/asus_home");
+        assert_eq!(client["checked"], "2023-11-15T00:00:00+00:00");
+        assert_eq!((&client["problem"], &client["archives"]), (&json!(true), &json!(3)));
+        assert_eq!(of("client/laptop")["problem"], false);
+        assert_eq!(of("client/laptop")["archives"], Value::Null);
         assert_eq!(client["last_backup"], "2023-11-15T01:00:00+00:00");
         assert_eq!(client["targets"]["oracle"]["last_push"], "2023-11-15T02:00:00+00:00");
         assert_eq!(client["targets"]["oracle"]["problem"], true);

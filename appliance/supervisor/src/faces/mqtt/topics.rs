@@ -66,14 +66,19 @@ impl Topics {
         format!("{}/push/set", self.client(name))
     }
 
+    /// Command topic of a client's check button.
+    pub fn check(&self, name: &str) -> String {
+        format!("{}/check/set", self.client(name))
+    }
+
     /// Command topic of the identify button.
     pub fn identify(&self) -> String {
         self.of("identify/set")
     }
 
     /// Filters of everything that may ask for something.
-    pub fn commands(&self) -> [String; 2] {
-        [self.push("+"), self.identify()]
+    pub fn commands(&self) -> [String; 3] {
+        [self.push("+"), self.check("+"), self.identify()]
     }
 
     /// Where Home Assistant announces its birth: its default, and under the discovery prefix when that is another.
@@ -107,8 +112,13 @@ impl Topics {
         if topic == self.identify() {
             return Some(Command::Identify);
         }
-        let name = topic.strip_prefix(&self.client(""))?.strip_suffix("/push/set")?;
-        ClientName::new(name).ok().map(Command::Push)
+        let (name, what) = topic.strip_prefix(&self.client(""))?.split_once('/')?;
+        let name = ClientName::new(name).ok()?;
+        match what {
+            "push/set" => Some(Command::Push(name)),
+            "check/set" => Some(Command::Check(Some(name))),
+            _ => None,
+        }
     }
 }
 
@@ -131,6 +141,10 @@ mod tests {
             Some(Command::Push(ClientName::new("asus_home").unwrap()))
         );
         assert_eq!(
+            topics.command(&topics.check("asus_home"), PRESS, false),
+            Some(Command::Check(Some(ClientName::new("asus_home").unwrap())))
+        );
+        assert_eq!(
             topics.command(&topics.identify(), PRESS, false),
             Some(Command::Identify)
         );
@@ -148,6 +162,8 @@ mod tests {
             "x",
             "strongroom/other/client/a/push/set",
             &topics.push("../x"),
+            &topics.check(""),
+            "strongroom/strongroom_0a1b2c3d/client/a/accept/set",
             &topics.push("a/b"),
             &topics.push(""),
         ] {

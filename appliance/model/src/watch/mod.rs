@@ -1,0 +1,368 @@
+//! What is remembered of a client's repository, and what to say of what its client did. Pure.
+//!
+//! The role `strongroom-watch` reads each new transaction once and adds what it found to the [`Record`]. A finding
+//! stands until the owner accepts it; while one stands, nothing may be compacted.
+
+mod decide;
+
+pub use decide::{RefusedCompaction, decide, may_compact};
+
+use crate::text::Text;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Looks that are remembered.
+pub const LOOKS_MAX: usize = 100;
+/// Archives that are listed by name, the newest.
+pub const ARCHIVES_MAX: usize = 2000;
+/// Findings that stand at once; further ones are only counted.
+pub const FINDINGS_MAX: usize = 32;
+/// Names told with one finding.
+pub const NAMES_MAX: usize = 8;
+/// Longest name of an archive that is kept, in bytes.
+const NAME_BYTES_MAX: usize = 96;
+
+/// What one look at new transactions counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Look {
+    /// When it was.
+    pub at: u64,
+    /// The last transaction before; none: the repository's first.
+    pub after: Option<u32>,
+    /// The last transaction that it saw.
+    pub until: u32,
+    /// How many transactions.
+    pub transactions: u64,
+    /// Objects stored (PUT entries), the list of archives left out.
+    pub puts: u64,
+    /// Objects deleted (DELETE entries) and not replaced at once, the list of archives left out.
+    pub deletes: u64,
+    /// How many of those are gone at the end of the range.
+    pub lost: u64,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// Archives that came and that went; none where they can't be listed.
+    pub archives: Option<(u32, u32)>,
+}
+
+/// One archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveNote {
+    /// Its name, without control characters.
+    pub name: String,
+    /// When it was begun, by the client's clock; none before 1970.
+    pub time: Option<u64>,
+}
+
+/// What is known of the archives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "known")]
+pub enum Archives {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// The repository is encrypted: only its client can list them.
+    NeedKey,
+    /// All of them.
+    Listed {
+        /// How many there are.
+        count: u32,
+        /// When the newest was begun, by its client's clock.
+        newest: Option<u64>,
+    },
+}
+
+/// Something that the owner should look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Finding {
+    /// A large part of the objects was deleted.
+    MassDeletion {
+        /// Objects that are gone.
+        lost: u64,
+        /// Objects before; none where it is not known.
+        before: Option<u64>,
+    },
+    /// There are markedly fewer objects than there were.
+    Shrinking {
+        /// Objects before.
+        before: u64,
+        /// Objects after.
+        after: u64,
+    },
+    /// Objects were deleted while the list of archives stayed as it was.
+    UnlistedDeletion {
+        /// How many.
+        deleted: u64,
+    },
+    /// More archives went than pruning explains.
+    ArchivesRemoved {
+        /// How many went.
+        removed: u32,
+        /// How many there were.
+        before: u32,
+        /// Some of them.
+        names: Vec<String>,
+    },
+    /// The list of archives itself was deleted.
+    ManifestLost,
+    /// The repository's settings changed.
+    ConfigChanged {
+        /// Names of the settings that differ. Never their values: one is the key.
+        settings: Vec<String>,
+        /// Whether the key or the identity is among them.
+        key: bool,
+    },
+    /// Another repository lies in the place of the one that was there.
+    OtherRepository,
+    /// Committed segments are gone, or have another size.
+    SegmentsChanged {
+        /// How many are gone.
+        gone: u32,
+        /// How many have another size.
+        resized: u32,
+        /// Some of both.
+        segments: Vec<u32>,
+    },
+    /// What had been remembered of the repository is lost.
+    RecordLost,
+    /// Transactions that had been seen are gone.
+    TransactionsGone {
+        /// The last that is left.
+        left: Option<u32>,
+    },
+}
+
+impl Finding {
+    /// Whether two findings are of one kind.
+    pub fn same_kind(&self, other: &Self) -> bool {
+        core::mem::discriminant(self) == core::mem::discriminant(other)
+    }
+}
+
+/// A finding, and where it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// What.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// When.
+    pub at: u64,
+    /// The last transaction before it: what was there then can be brought back.
+    pub after: Option<u32>,
+    /// The transaction by which it had happened.
+    pub until: Option<u32>,
+}
+
+/// Keeps every compaction off: what was deleted since may be wanted back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub since: u64,
+    /// The last transaction before the first finding.
+    pub after: Option<u32>,
+}
+
+/// A look's object: the repository's last transaction and the stamp of its `config`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The last transaction.
+    pub transaction: Option<u32>,
+    /// Changes with each change of the file `config`.
+    pub config: String,
+}
+
+/// What is remembered of one repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// The repository's identity, in hexadecimal digits.
+    pub repository: String,
+    /// When the watch of this repository began.
+    pub since: u64,
+    /// What the last look looked at, whether it could read it or not.
+    pub seen: Seen,
+    /// When that was.
+    pub looked: u64,
+    /// Why the last look failed; empty when it did not.
+    pub failed: String,
+    /// The last transaction that was audited.
+    pub audited: Option<u32>,
+    /// When the last transaction that stored a backup was committed, by the appliance's clock.
+    pub last_backup: Option<u64>,
+    /// Live objects, the list of archives included; none where it is not known.
+    pub objects: Option<u64>,
+    /// The most that there ever were since the owner last accepted.
+    pub most_objects: u64,
+    /// The archives.
+    pub archives: Archives,
+    /// SHA-256 of `config` as it was last seen, in hexadecimal digits.
+    pub config: String,
+    /// The last looks that found something new, oldest first.
+    pub looks: Vec<Look>,
+    /// What stands.
+    pub findings: Vec<Found>,
+    /// How many findings did not fit.
+    pub more_findings: u32,
+    /// What keeps every compaction off.
+    pub hold: Option<Hold>,
+}
+
+/// All that is remembered of one repository, for a face.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Remembered {
+    /// What its client did.
+    pub record: Record,
+    /// Its archives, newest first, at most [`ARCHIVES_MAX`]; none where they can't be listed.
+    pub archives: Vec<ArchiveNote>,
+    /// What the checks found.
+    pub verification: crate::verification::Verification,
+}
+
+impl Record {
+    /// Adds a look, and forgets the oldest where there are too many.
+    pub fn add_look(&mut self, look: Look) {
+        if self.looks.len() >= LOOKS_MAX {
+            self.looks.remove(0);
+        }
+        self.looks.push(look);
+    }
+
+    /// Adds a finding. It holds every compaction until [`Record::accept`].
+    pub fn find(&mut self, finding: Finding, at: u64, after: Option<u32>, until: Option<u32>) {
+        self.hold.get_or_insert(Hold { since: at, after });
+        // A shrinking that goes on is one thing: what it came to counts.
+        if let Finding::Shrinking { after: now, .. } = finding
+            && let Some(found) = self
+                .findings
+                .iter_mut()
+                .find(|found| matches!(found.finding, Finding::Shrinking { .. }))
+            && let Finding::Shrinking { after, .. } = &mut found.finding
+        {
+            *after = now;
+            found.until = until;
+        } else if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(Found {
+                finding,
+                at,
+                after,
+                until,
+            });
+        } else {
+            self.more_findings = self.more_findings.saturating_add(1);
+        }
+    }
+
+    /// Takes note that the owner knows of all that stands: from now on, this is what is usual.
+    pub fn accept(&mut self) {
+        self.findings.clear();
+        self.more_findings = 0;
+        self.hold = None;
+        self.most_objects = self.objects.unwrap_or_default();
+    }
+
+    /// When the newest archive was begun, by its client's clock.
+    pub fn newest_archive(&self) -> Option<u64> {
+        match self.archives {
+            Archives::Listed { newest, .. } => newest,
+            _ => None,
+        }
+    }
+}
+
+/// An archive's name as it is kept: bounded, and without what could move a terminal's cursor.
+pub fn kept_name(name: &str) -> String {
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .take(NAME_BYTES_MAX)
+        .collect();
+    String::from(Text::<NAME_BYTES_MAX>::from(plain.as_str()).as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use proptest::prelude::*;
+
+    fn shrinking(before: u64, after: u64) -> Finding {
+        Finding::Shrinking { before, after }
+    }
+
+    #[test]
+    fn a_shrinking_that_goes_on_is_one_finding_and_acceptance_begins_anew() {
+        let mut record = Record {
+            objects: Some(50),
+            most_objects: 100,
+            ..Record::default()
+        };
+        record.find(shrinking(100, 70), 1, Some(5), Some(9));
+        record.find(shrinking(100, 50), 2, Some(9), Some(13));
+        assert_eq!(record.findings.len(), 1);
+        assert_eq!(
+            (record.findings[0].after, record.findings[0].until),
+            (Some(5), Some(13))
+        );
+        assert_eq!(record.findings[0].finding, shrinking(100, 50));
+        assert_eq!(
+            record.hold,
+            Some(Hold {
+                since: 1,
+                after: Some(5)
+            })
+        );
+        record.accept();
+        assert_eq!((record.findings.len(), record.hold, record.most_objects), (0, None, 50));
+    }
+
+    #[test]
+    fn all_is_bounded() {
+        let mut record = Record::default();
+        for number in 0..1000 {
+            record.find(Finding::ManifestLost, number, None, None);
+            record.add_look(Look {
+                at: number,
+                ..Look::default()
+            });
+        }
+        assert_eq!((record.findings.len(), record.more_findings), (FINDINGS_MAX, 968));
+        assert_eq!((record.looks.len(), record.looks[0].at), (LOOKS_MAX, 900));
+    }
+
+    #[test]
+    fn a_record_reads_back_as_written() {
+        let mut record = Record {
+            repository: "ab".into(),
+            archives: Archives::Listed {
+                count: 1,
+                newest: Some(5),
+            },
+            ..Record::default()
+        };
+        record.find(Finding::OtherRepository, 1, None, None);
+        record.find(
+            Finding::ConfigChanged {
+                settings: alloc::vec!["key".into()],
+                key: true,
+            },
+            2,
+            Some(1),
+            Some(2),
+        );
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
+        assert_eq!(serde_json::from_str::<Record>("{}").unwrap(), Record::default());
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_harmless(name in "\\PC{0,200}|[\\x00-\\x1f]{0,9}") {
+            let kept = kept_name(&name);
+            prop_assert!(kept.len() <= NAME_BYTES_MAX && !kept.chars().any(char::is_control), "{}", format!("{kept:?}"));
+        }
+    }
+}
