@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Smallest RSA modulus accepted, in bits.
 pub const RSA_BITS_MIN: usize = 3072;
+/// Largest RSA modulus that sshd reads, in bits (SSHBUF_MAX_BIGNUM).
+const RSA_BITS_MAX: usize = 16384;
 
 /// A public key of an accepted type: Ed25519, ECDSA, their security-key forms, or RSA of at least 3072 bits.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
@@ -27,6 +29,22 @@ pub enum SshKeyError {
     /// Not a single line.
     #[error("an SSH key is one line; this has a line break or another control character in it")]
     ControlCharacter,
+    /// The wrong half of the pair.
+    #[error(
+        "this is a private key, which belongs on its client and nowhere else; take the one line of the `.pub` file"
+    )]
+    Private,
+    /// DSA.
+    #[error("this is a DSA key, which is too weak to be accepted. Make a new one with `ssh-keygen -t ed25519`")]
+    Dsa,
+    /// A certificate, not a key.
+    #[error("this is an SSH certificate; give the key itself, the one line of the `.pub` file without `-cert`")]
+    Certificate,
+    /// What stands before the type would be options of `authorized_keys`.
+    #[error(
+        "something stands before the key's type (`{0}`). Options are not taken: Strongroom sets its own, and `from` in [[client]] names addresses"
+    )]
+    Options(&'static str),
     /// The line does not begin with a key type that is accepted.
     #[error(
         "an SSH key begins with its type (`ssh-ed25519 AAAA… comment`), without options; accepted are ssh-ed25519, ecdsa-sha2-nistp256/384/521, their sk- forms, and ssh-rsa of at least 3072 bits"
@@ -54,17 +72,15 @@ impl SshPublicKey {
     /// Parses one line of a `.pub` file. Errors: [`SshKeyError`].
     pub fn parse(line: &str) -> Result<Self, SshKeyError> {
         let line = line.trim_matches([' ', '\t', '\r', '\n']);
+        if line.starts_with("-----BEGIN") {
+            return Err(SshKeyError::Private);
+        }
         if line.chars().any(|c| c.is_control() && c != '\t') {
             return Err(SshKeyError::ControlCharacter);
         }
         let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
-        let (Some(kind), Some(base64)) = (words.next(), words.next()) else {
-            return Err(SshKeyError::Type);
-        };
-        let kind = KINDS
-            .into_iter()
-            .find(|known| *known == kind)
-            .ok_or(SshKeyError::Type)?;
+        let kind = kind_of(words.next().unwrap_or_default(), words.clone())?;
+        let base64 = words.next().ok_or(SshKeyError::Type)?;
         let blob = decode_base64(base64).ok_or(SshKeyError::Blob)?;
         let mut rest = blob.as_slice();
         if read_string(&mut rest) != Some(kind.as_bytes()) {
@@ -75,19 +91,27 @@ impl SshPublicKey {
         while !rest.is_empty() {
             fields.push(read_string(&mut rest).ok_or(SshKeyError::Blob)?);
         }
-        let right = match kind {
-            "ssh-ed25519" => fields.len() == 1 && fields[0].len() == 32,
-            "ssh-rsa" | "sk-ssh-ed25519@openssh.com" => fields.len() == 2,
-            "sk-ecdsa-sha2-nistp256@openssh.com" => fields.len() == 3,
-            _ => fields.len() == 2 && kind.as_bytes().ends_with(fields[0]),
+        let right = match (kind, fields.as_slice()) {
+            ("ssh-ed25519", [key]) => key.len() == 32,
+            ("sk-ssh-ed25519@openssh.com", [key, application]) => key.len() == 32 && !application.is_empty(),
+            ("sk-ecdsa-sha2-nistp256@openssh.com", [curve, point, application]) => {
+                is_point(curve, point) && *curve == b"nistp256" && !application.is_empty()
+            }
+            ("ssh-rsa", [exponent, modulus]) => is_positive(exponent) && is_positive(modulus),
+            (_, [curve, point]) => is_point(curve, point) && kind.as_bytes().ends_with(curve),
+            _ => false,
         };
         if !right {
             return Err(SshKeyError::Blob);
         }
-        if kind == "ssh-rsa" {
-            let bits = bit_length(fields[1]);
+        if let ("ssh-rsa", [exponent, modulus]) = (kind, fields.as_slice()) {
+            let bits = bit_length(modulus);
             if bits < RSA_BITS_MIN {
                 return Err(SshKeyError::ShortRsa(bits));
+            }
+            let is_odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
+            if bits > RSA_BITS_MAX || !is_odd(modulus) || !is_odd(exponent) || bit_length(exponent) < 2 {
+                return Err(SshKeyError::Blob);
             }
         }
         let mut comment = Text::new();
@@ -135,6 +159,38 @@ impl<'de> Deserialize<'de> for SshPublicKey {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let line = String::deserialize(deserializer)?;
         Self::parse(&line).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The accepted type that a line begins with, or why there is none.
+fn kind_of<'a>(first: &str, mut others: impl Iterator<Item = &'a str>) -> Result<&'static str, SshKeyError> {
+    let known = |word: &str| KINDS.into_iter().find(|kind| *kind == word);
+    match first {
+        "ssh-dss" => Err(SshKeyError::Dsa),
+        _ if first.ends_with("-cert-v01@openssh.com") => Err(SshKeyError::Certificate),
+        _ => known(first).ok_or_else(|| others.find_map(known).map_or(SshKeyError::Type, SshKeyError::Options)),
+    }
+}
+
+/// A point of that curve, uncompressed (SEC 1 section 2.3.3).
+fn is_point(curve: &[u8], point: &[u8]) -> bool {
+    let coordinate = match curve {
+        b"nistp256" => 32,
+        b"nistp384" => 48,
+        b"nistp521" => 66,
+        _ => return false,
+    };
+    point.len() == 1 + 2 * coordinate && point[0] == 4
+}
+
+/// A positive number in its shortest form (RFC 4251 section 5, mpint). Of other forms sshd takes some: the same key could
+/// then be there twice without looking the same.
+fn is_positive(mpint: &[u8]) -> bool {
+    match mpint {
+        [] => false,
+        [0] => false,
+        [0, second, ..] => second & 0x80 != 0,
+        [first, ..] => first & 0x80 == 0,
     }
 }
 
@@ -210,8 +266,11 @@ mod tests {
         for (line, error) in [
             ("", Type),
             ("ssh-ed25519", Type),
-            ("command=\"sh\" ssh-ed25519 AAAA", Type),
-            ("ssh-dss AAAAB3NzaC1kc3M=", Type),
+            ("command=\"sh\" ssh-ed25519 AAAA", Options("ssh-ed25519")),
+            ("restrict,pty ssh-rsa AAAA", Options("ssh-rsa")),
+            ("ssh-dss AAAAB3NzaC1kc3M=", Dsa),
+            ("ssh-ed25519-cert-v01@openssh.com AAAA", Certificate),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk=", Private),
             ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmL", Blob),
             (
                 "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmL7ieP3gwJuuv6cGpAjCJwCoozRsUMrUS26sQVj3a!",
@@ -230,15 +289,52 @@ mod tests {
         }
     }
 
+    fn line(fields: &[&[u8]]) -> String {
+        let mut blob = std::vec::Vec::new();
+        for field in fields {
+            blob.extend((field.len() as u32).to_be_bytes());
+            blob.extend(*field);
+        }
+        format!("{} {}", std::str::from_utf8(fields[0]).unwrap(), encode(&blob))
+    }
+
     #[test]
     fn short_rsa_is_refused_with_its_size() {
-        let mut blob = std::vec::Vec::new();
-        for field in [&b"ssh-rsa"[..], &[1, 0, 1], &[&[0u8, 0x80][..], &[1; 127]].concat()] {
-            blob.extend((field.len() as u32).to_be_bytes());
-            blob.extend(field);
+        let rsa = |exponent: &[u8], start: &[u8], rest: usize| {
+            SshPublicKey::parse(&line(&[b"ssh-rsa", exponent, &[start, &std::vec![1; rest]].concat()]))
+        };
+        let usual = [1, 0, 1];
+        assert_eq!(rsa(&usual, &[0, 0x80], 127), Err(SshKeyError::ShortRsa(1024)));
+        assert_eq!(rsa(&usual, &[0x7f], 383), Err(SshKeyError::ShortRsa(3071)));
+        assert!(rsa(&usual, &[0, 0x80], 383).is_ok());
+        // The same number in a longer form, a negative one, and exponents that make no key.
+        assert_eq!(rsa(&usual, &[0, 0, 0x80], 383), Err(SshKeyError::Blob));
+        assert_eq!(rsa(&[0, 1, 0, 1], &[0, 0x80], 383), Err(SshKeyError::Blob));
+        assert_eq!(rsa(&usual, &[0x80], 383), Err(SshKeyError::Blob));
+        assert_eq!(rsa(&[1], &[0, 0x80], 383), Err(SshKeyError::Blob));
+        assert_eq!(rsa(&[4], &[0, 0x80], 383), Err(SshKeyError::Blob));
+    }
+
+    #[test]
+    fn points_are_of_the_curve_that_the_type_names() {
+        let point = |length: usize| [&[4][..], &std::vec![7; length]].concat();
+        let kind: &[u8] = b"ecdsa-sha2-nistp256";
+        assert!(SshPublicKey::parse(&line(&[kind, b"nistp256", &point(64)])).is_ok());
+        for fields in [
+            [kind, b"nistp256", &point(63)],
+            [kind, b"nistp384", &point(96)],
+            [kind, b"256", &point(64)],
+            [kind, b"nistp256", &std::vec![2; 65]],
+        ] {
+            assert_eq!(
+                SshPublicKey::parse(&line(&fields)),
+                Err(SshKeyError::Blob),
+                "{fields:?}"
+            );
         }
-        let line = format!("ssh-rsa {}", encode(&blob));
-        assert_eq!(SshPublicKey::parse(&line), Err(SshKeyError::ShortRsa(1024)));
+        let sk: &[u8] = b"sk-ssh-ed25519@openssh.com";
+        assert!(SshPublicKey::parse(&line(&[sk, &[1; 32], b"ssh:"])).is_ok());
+        assert_eq!(SshPublicKey::parse(&line(&[sk, &[1; 32], b""])), Err(SshKeyError::Blob));
     }
 
     fn encode(bytes: &[u8]) -> std::string::String {

@@ -8,11 +8,13 @@ mod depth;
 mod error;
 mod network;
 mod parts;
+mod size;
 
 pub use changes::changes;
 pub use error::ConfigError;
-pub use network::{Cidr, Network, OneOrMany};
+pub use network::{AddressRange, Cidr, Network, OneOrMany};
 pub use parts::*;
+pub use size::Size;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -21,6 +23,9 @@ use toml::Spanned;
 
 /// Largest configuration file that is looked at, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
+
+/// Smallest quota that Borg takes, in bytes.
+const QUOTA_MIN: u64 = 10_000_000;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -222,7 +227,7 @@ fn validate_clients(config: &Config) -> Result<(), Fault> {
                 "Put the line of its `id_ed25519.pub` into `keys`.",
             ));
         }
-        for key in &client.keys {
+        for key in client.keys.iter().chain(&client.restore_keys) {
             if let Some((_, owner)) = seen.iter().find(|(other, _)| other.same_key(key.get_ref())) {
                 return Err(fault(
                     key,
@@ -234,6 +239,17 @@ fn validate_clients(config: &Config) -> Result<(), Fault> {
                 ));
             }
             seen.push((key.get_ref(), alloc::format!("client `{}`", client.name.get_ref())));
+        }
+        if let Some(quota) = client
+            .quota
+            .as_ref()
+            .filter(|quota| quota.get_ref().bytes() < QUOTA_MIN)
+        {
+            return Err(fault(
+                quota,
+                alloc::format!("a quota of {} is too small: Borg needs 10 MB at least", quota.get_ref()),
+                "Write how much the client's repository may hold, as in `quota = \"500 GB\"`, or remove it.",
+            ));
         }
         for target in client.targets.iter().flatten() {
             if !config

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Spanned;
@@ -93,6 +93,14 @@ impl Cidr {
         }
     }
 
+    /// The first address of the network.
+    fn first(&self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & u32::MAX << (32 - self.length)).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & u128::MAX << (128 - self.length)).into(),
+        }
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         match (self.bits(self.address), self.bits(address)) {
             (Some((own, mask)), Some((other, _))) => own & mask == other & mask,
@@ -133,6 +141,50 @@ impl<'de> Deserialize<'de> for Cidr {
                 text.escape_debug()
             ))
         })
+    }
+}
+
+/// Addresses of clients: one, or a network by its first address and prefix length, as in `192.168.1.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange(Cidr);
+
+impl AddressRange {
+    /// Checks and takes the text. Errors: why it is none, in words that go on from the text itself.
+    pub fn new(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            let length = if address.is_ipv4() { 32 } else { 128 };
+            return Ok(Self(Cidr { address, length }));
+        }
+        let cidr = Cidr::new(text)
+            .ok_or("is neither an address nor a network, as in `192.168.1.20` or `192.168.1.0/24`".to_string())?;
+        let first = cidr.first();
+        // sshd refuses the whole key when a network is not named by its first address.
+        if first != cidr.address {
+            return Err(format!(
+                "names one address within a network; write `{first}/{}` for the network, or `{}` for the address",
+                cidr.length, cidr.address
+            ));
+        }
+        Ok(Self(cidr))
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for AddressRange {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AddressRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::new(&text).map_err(|why| serde::de::Error::custom(format_args!("`{}` {why}", text.escape_debug())))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The parts of the configuration. Each field says what it may hold; anything else is refused by its type.
 
+use super::{AddressRange, Size};
 use crate::name::{ClientName, TargetName};
 use crate::ssh_key::SshPublicKey;
 use crate::superblock::ArrayUuid;
@@ -296,6 +297,14 @@ pub struct Client {
     pub name: Spanned<ClientName>,
     /// Its SSH keys.
     pub keys: Vec<Spanned<SshPublicKey>>,
+    /// SSH keys that may only read its repository, for restores.
+    #[serde(default)]
+    pub restore_keys: Vec<Spanned<SshPublicKey>>,
+    /// Addresses from which its keys are admitted; from anywhere when there are none.
+    #[serde(default)]
+    pub from: Vec<Spanned<AddressRange>>,
+    /// How much its repository may hold; as much as there is room for when absent.
+    pub quota: Option<Spanned<Size>>,
     /// Longest silence in hours before a warning; 48 by default.
     #[serde(default = "expect_hours")]
     pub expect_hours: u32,

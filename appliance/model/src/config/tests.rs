@@ -343,3 +343,42 @@ fn what_changes_is_told_and_nothing_else() {
         ]
     );
 }
+
+#[test]
+fn a_client_has_a_quota_addresses_and_keys_for_restores() {
+    const KEY_C: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDHXFPVLhMdWHvtCZJDNGFUMsPhDDTwXWzvVUSH7kMNw c";
+    let with = |lines: &str| full().replace("name = \"laptop\"", &format!("name = \"laptop\"\n{lines} # here"));
+    let config = Config::parse(&with(&format!(
+        "quota = \"1.5 TB\"\nfrom = [\"192.168.1.20\", \"10.0.0.0/8\", \"fd00::/64\"]\nrestore_keys = [\"{KEY_C}\"]"
+    )))
+    .unwrap();
+    let laptop = config.client("laptop").unwrap();
+    assert_eq!(laptop.quota.as_ref().unwrap().get_ref().bytes(), 1_500_000_000_000);
+    let from: Vec<String> = laptop.from.iter().map(|range| range.get_ref().to_string()).collect();
+    assert_eq!(from, ["192.168.1.20/32", "10.0.0.0/8", "fd00::/64"]);
+    assert_eq!(laptop.restore_keys.len(), 1);
+    for (lines, message, remedy) in [
+        ("quota = \"500\"", "is not a size such as `500 GB`", ""),
+        ("quota = 500", "", ""),
+        ("quota = \"9 MB\"", "quota of 9 MB is too small", "500 GB"),
+        (
+            "from = [\"192.168.1.20/24\"]",
+            "write `192.168.1.0/24` for the network",
+            "",
+        ),
+        ("from = [\"laptop.local\"]", "neither an address nor a network", ""),
+        (
+            "from = [\"10.0.0.1,!10.0.0.2\"]",
+            "neither an address nor a network",
+            "",
+        ),
+        ("restore_keys = [\"ssh-dss AAAAB3NzaC1kc3M=\"]", "DSA", ""),
+    ] {
+        refused(&with(lines), "# here", message, remedy);
+    }
+    // One key, one right: not to another client, nor both to write and to read.
+    let again = with(&format!("restore_keys = [\"{KEY_A} again\"]"));
+    refused(&again, "again", "already belongs to client `asus_home`", "ssh-keygen");
+    let both = with(&format!("restore_keys = [\"{KEY_B} again\"]"));
+    refused(&both, "again", "already belongs to client `laptop`", "ssh-keygen");
+}
