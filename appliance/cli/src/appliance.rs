@@ -4,8 +4,10 @@ use crate::words;
 use std::io::Write;
 use std::time::Duration;
 use strongroom_model::array::Listing;
+use strongroom_model::session::Session;
 use strongroom_model::status::{JobKind, Status};
 use strongroom_model::watch::Remembered;
+use zbus::DBusError;
 use zbus::export::ordered_stream::OrderedStreamExt;
 use zbus::fdo::{PropertiesChangedStream, PropertiesProxy};
 
@@ -35,21 +37,23 @@ pub enum ApplianceError {
 
 fn explain(error: &zbus::Error) -> String {
     match error {
-        zbus::Error::MethodError(name, text, _) => {
-            let text = text.as_deref().unwrap_or_default();
-            match name.as_str() {
-                "org.freedesktop.DBus.Error.AccessDenied" => {
-                    "not permitted; log in as `admin`, or be in the group strongroom-admin".to_string()
-                }
-                "org.freedesktop.DBus.Error.ServiceUnknown" | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
-                    "the supervisor is not running; is this the appliance? `systemctl status strongroomd` says more"
-                        .to_string()
-                }
-                _ => text.to_string(),
-            }
-        }
+        zbus::Error::MethodError(name, text, _) => answered(name.as_str(), text.as_deref().unwrap_or_default()),
+        // zbus's own form of the errors that D-Bus knows by name.
+        zbus::Error::FDO(error) => answered(error.name().as_str(), error.description().unwrap_or_default()),
         zbus::Error::InputOutput(error) => format!("there is no system bus here ({error}); run this on the appliance"),
         other => other.to_string(),
+    }
+}
+
+fn answered(name: &str, text: &str) -> String {
+    match name {
+        "org.freedesktop.DBus.Error.AccessDenied" => {
+            "not permitted; log in as `admin`, or be in the group strongroom-admin".to_string()
+        }
+        "org.freedesktop.DBus.Error.ServiceUnknown" | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
+            "the supervisor is not running; is this the appliance? `systemctl status strongroomd` says more".to_string()
+        }
+        _ => text.to_string(),
     }
 }
 
@@ -69,6 +73,8 @@ trait Appliance {
     fn disks(&self) -> zbus::Result<String>;
     fn rescan(&self) -> zbus::Result<()>;
     fn adopt(&self, uuid: &str) -> zbus::Result<()>;
+    fn sessions(&self) -> zbus::Result<String>;
+    fn end_session(&self, id: &str) -> zbus::Result<()>;
 }
 
 /// A connection to the supervisor.
@@ -155,6 +161,16 @@ impl Connection {
     /// What is on every disk, as the last look found it.
     pub async fn disks(&self) -> Result<Listing, ApplianceError> {
         Ok(serde_json::from_str(&self.proxy.disks().await?)?)
+    }
+
+    /// The sessions that are running.
+    pub async fn sessions(&self) -> Result<Vec<Session>, ApplianceError> {
+        Ok(serde_json::from_str(&self.proxy.sessions().await?)?)
+    }
+
+    /// Ends a session.
+    pub async fn end_session(&self, id: &str) -> Result<(), ApplianceError> {
+        Ok(self.proxy.end_session(id).await?)
     }
 
     /// Has the disks looked at again.
@@ -244,5 +260,18 @@ fn report<'a>(
         Ok(())
     } else {
         Err(ApplianceError::Push(failed.join("\n")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_in_the_supervisors_words_alone() {
+        let refused = |error: zbus::fdo::Error| explain(&zbus::Error::FDO(Box::new(error)));
+        let text = "there is no session x-1";
+        assert_eq!(refused(zbus::fdo::Error::InvalidArgs(text.into())), text);
+        assert!(refused(zbus::fdo::Error::AccessDenied("…".into())).contains("log in as `admin`"));
     }
 }

@@ -8,6 +8,7 @@ pub mod console;
 mod disks;
 mod report;
 mod restore;
+mod sessions;
 pub mod words;
 
 use clap::{Parser, Subcommand};
@@ -72,6 +73,14 @@ enum Verb {
         #[arg(long)]
         rescan: bool,
     },
+    /// Show the clients' sessions that are running, or end one.
+    Sessions {
+        #[command(subcommand)]
+        verb: Option<SessionsVerb>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the status on the whole of this terminal, and follow it. `q` leaves.
     Console {
         /// As the appliance's own screen: for ever, whatever keys are pressed.
@@ -117,6 +126,15 @@ enum DisksVerb {
     Adopt {
         /// Its UUID.
         uuid: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum SessionsVerb {
+    /// End a session. What its client was told is stored stays stored; it may begin again at once.
+    End {
+        /// Its name, as `strongroom sessions` shows it.
+        id: String,
     },
 }
 
@@ -210,6 +228,13 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             match verb {
                 Some(DisksVerb::Adopt { uuid }) => disks::adopt(uuid.as_deref()).await?,
                 None => disks::show(json, rescan).await?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Sessions { verb, json } => {
+            match verb {
+                Some(SessionsVerb::End { id }) => sessions::end(&id).await?,
+                None => sessions::show(json).await?,
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -20,6 +20,7 @@ pub mod offsite;
 pub mod raid0;
 pub mod release;
 pub mod scrub;
+pub mod session;
 pub mod space_trend;
 pub mod ssh_key;
 pub mod status;

@@ -61,7 +61,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (surroundings_sender, surroundings) = watch::channel(Surroundings::default());
     let (stop_sender, stop) = watch::channel(false);
 
-    dbus::serve(&bus, paths.clone(), status.clone(), commands.clone()).await?;
+    dbus::serve(&bus, paths.clone(), status.clone(), commands.clone(), systemd.clone()).await?;
     tokio::spawn(dbus::announce(bus.clone(), status.clone()));
     tokio::spawn(crate::clock::run(clock_sender));
     tokio::spawn(clients::run(

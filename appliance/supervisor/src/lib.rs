@@ -1,8 +1,8 @@
 //! The daemon and its roles.
 //!
 //! A duty is a folder: it observes, decides (in `strongroom_model`), acts and reports. A face renders the snapshot.
-//! A foreign service is one thin module in [`services`]. The roles (`configure`, `array`, `serve`, `push`, `health`,
-//! `scrub`, `watch`, `verify`, `boot`, `mirror`) are small
+//! A foreign service is one thin module in [`services`]. The roles (`configure`, `array`, `repositories`, `serve`,
+//! `sessions`, `session`, `push`, `health`, `scrub`, `watch`, `verify`, `boot`, `mirror`) are small
 //! programs of their own; their mains are in `src/bin`.
 
 pub mod boot;
@@ -20,6 +20,7 @@ pub mod offsite;
 pub mod paths;
 pub mod report;
 pub mod services;
+pub mod sessions;
 pub mod snapshot;
 pub mod watch;
 

@@ -143,6 +143,11 @@ impl Paths {
         self.at(ARRAY_MOUNT).join(repository_name(client))
     }
 
+    /// Number of the last session of this start of the machine.
+    pub fn session_number(&self) -> PathBuf {
+        self.at("/run/strongroom-sessions/last")
+    }
+
     /// Public half of the SSH host key.
     pub fn host_key(&self) -> PathBuf {
         self.at("/var/lib/strongroom/ssh/ssh_host_ed25519_key.pub")

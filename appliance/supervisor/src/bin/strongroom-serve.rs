@@ -1,15 +1,17 @@
-//! `strongroom-serve NAME`: becomes `borg serve` for one client. The forced command of its key.
+//! `strongroom-serve NAME [restore]`: the forced command of a client's key.
 
 use std::process::ExitCode;
-use strongroom_supervisor::{clients::serve, paths::Paths};
+use strongroom_supervisor::{paths::Paths, sessions::serve};
 
 fn main() -> ExitCode {
-    let name = std::env::args().nth(1);
-    let error = serve::run(
-        &Paths::default(),
-        name.as_deref(),
-        std::env::var_os("SSH_ORIGINAL_COMMAND"),
-    );
-    eprintln!("{error}");
-    ExitCode::FAILURE
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = std::env::var_os("SSH_ORIGINAL_COMMAND");
+    match serve::run(&Paths::default(), &arguments, wanted) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // Whoever would read it may be gone.
+            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{error}\n"));
+            ExitCode::FAILURE
+        }
+    }
 }

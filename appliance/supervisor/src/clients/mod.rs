@@ -1,7 +1,5 @@
 //! The clients duty: reads what each client's repository shows. It never writes to a repository and takes no lock.
 
-pub mod serve;
-
 use crate::paths::{ARRAY_MOUNT, Paths, REPOSITORY_ENDING};
 use crate::report::{Report, publish};
 use crate::watch;

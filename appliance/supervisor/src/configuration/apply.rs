@@ -21,7 +21,8 @@ pub enum Step {
     Names,
     /// chronyd reads its sources again.
     TimeSources,
-    /// The folders of new clients' repositories are made, if the array is there.
+    /// The folders of new clients' repositories are made, and those of clients that are no more are kept by root, if the
+    /// array is there.
     Repositories,
     /// A client that is no more, or has no copies any more, is not pushed any more.
     StopTimer(String),
@@ -49,7 +50,14 @@ pub fn steps(old: &Config, new: &Config, taken: &Taken, changed: &BTreeSet<Strin
     if changed.contains(generate::NTP_SERVERS) {
         steps.push(Step::TimeSources);
     }
-    if changed.contains(generate::REPOSITORIES) {
+    let names = |config: &Config| -> BTreeSet<String> {
+        config
+            .client
+            .iter()
+            .map(|client| client.name.get_ref().to_string())
+            .collect()
+    };
+    if names(old) != names(new) {
         steps.push(Step::Repositories);
     }
     let pushed = |config: &Config, client: &Client| config.targets_of(client).next().is_some();

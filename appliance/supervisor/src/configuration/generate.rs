@@ -4,8 +4,6 @@ use std::fmt::Write;
 use strongroom_model::config::{Config, Network};
 use strongroom_offsite::Trust;
 
-use crate::paths::{ARRAY_MOUNT, repository_name};
-
 /// One generated file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Generated {
@@ -32,8 +30,6 @@ pub const VLAN_DEVICE: &str = "/run/systemd/network/05-strongroom.netdev";
 pub const VLAN_NETWORK: &str = "/run/systemd/network/05-strongroom.network";
 /// A file of this name stands in for the image's own, which names the public pool.
 pub const NTP_SERVERS: &str = "/run/chrony-strongroom/default.sources";
-/// Folders of the clients' repositories.
-pub const REPOSITORIES: &str = "/run/tmpfiles.d/strongroom-repositories.conf";
 /// Certificate authorities of the owner's own.
 pub const TRUST: &str = "/run/strongroom/trust.pem";
 /// Services that the appliance announces on the LAN.
@@ -45,7 +41,6 @@ pub fn files(config: &Config, id: &str, trust: &Trust) -> Vec<Generated> {
     let mut files = vec![
         file("/run/strongroom/authorized_keys/admin", admin_keys(config)),
         file("/run/strongroom/authorized_keys/borgbackup", client_keys(config)),
-        file(REPOSITORIES, repositories(config)),
         file(
             "/run/systemd/system/strongroom-push@.timer.d/schedule.conf",
             format!("[Timer]\nOnCalendar=\nOnCalendar={}\n", config.schedule.push),
@@ -149,27 +144,23 @@ fn admin_keys(config: &Config) -> String {
 fn client_keys(config: &Config) -> String {
     let mut text = String::new();
     for client in &config.client {
-        for key in &client.keys {
-            let _ = writeln!(
-                text,
-                "restrict,command=\"/usr/lib/strongroom/strongroom-serve {}\" {}",
-                client.name.get_ref(),
-                key.get_ref().authorized()
-            );
+        let from: Vec<String> = client.from.iter().map(|range| range.get_ref().to_string()).collect();
+        let from = if from.is_empty() {
+            String::new()
+        } else {
+            format!("from=\"{}\",", from.join(","))
+        };
+        let rights = [(&client.keys, ""), (&client.restore_keys, " restore")];
+        for (keys, right) in rights {
+            for key in keys {
+                let _ = writeln!(
+                    text,
+                    "restrict,{from}command=\"/usr/lib/strongroom/strongroom-serve {}{right}\" {}",
+                    client.name.get_ref(),
+                    key.get_ref().authorized()
+                );
+            }
         }
-    }
-    text
-}
-
-/// tmpfiles.d(5): the folder of each client's repository, made once the array is mounted. On an array that was made
-/// elsewhere the root and the repositories may belong to anybody: what is in a client's is given to Borg's account,
-/// without following links.
-fn repositories(config: &Config) -> String {
-    let mut text = format!("z {ARRAY_MOUNT} 0755 root root -\n");
-    for client in &config.client {
-        let name = repository_name(client.name.get_ref());
-        let _ = writeln!(text, "d {ARRAY_MOUNT}/{name} 0700 borgbackup borgbackup -");
-        let _ = writeln!(text, "Z {ARRAY_MOUNT}/{name} - borgbackup borgbackup -");
     }
     text
 }

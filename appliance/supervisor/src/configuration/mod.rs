@@ -28,7 +28,8 @@ use std::path::Path;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::config::{Config, FileName};
 use strongroom_offsite::{Trust, trust};
-use take_over::{Taken, in_force, take_over};
+pub use take_over::in_force;
+use take_over::{Taken, take_over};
 
 /// Name of the configuration file.
 pub const CONFIG_NAME: &str = "strongroom.toml";

@@ -23,11 +23,22 @@ fn a_client_key_admits_one_command_only() {
             "restrict,command=\"/usr/lib/strongroom/strongroom-serve asus\" {key}"
         )]
     );
-    assert!(
-        content(&files, "repositories.conf").contains("d /mnt/raid/asus_repository 0700 borgbackup borgbackup -\n")
+}
+
+#[test]
+fn addresses_and_the_right_of_a_key_stand_in_its_line() {
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBbGCnrVR+MkRRvhHF3kdfCGBuDsyP5ArmEVCOcyFJWY";
+    let config = Config::parse(&format!(
+        "[[client]]\nname = \"asus\"\nkeys = [\"{KEY}\"]\nrestore_keys = [\"{other} me\"]\nfrom = [\"192.168.1.20\", \"fd00::/64\"]\n"
+    ));
+    let files = files(&config.unwrap());
+    let lines: Vec<&str> = content(&files, "authorized_keys/borgbackup").lines().skip(1).collect();
+    let start = "restrict,from=\"192.168.1.20/32,fd00::/64\",command=\"/usr/lib/strongroom/strongroom-serve asus";
+    let key = KEY.rsplit_once(' ').unwrap().0;
+    assert_eq!(
+        lines,
+        [format!("{start}\" {key}"), format!("{start} restore\" {other}")]
     );
-    // Recursive, and tmpfiles.d's capital Z follows no link.
-    assert!(content(&files, "repositories.conf").contains("Z /mnt/raid/asus_repository - borgbackup borgbackup -\n"));
 }
 
 #[test]

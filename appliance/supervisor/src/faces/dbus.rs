@@ -4,6 +4,9 @@
 use crate::disks::array_job::ArrayReport;
 use crate::paths::Paths;
 use crate::report::Command;
+use crate::services::systemd::Systemd;
+use crate::sessions::list;
+use crate::sessions::unit::SessionId;
 use crate::watch::store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,7 @@ struct ApplianceFace {
     paths: Paths,
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
+    systemd: Systemd,
 }
 
 #[interface(name = "org.strongroom.Appliance1")]
@@ -122,6 +126,29 @@ impl ApplianceFace {
         self.send(Command::Rescan).await
     }
 
+    /// The sessions that are running, as JSON (a list of `strongroom_model::session::Session`).
+    async fn sessions(&self) -> fdo::Result<String> {
+        let sessions = list::sessions(&self.systemd).await;
+        let text = sessions.map(|sessions| serde_json::to_string(&sessions));
+        text.map_err(|error| error.to_string())
+            .and_then(|text| text.map_err(|error| error.to_string()))
+            .map_err(fdo::Error::Failed)
+    }
+
+    /// Ends a session. Returns once that is asked for; Borg has ten seconds to comply.
+    async fn end_session(&self, id: &str) -> fdo::Result<()> {
+        let id: SessionId = id
+            .parse()
+            .map_err(|error| fdo::Error::InvalidArgs(format!("`{}`: {error}", id.escape_debug())))?;
+        match list::end(&self.systemd, &id).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(fdo::Error::InvalidArgs(format!(
+                "there is no session {id}; `strongroom sessions` lists those that are running"
+            ))),
+            Err(error) => Err(fdo::Error::Failed(error.to_string())),
+        }
+    }
+
     /// Consents to use the array of this identity, which was made elsewhere. Returns once that is asked for.
     async fn adopt(&self, uuid: &str) -> fdo::Result<()> {
         let uuid = ArrayUuid::new(uuid)
@@ -176,6 +203,7 @@ pub async fn serve(
     paths: Paths,
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
+    systemd: Systemd,
 ) -> zbus::Result<()> {
     bus.object_server()
         .at(
@@ -184,6 +212,7 @@ pub async fn serve(
                 paths,
                 status,
                 commands,
+                systemd,
             },
         )
         .await?;

@@ -1,6 +1,10 @@
 //! systemd over D-Bus (org.freedesktop.systemd1(5)): starting units and reading their states.
 
-use zbus::Connection;
+use std::fmt;
+use zbus::export::ordered_stream::OrderedStreamExt;
+use zbus::fdo::{PropertiesChangedStream, PropertiesProxy};
+use zbus::names::InterfaceName;
+use zbus::{Connection, OwnedVariant, Variant};
 
 /// What was wrong with a call.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,115 @@ trait Manager {
     #[allow(clippy::type_complexity)]
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<UnitRow>>;
     fn list_units_filtered(&self, states: &[&str]) -> zbus::Result<Vec<UnitRow>>;
+    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<UnitRow>>;
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    fn unref_unit(&self, name: &str) -> zbus::Result<()>;
+    fn subscribe(&self) -> zbus::Result<()>;
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[(&str, Variant<'_>)],
+        others: &[(&str, Vec<(&str, Variant<'_>)>)],
+    ) -> zbus::Result<zbus::OwnedObjectPath>;
+}
+
+const UNIT: InterfaceName<'static> = InterfaceName::from_static_str_unchecked("org.freedesktop.systemd1.Unit");
+const SERVICE: InterfaceName<'static> = InterfaceName::from_static_str_unchecked("org.freedesktop.systemd1.Service");
+
+/// How a service's main process came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With this code.
+    Exited(u8),
+    /// By this signal.
+    Killed(i32),
+    /// For want of memory.
+    OutOfMemory,
+    /// It was never started.
+    NeverBegan,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "code {code}"),
+            Self::Killed(signal) => write!(f, "ended by signal {signal}"),
+            Self::OutOfMemory => f.write_str("out of memory"),
+            Self::NeverBegan => f.write_str("it never began"),
+        }
+    }
+}
+
+/// A service's end as systemd tells it: ExecMainCode, ExecMainStatus (waitid(2), si_code and si_status) and Result.
+fn ended(code: i32, status: i32, result: &str) -> Ended {
+    const EXITED: i32 = 1;
+    match code {
+        _ if result == "oom-kill" => Ended::OutOfMemory,
+        0 => Ended::NeverBegan,
+        EXITED => Ended::Exited(status.clamp(0, 255) as u8),
+        _ => Ended::Killed(status),
+    }
+}
+
+/// One service that is being watched.
+pub struct Watched {
+    unit: String,
+    properties: PropertiesProxy<'static>,
+    changes: PropertiesChangedStream,
+}
+
+impl Watched {
+    /// Waits until systemd tells of a change.
+    pub async fn changed(&mut self) {
+        if self.changes.next().await.is_none() {
+            // The bus is gone: the next look will say so.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// How the service's main process ended; `None` while it runs, or is about to.
+    pub async fn ended(&self) -> Result<Option<Ended>, SystemdError> {
+        // In this order: once the job is done, the state is that of a unit that was started.
+        let (job, _): (u32, zbus::OwnedObjectPath) = self.get(UNIT, "Job").await?;
+        if job != 0 {
+            return Ok(None);
+        }
+        let state: String = self.get(UNIT, "ActiveState").await?;
+        if matches!(state.as_str(), "active" | "activating" | "reloading") {
+            return Ok(None);
+        }
+        let code = self.get(SERVICE, "ExecMainCode").await?;
+        let status = self.get(SERVICE, "ExecMainStatus").await?;
+        let result: String = self.get(SERVICE, "Result").await?;
+        // Being stopped, with the process still there.
+        if code == 0 && state == "deactivating" {
+            return Ok(None);
+        }
+        Ok(Some(ended(code, status, &result)))
+    }
+
+    async fn get<T>(&self, interface: InterfaceName<'static>, name: &str) -> Result<T, SystemdError>
+    where
+        T: TryFrom<OwnedVariant>,
+        T::Error: Into<zbus::Error>,
+    {
+        let value = self.properties.get(interface, name).await.map_err(zbus::Error::from);
+        value
+            .and_then(|value| T::try_from(value).map_err(Into::into))
+            .map_err(error("tell the state of", &self.unit))
+    }
+}
+
+/// What a running service is using.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Since when it runs, Unix seconds.
+    pub since: Option<u64>,
+    /// Bytes that it read from disks.
+    pub read_bytes: Option<u64>,
+    /// Bytes that it wrote to disks.
+    pub written_bytes: Option<u64>,
 }
 
 /// name, description, load, active, sub, followed, path, job id, job type, job path
@@ -92,6 +205,89 @@ impl Systemd {
             .map_err(error("restart", unit))
     }
 
+    /// Has systemd tell of changes, until this connection ends.
+    pub async fn subscribe(&self) -> zbus::Result<()> {
+        self.manager.subscribe().await
+    }
+
+    /// Whether it can be reached.
+    pub async fn answers(&self) -> bool {
+        self.manager.list_units_by_names(&[]).await.is_ok()
+    }
+
+    /// Starts a unit that exists only while it runs; returns once the job is queued.
+    pub async fn start_transient(&self, unit: &str, properties: &[(&str, Variant<'_>)]) -> Result<(), SystemdError> {
+        self.manager
+            .start_transient_unit(unit, "fail", properties, &[])
+            .await
+            .map(drop)
+            .map_err(error("start", unit))
+    }
+
+    /// Stops a unit; returns once the job is queued.
+    pub async fn stop(&self, unit: &str) -> Result<(), SystemdError> {
+        self.manager
+            .stop_unit(unit, "replace")
+            .await
+            .map(drop)
+            .map_err(error("stop", unit))
+    }
+
+    /// Lets go of a unit that was started with AddRef.
+    pub async fn unref(&self, unit: &str) -> Result<(), SystemdError> {
+        self.manager.unref_unit(unit).await.map_err(error("let go of", unit))
+    }
+
+    /// Names of the units that are there and match a pattern.
+    pub async fn matching(&self, pattern: &str) -> Result<Vec<String>, SystemdError> {
+        let rows = self
+            .manager
+            .list_units_by_patterns(&[], &[pattern])
+            .await
+            .map_err(error("list", pattern))?;
+        Ok(rows.into_iter().map(|row| row.0).collect())
+    }
+
+    /// Begins to watch a unit, which need not be there yet.
+    pub async fn watch(&self, unit: &str, object: &str) -> Result<Watched, SystemdError> {
+        let watched = async {
+            let properties = self.properties(object).await?;
+            let changes = properties.receive_properties_changed().await?;
+            Ok(Watched {
+                unit: unit.to_string(),
+                properties,
+                changes,
+            })
+        };
+        watched.await.map_err(error("watch", unit))
+    }
+
+    /// What a service is using.
+    pub async fn usage(&self, unit: &str, object: &str) -> Result<Usage, SystemdError> {
+        let read = async {
+            let properties = self.properties(object).await?;
+            let number = async |interface, name| -> zbus::Result<Option<u64>> {
+                let number = u64::try_from(properties.get(interface, name).await?)?;
+                // systemd's word for unknown.
+                Ok((number != u64::MAX).then_some(number))
+            };
+            Ok(Usage {
+                since: number(UNIT, "ActiveEnterTimestamp").await?.map(|us| us / 1_000_000),
+                read_bytes: number(SERVICE, "IOReadBytes").await?,
+                written_bytes: number(SERVICE, "IOWriteBytes").await?,
+            })
+        };
+        read.await.map_err(error("tell the use of", unit))
+    }
+
+    async fn properties(&self, object: &str) -> zbus::Result<PropertiesProxy<'static>> {
+        PropertiesProxy::builder(self.manager.inner().connection())
+            .destination("org.freedesktop.systemd1")
+            .path(object.to_string())
+            .build()
+            .await
+    }
+
     /// Reads all unit files and drop-ins again.
     pub async fn reload(&self) -> Result<(), SystemdError> {
         self.manager.reload().await.map_err(error("reload", "its units"))
@@ -131,4 +327,20 @@ impl Systemd {
 fn error(verb: &'static str, unit: &str) -> impl FnOnce(zbus::Error) -> SystemdError {
     let unit = unit.to_string();
     move |source| SystemdError { verb, unit, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_as_systemd_tells_them() {
+        assert_eq!(ended(1, 2, "exit-code"), Ended::Exited(2));
+        assert_eq!(ended(1, 0, "success"), Ended::Exited(0));
+        assert_eq!(ended(1, 226, "exit-code"), Ended::Exited(226));
+        assert_eq!(ended(2, 15, "success"), Ended::Killed(15));
+        assert_eq!(ended(3, 31, "core-dump"), Ended::Killed(31));
+        assert_eq!(ended(2, 9, "oom-kill"), Ended::OutOfMemory);
+        assert_eq!(ended(0, 0, "resources"), Ended::NeverBegan);
+    }
 }

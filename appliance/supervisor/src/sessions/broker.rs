@@ -1,0 +1,351 @@
+//! The role `strongroom-sessions`: starts sessions for `strongroom-serve`, the only one that may ask. It has systemd start
+//! a unit that is built from the client's name alone, waits for its end, and ends it when whoever asked is gone.
+//!
+//! It carries no data: the connection's file descriptors go on to the unit. systemd starts it when it is needed; it ends
+//! when nobody has needed it for a while. Sessions don't depend on it.
+
+use super::accounts::Account;
+use super::unit::{Session, SessionId, properties};
+use super::wire::{self, Answer, Request};
+use crate::configuration::in_force;
+use crate::durable;
+use crate::identity;
+use crate::paths::{ARRAY_MOUNT, Paths};
+use crate::services::mounts;
+use crate::services::systemd::{Ended, Systemd, SystemdError};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+use std::time::Duration;
+use strongroom_model::name::ClientName;
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use zbus::{Connection, Fd, Variant};
+
+/// Most sessions of one client at once. Borg lets one write; more wait for its lock or read.
+const OF_CLIENT_MAX: usize = 8;
+/// Most sessions at once.
+const MAX: usize = 64;
+/// Most connections from `strongroom-serve` at once; those above the sessions only wait to be told that there are too many.
+const CONNECTIONS_MAX: usize = MAX + 32;
+/// How long a connection may take to say what it wants.
+const REQUEST: Duration = Duration::from_secs(5);
+/// How long the role stays when nobody needs it.
+const IDLE: Duration = Duration::from_secs(600);
+/// How long Borg may take to end by itself once its client is gone, which it sees as the end of its input.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often a session is looked at although nothing was heard of it.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Why the role could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The system bus or systemd refuses.
+    #[error("the system bus does not answer or refuses: {0}")]
+    Bus(#[from] zbus::Error),
+    /// The connection to systemd broke.
+    #[error("systemd can't be reached any more")]
+    Lost,
+    /// The socket that systemd handed over can't be used.
+    #[error("the socket can't be used: {0}")]
+    Socket(#[from] io::Error),
+}
+
+struct Broker {
+    paths: Paths,
+    systemd: Systemd,
+    running: RefCell<HashMap<ClientName, usize>>,
+    connections: RefCell<usize>,
+    /// Told when systemd can't be reached any more.
+    lost: Notify,
+}
+
+/// Runs until nobody needs it. `socket` listens.
+pub async fn run(paths: Paths, socket: OwnedFd) -> Result<(), BrokerError> {
+    // Only how messages are told apart differs from what these types are made for.
+    let socket = std::os::unix::net::UnixListener::from(socket);
+    socket.set_nonblocking(true)?;
+    let socket = UnixListener::from_std(socket)?;
+    let bus = Connection::system().await?;
+    let systemd = Systemd::new(&bus).await?;
+    systemd.subscribe().await?;
+    let broker = Rc::new(Broker {
+        paths,
+        systemd,
+        running: RefCell::default(),
+        connections: RefCell::default(),
+        lost: Notify::new(),
+    });
+    let sessions = tokio::task::LocalSet::new();
+    let ended = sessions.run_until(async {
+        tokio::select! {
+            ended = accept(broker.clone(), socket) => ended.map_err(Into::into),
+            // systemd starts the role again, with a new connection to the bus.
+            () = broker.lost.notified() => Err(BrokerError::Lost),
+        }
+    });
+    ended.await
+}
+
+async fn accept(broker: Rc<Broker>, socket: UnixListener) -> io::Result<()> {
+    loop {
+        let connection = match timeout(IDLE, socket.accept()).await {
+            Ok(Ok((connection, _))) => connection,
+            // Whoever connected may have gone again; what lasts is tried again with a pause.
+            Ok(Err(error)) => {
+                eprintln!("a connection could not be taken: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            Err(_) if *broker.connections.borrow() == 0 => return Ok(()),
+            Err(_) => continue,
+        };
+        if *broker.connections.borrow() >= CONNECTIONS_MAX {
+            wire::send_answer(&connection, &too_many());
+            continue;
+        }
+        *broker.connections.borrow_mut() += 1;
+        let broker = broker.clone();
+        tokio::task::spawn_local(async move {
+            if let Some(answer) = broker.serve(&connection).await {
+                wire::send_answer(&connection, &answer);
+            }
+            *broker.connections.borrow_mut() -= 1;
+        });
+    }
+}
+
+fn too_many() -> Answer {
+    Answer::Refused(format!(
+        "there are {MAX} sessions already, which is the most; try again later"
+    ))
+}
+
+impl Broker {
+    /// `None`: nobody is there to hear.
+    async fn serve(&self, connection: &UnixStream) -> Option<Answer> {
+        let received = connection.async_io(Interest::READABLE, || {
+            wire::receive_request(connection).map_err(io::Error::from)
+        });
+        let (request, descriptors) = timeout(REQUEST, received).await.ok()?.ok()??;
+        let client = request.client.clone();
+        {
+            let mut running = self.running.borrow_mut();
+            if let Err(answer) = admit(&running, &client) {
+                return Some(answer);
+            }
+            *running.entry(client.clone()).or_default() += 1;
+        }
+        let answer = self.session(connection, request, descriptors).await;
+        let mut running = self.running.borrow_mut();
+        match running.get_mut(&client) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(running.remove(&client)),
+        }
+        answer
+    }
+
+    async fn session(&self, connection: &UnixStream, request: Request, descriptors: [OwnedFd; 3]) -> Option<Answer> {
+        let session = match self.prepare(request) {
+            Ok(session) => session,
+            Err(answer) => return Some(answer),
+        };
+        let id = session.id.clone();
+        match self.start_and_wait(connection, &session, descriptors).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                eprintln!("session {id}: {error}");
+                if !self.systemd.answers().await {
+                    self.lost.notify_one();
+                }
+                Some(Answer::Refused(
+                    "the session could not be started; the appliance's log says why".into(),
+                ))
+            }
+        }
+    }
+
+    fn prepare(&self, request: Request) -> Result<Session, Answer> {
+        let config = in_force(&self.paths);
+        let client = config
+            .client(request.client.as_str())
+            .ok_or_else(|| Answer::Refused("the appliance's configuration has no such client any more".into()))?;
+        if mounts::at(&self.paths, ARRAY_MOUNT).is_none() {
+            return Err(Answer::NotYet);
+        }
+        let folder = std::fs::symlink_metadata(self.paths.repository(&request.client));
+        let account = folder
+            .ok()
+            .filter(|folder| folder.is_dir())
+            .and_then(|folder| Account::of_owner(folder.uid()))
+            .ok_or(Answer::NotYet)?;
+        let number = self.next_number().map_err(|error| {
+            eprintln!("sessions can't be counted: {error}");
+            Answer::Refused("the appliance can't count its sessions; restart it".into())
+        })?;
+        Ok(Session {
+            id: SessionId {
+                client: request.client,
+                number,
+            },
+            account,
+            right: request.right,
+            level: request.level,
+            quota: client.quota.as_ref().map(|quota| quota.get_ref().bytes()),
+            host: identity::of(&self.paths).to_string(),
+        })
+    }
+
+    fn next_number(&self) -> io::Result<u64> {
+        let file = self.paths.session_number();
+        let last: u64 = std::fs::read_to_string(&file)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default();
+        durable::write(&file, (last + 1).to_string().as_bytes(), 0o644)?;
+        Ok(last + 1)
+    }
+
+    async fn start_and_wait(
+        &self,
+        connection: &UnixStream,
+        session: &Session,
+        descriptors: [OwnedFd; 3],
+    ) -> Result<Option<Answer>, SystemdError> {
+        let (unit, object) = (session.id.unit(), session.id.object_path());
+        let mut watched = self.systemd.watch(&unit, &object).await?;
+        let mut all = properties(session);
+        let names = [
+            "StandardInputFileDescriptor",
+            "StandardOutputFileDescriptor",
+            "StandardErrorFileDescriptor",
+        ];
+        all.extend(
+            names
+                .into_iter()
+                .zip(descriptors)
+                .map(|(name, descriptor)| (name, Variant::Fd(Fd::from(descriptor)))),
+        );
+        // systemd has the descriptors once this returns; ours are closed with the message.
+        self.systemd.start_transient(&unit, &all).await?;
+        drop(all);
+        eprintln!(
+            "Session {} began, as {}{}.",
+            session.id,
+            session.account.name(),
+            match session.right {
+                super::unit::Right::Append => "",
+                super::unit::Right::Read => ", reading only",
+            }
+        );
+        let mut gone = false;
+        let mut pause = LOOK;
+        let ended = loop {
+            if let Some(ended) = watched.ended().await? {
+                break ended;
+            }
+            tokio::select! {
+                () = watched.changed() => {}
+                () = tokio::time::sleep(pause) => if gone {
+                    self.systemd.stop(&unit).await?;
+                    pause = LOOK;
+                },
+                () = is_gone(connection), if !gone => {
+                    gone = true;
+                    pause = GRACE;
+                }
+            }
+        };
+        let _ = self.systemd.unref(&unit).await;
+        eprintln!("Session {} is over: {ended}.", session.id);
+        Ok((!gone).then(|| answer(&ended)))
+    }
+}
+
+/// Ends when nobody is at the other end any more.
+async fn is_gone(connection: &UnixStream) {
+    let _ = connection
+        .async_io(Interest::READABLE, || {
+            match rustix::net::recv(connection, &mut [0_u8; 16], RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+                // Nothing is said after the request: whoever does is not `strongroom-serve`.
+                _ => Ok(()),
+            }
+        })
+        .await;
+}
+
+fn admit(running: &HashMap<ClientName, usize>, client: &ClientName) -> Result<(), Answer> {
+    if running.get(client).is_some_and(|count| *count >= OF_CLIENT_MAX) {
+        return Err(Answer::Refused(format!(
+            "client `{client}` has {OF_CLIENT_MAX} sessions already, which is the most; wait for one to end, or end one with `strongroom sessions end` on the appliance"
+        )));
+    }
+    if running.values().sum::<usize>() >= MAX {
+        return Err(too_many());
+    }
+    Ok(())
+}
+
+/// What the client's user is told of a session's end.
+fn answer(ended: &Ended) -> Answer {
+    match ended {
+        // systemd's own codes, from where it prepares the unit (systemd.exec(5), PROCESS EXIT CODES).
+        Ended::Exited(code @ 200..) => Answer::Refused(format!(
+            "the session could not be confined (code {code}), so it was not started; make a report to the appliance's owner"
+        )),
+        Ended::Exited(code) => Answer::Ended(*code),
+        Ended::OutOfMemory => Answer::Refused(
+            "the session needed more memory than there is for it and was ended; nothing that was confirmed is lost"
+                .into(),
+        ),
+        Ended::Killed(_) => Answer::Refused("the session was ended on the appliance".into()),
+        Ended::NeverBegan => Answer::Refused("the session could not be started; the appliance's log says why".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_client_and_all_together_are_bounded() {
+        let asus = ClientName::new("asus").unwrap();
+        let running = |all: &[(&str, usize)]| -> HashMap<ClientName, usize> {
+            all.iter()
+                .map(|(name, count)| (ClientName::new(name).unwrap(), *count))
+                .collect()
+        };
+        assert_eq!(admit(&running(&[]), &asus), Ok(()));
+        assert_eq!(admit(&running(&[("asus", 7), ("attic", 8)]), &asus), Ok(()));
+        let refused = admit(&running(&[("asus", 8)]), &asus).unwrap_err();
+        assert!(matches!(refused, Answer::Refused(text) if text.contains("8 sessions already")));
+        let others: Vec<String> = (0..8).map(|number| format!("c{number}")).collect();
+        let full: Vec<(&str, usize)> = others.iter().map(|name| (name.as_str(), 8)).collect();
+        assert_eq!(admit(&running(&full), &asus), Err(too_many()));
+    }
+
+    #[test]
+    fn ends_are_told_as_they_were() {
+        assert_eq!(answer(&Ended::Exited(0)), Answer::Ended(0));
+        assert_eq!(answer(&Ended::Exited(2)), Answer::Ended(2));
+        for (ended, words) in [
+            (Ended::Exited(226), "could not be confined (code 226)"),
+            (Ended::OutOfMemory, "more memory"),
+            (Ended::Killed(15), "ended on the appliance"),
+            (Ended::NeverBegan, "could not be started"),
+        ] {
+            assert!(
+                matches!(answer(&ended), Answer::Refused(text) if text.contains(words)),
+                "{ended:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The role `strongroom-session`, which runs in a session's unit as the client's own account.
+//!
+//! `append|read REPOSITORY PROGRAM ARGUMENTS…` puts up Landlock, a second wall that does not depend on the unit's, and
+//! becomes the program. `settle REPOSITORY` sees, once the session is over, that the repository says of itself that it
+//! only grows: `borg init` does not write so by itself, and whoever opens the array elsewhere should know.
+
+use crate::durable;
+use crate::sessions::unit::Right;
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+};
+use rustix::fs::{Mode, OFlags};
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// What is known of Landlock here; an older kernel enforces what it knows of it.
+const KNOWN: ABI = ABI::V6;
+/// Longest `config` of a repository that is looked at. With a key it has some hundred bytes.
+const CONFIG_MAX: u64 = 1 << 20;
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// The unit is wrong.
+    #[error("strongroom-session was started wrongly; make a report to the appliance's owner")]
+    Usage,
+    /// The kernel refuses.
+    #[error("Strongroom: the session could not be confined: {0}")]
+    Landlock(#[from] RulesetError),
+    /// A place is missing.
+    #[error("Strongroom: the session could not be confined: {0}")]
+    Place(#[from] PathFdError),
+    /// The kernel knows no Landlock.
+    #[error("Strongroom: the session could not be confined: the kernel has no Landlock")]
+    None,
+    /// The program could not be started.
+    #[error("Strongroom: borg could not be started: {0}")]
+    Start(io::Error),
+    /// The repository's `config` could not be read or written.
+    #[error("the repository's config could not be looked after: {0}")]
+    Config(io::Error),
+}
+
+/// Runs the role. Returns only once the repository is settled, or with an error.
+pub fn run(arguments: &[String]) -> Result<(), ConfineError> {
+    match arguments {
+        [verb, repository] if verb == "settle" => settle(Path::new(repository)).map(drop),
+        [verb, repository, program, arguments @ ..] => {
+            let right = match verb.as_str() {
+                "append" => Right::Append,
+                "read" => Right::Read,
+                _ => return Err(ConfineError::Usage),
+            };
+            become_program(Path::new(repository), right, program, arguments).map(|never| match never {})
+        }
+        _ => Err(ConfineError::Usage),
+    }
+}
+
+fn become_program(
+    repository: &Path,
+    right: Right,
+    program: &str,
+    arguments: &[String],
+) -> Result<Infallible, ConfineError> {
+    confine(repository, right)?;
+    Err(ConfineError::Start(Command::new(program).args(arguments).exec()))
+}
+
+/// Confines this thread, and what becomes of it, for good.
+fn confine(repository: &Path, right: Right) -> Result<(), ConfineError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    // Neither links by name, nor devices, nor pipes: Borg makes none.
+    let write = read
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
+        | AccessFs::Refer;
+    let of_repository: BitFlags<AccessFs> = match right {
+        Right::Append => write,
+        Right::Read => read,
+    };
+    let places: [(&Path, BitFlags<AccessFs>); 5] = [
+        (Path::new("/usr"), read | AccessFs::Execute),
+        (Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile),
+        (Path::new("/dev/urandom"), AccessFs::ReadFile.into()),
+        (Path::new("/tmp"), write),
+        (repository, of_repository),
+    ];
+    let mut rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .handle_access(AccessNet::from_all(KNOWN))?
+        .scope(Scope::from_all(KNOWN))?
+        .create()?;
+    for (path, access) in places {
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, access))?;
+    }
+    match rules.restrict_self()?.ruleset {
+        RulesetStatus::NotEnforced => Err(ConfineError::None),
+        _ => Ok(()),
+    }
+}
+
+/// Sees that a repository's `config` has `append_only = 1`. Returns whether it had to be written. What is not a repository
+/// of Borg 1.x is left alone.
+pub fn settle(repository: &Path) -> Result<bool, ConfineError> {
+    let path = repository.join("config");
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(&path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Ok(false),
+        Err(error) => return Err(ConfineError::Config(error.into())),
+    };
+    let metadata = file.metadata().map_err(ConfineError::Config)?;
+    if !metadata.is_file() || metadata.len() > CONFIG_MAX {
+        return Ok(false);
+    }
+    let mut text = String::new();
+    if file.take(CONFIG_MAX).read_to_string(&mut text).is_err() {
+        return Ok(false);
+    }
+    let Some(settled) = append_only(&text) else {
+        return Ok(false);
+    };
+    let mode = metadata.permissions().mode() & 0o777;
+    durable::write(&path, settled.as_bytes(), mode).map_err(ConfineError::Config)?;
+    Ok(true)
+}
+
+/// The text of a repository's `config` with `append_only = 1` and otherwise byte for byte as it was; `None` when it says so
+/// already, or is not that of a Borg 1.x repository.
+///
+/// The form is Python's configparser's: sections, `name = value` or `name: value`, a value goes on in lines that begin with
+/// white space.
+fn append_only(text: &str) -> Option<String> {
+    let mut inside = false;
+    let mut version_ends = None;
+    let mut found = None;
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let (begin, end) = (start, start + line.len());
+        start = end;
+        let content = line.trim_end_matches(['\n', '\r']);
+        if content.starts_with([' ', '\t', '#', ';']) {
+            continue;
+        }
+        if content.starts_with('[') {
+            inside = content.trim_end() == "[repository]";
+            continue;
+        }
+        let Some(at) = content.find(['=', ':']).filter(|_| inside) else {
+            continue;
+        };
+        let value = content[at + 1..].trim();
+        match content[..at].trim_end().to_ascii_lowercase().as_str() {
+            "version" if value == "1" => version_ends = Some(end),
+            "version" => return None,
+            "append_only" if value == "1" => return None,
+            "append_only" => found = Some((begin + at + 1, begin + content.len())),
+            _ => {}
+        }
+    }
+    let version_ends = version_ends?;
+    let (from, to, new) = match found {
+        Some((from, to)) => (from, to, " 1"),
+        None if text[..version_ends].ends_with('\n') => (version_ends, version_ends, "append_only = 1\n"),
+        None => return None,
+    };
+    Some([&text[..from], new, &text[to..]].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CONFIG: &str = "[repository]\nversion = 1\nsegments_per_dir = 1000\nmax_segment_size = 524288000\nappend_only = 0\nstorage_quota = 0\nadditional_free_space = 0\nid = 7d1c\nkey = hqlhbGdvcml0aG2mc2hhMjU2\n\tappend_only = 0\n\tZGF0YQ==\n\n";
+
+    #[test]
+    fn only_the_one_value_changes() {
+        let settled = append_only(CONFIG).unwrap();
+        assert_eq!(settled, CONFIG.replacen("append_only = 0\n", "append_only = 1\n", 1));
+        assert_eq!(append_only(&settled), None);
+    }
+
+    #[test]
+    fn a_missing_value_is_added_and_odd_ones_are_replaced() {
+        let without = "[repository]\nversion = 1\nid = 7d1c\n";
+        assert_eq!(
+            append_only(without).unwrap(),
+            "[repository]\nversion = 1\nappend_only = 1\nid = 7d1c\n"
+        );
+        for odd in [
+            "append_only: False",
+            "Append_Only =0",
+            "append_only =",
+            "append_only = true",
+        ] {
+            let text = format!("[repository]\r\nversion = 1\r\n{odd}\r\nid = 7d1c\r\n");
+            let settled = append_only(&text).unwrap();
+            assert!(settled.contains(" 1\r\nid"), "{settled:?}");
+            assert_eq!(append_only(&settled), None);
+        }
+    }
+
+    #[test]
+    fn what_is_not_borgs_is_left_alone() {
+        for text in [
+            "",
+            "hello",
+            "[core]\nversion = 1\nappend_only = 0\n",
+            "[repository]\nversion = 2\nappend_only = 0\n",
+            "[repository]\nappend_only = 0\n",
+            "version = 1\nappend_only = 0\n",
+            "[repository]\nversion = 1",
+        ] {
+            assert_eq!(append_only(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn settling_keeps_the_mode_and_follows_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config");
+        assert!(!settle(folder.path()).unwrap());
+        std::fs::write(&config, CONFIG).unwrap();
+        std::fs::set_permissions(&config, PermissionsExt::from_mode(0o600)).unwrap();
+        assert!(settle(folder.path()).unwrap());
+        assert!(!settle(folder.path()).unwrap());
+        assert_eq!(std::fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o600);
+        let other = tempfile::tempdir().unwrap();
+        std::fs::write(other.path().join("config"), CONFIG).unwrap();
+        std::fs::remove_file(&config).unwrap();
+        std::os::unix::fs::symlink(other.path().join("config"), &config).unwrap();
+        assert!(!settle(folder.path()).unwrap());
+        assert_eq!(std::fs::read_to_string(other.path().join("config")).unwrap(), CONFIG);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic_and_it_settles_once(text in "(\\[repository\\]\n)?(version ?[=:] ?1\n)?([a-z_]{0,12} ?[=:]? ?[01]?\r?\n?){0,4}(append_only ?= ?0\n)?") {
+            if let Some(settled) = append_only(&text) {
+                prop_assert_eq!(append_only(&settled), None);
+            }
+        }
+    }
+}

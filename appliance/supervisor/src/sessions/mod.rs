@@ -1,0 +1,15 @@
+//! Clients' sessions: each is a `borg serve` in a unit of its own, as the client's own account, confined to its repository.
+//!
+//! sshd runs `strongroom-serve NAME` ([`serve`]), which hands its connection to the broker ([`broker`]), the only part that
+//! has power; the broker builds the unit ([`unit`]) from the name alone and has systemd start it. In the unit,
+//! `strongroom-session` ([`confine`]) puts up the last wall and becomes Borg. [`takeover`] gives the repositories to
+//! their accounts ([`accounts`]). The unit is the only record of a session ([`list`]).
+
+pub mod accounts;
+pub mod broker;
+pub mod confine;
+pub mod list;
+pub mod serve;
+pub mod takeover;
+pub mod unit;
+pub mod wire;
