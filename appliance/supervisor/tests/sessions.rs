@@ -245,7 +245,9 @@ impl Sshd {
             .replace("AllowUsers borgbackup admin", &format!("AllowUsers {user}"))
             .replace("Match User borgbackup", &format!("Match User {user}"))
             .replace("PermitRootLogin no", "PermitRootLogin prohibit-password")
-            .replace("UsePAM yes", "UsePAM no");
+            .replace("UsePAM yes", "UsePAM no")
+            // Unknown to sshd before 9.8.
+            .replace("PerSourcePenalties no", "");
         fs::write(
             place("config"),
             format!("Port {port}\nListenAddress 127.0.0.1\nPidFile none\nStrictModes no\n{config}"),

@@ -88,6 +88,9 @@ pub fn local_borg(repository: &Path, caches: &Path, folder: &Path, arguments: &[
 /// Answers to the questions that borg asks people.
 fn quiet(command: &mut Command) {
     command
+        // So that the lock of a client that was killed is known to be stale, whatever this machine's name.
+        .env("BORG_HOST_ID", "trial@trial")
+        .env("BORG_PASSPHRASE", "trial")
         .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
         .env("BORG_RELOCATED_REPO_ACCESS_IS_OK", "yes");
 }

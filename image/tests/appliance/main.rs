@@ -5,6 +5,7 @@
 
 mod backup;
 mod client;
+mod confinement;
 mod console;
 mod full;
 mod reflash;

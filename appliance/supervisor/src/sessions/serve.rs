@@ -137,7 +137,7 @@ fn level(wanted: &OsStr) -> Option<Level> {
         "-v" | "--verbose" => Some(Level::Info),
         _ => Level::ALL.into_iter().find(|level| level.option() == word),
     };
-    Some(words.filter_map(known).last().unwrap_or_default())
+    Some(words.filter_map(known).next_back().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ fn an_array_made_by_hand_elsewhere_is_adopted_and_its_client_goes_on() {
         admin
             .run("stat -c %U /var/lib/strongroom/config /mnt/raid /mnt/raid/laptop_repository")
             .unwrap(),
-        "root\nroot\nborgbackup\n"
+        "root\nroot\nstrongroom-c00\n"
     );
     let status = wait_for_status(
         &trial,
