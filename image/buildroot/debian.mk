@@ -25,6 +25,8 @@ include $(STRONGROOM_SOURCES)/overrides.mk
 # ------------------------------------------------------------------------------
 
 ROOM_NOTHING = $(STRONGROOM_SOURCES)/nothing
+# The last is where Debian keeps what only its own packages call.
+ROOM_PATH = /usr/bin:/usr/sbin:/usr/lib/x86_64-linux-gnu/glib-2.0
 
 # $(1): the host package in capitals, $(2): its programs, $(3): further commands
 define room-tool
@@ -33,7 +35,7 @@ override HOST_$(1)_DEPENDENCIES =
 override HOST_$(1)_AUTORECONF = NO
 override HOST_$(1)_CONFIGURE_CMDS = :
 override HOST_$(1)_BUILD_CMDS = :
-override HOST_$(1)_INSTALL_CMDS = mkdir -p $$(HOST_DIR)/bin $$(HOST_DIR)/sbin$(foreach program,$(2), && ln -sf `PATH=/usr/bin:/usr/sbin:/bin:/sbin command -v $(program)` $$(HOST_DIR)/bin/$(program)) $(3)
+override HOST_$(1)_INSTALL_CMDS = mkdir -p $$(HOST_DIR)/bin $$(HOST_DIR)/sbin$(foreach program,$(2), && found=`PATH=$$(ROOM_PATH) command -v $(program)` && ln -sf $$$$found $$(HOST_DIR)/bin/$(program)) $(3)
 endef
 
 $(eval $(call room-tool,ACL,))
@@ -79,7 +81,7 @@ $(eval $(call room-tool,PYTHON_SETUPTOOLS,))
 $(eval $(call room-tool,PYTHON_SETUPTOOLS_SCM,))
 $(eval $(call room-tool,PYTHON_TYPING_EXTENSIONS,))
 $(eval $(call room-tool,PYTHON_WHEEL,))
-$(eval $(call room-tool,PYTHON3,python3))
+$(eval $(call room-tool,PYTHON3,python3 python3.13))
 $(eval $(call room-tool,SYSTEMD,systemctl systemd-hwdb systemd-tmpfiles systemd-sysusers journalctl udevadm))
 $(eval $(call room-tool,UTIL_LINUX,))
 $(eval $(call room-tool,XZ,xz))
@@ -96,6 +98,18 @@ override HOST_SYSTEMD_POST_INSTALL_HOOKS =
 
 # The room's Python and the target's are of one version.
 override PYTHON3_VERSION_MAJOR = 3.13
+# Without Buildroot's patches: configure is whole, and has no options that leave out modules.
+override PYTHON3_AUTORECONF = NO
+PYTHON3_CONF_ENV += \
+	py_cv_module__curses=n/a \
+	py_cv_module__curses_panel=n/a \
+	py_cv_module__sqlite3=n/a \
+	py_cv_module__tkinter=n/a
+define PYTHON3_REMOVE_MODULES
+	cd $(TARGET_DIR)/usr/lib/python$(PYTHON3_VERSION_MAJOR) && \
+		rm -rf ensurepip idlelib pydoc_data tkinter turtledemo test
+endef
+PYTHON3_POST_INSTALL_TARGET_HOOKS += PYTHON3_REMOVE_MODULES
 
 # Archives as their authors tag them, without the files that autotools make.
 override KMOD_AUTORECONF = YES
