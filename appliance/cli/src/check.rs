@@ -104,7 +104,8 @@ pub async fn accept(client: &str) -> Result<(), ApplianceError> {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let now = appliance.watched(client).await?;
         if now.record.hold.is_none() && now.verification.unaccepted() == 0 {
-            println!("Accepted: {standing} findings about {client}. From now on, what is there is what is usual.");
+            let noun = if standing == 1 { "finding" } else { "findings" };
+            println!("Accepted: {standing} {noun} about {client}. From now on, what is there is what is usual.");
             return Ok(());
         }
         if asked.elapsed() > ACCEPTED {

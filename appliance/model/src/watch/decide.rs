@@ -121,18 +121,22 @@ fn words(name: &ClientName, finding: &Finding) -> (ConditionId, Severity, String
             segments,
         } => {
             let numbers: Vec<String> = segments.iter().map(ToString::to_string).collect();
+            let number = |number: u32, one: &str, many: &str| match number {
+                1 => format!("1 segment of the repository of {name} {one}"),
+                _ => format!("{number} segments of the repository of {name} {many}"),
+            };
+            let gone_words = number(*gone, "is gone", "are gone");
+            let resized_words = number(*resized, "has another size", "have another size");
             let what = match (gone, resized) {
-                (gone, 0) => format!("{gone} segments of the repository of {name} are gone"),
-                (0, resized) => format!("{resized} segments of the repository of {name} have another size than before"),
-                (gone, resized) => {
-                    format!("{gone} segments of the repository of {name} are gone, and {resized} have another size")
-                }
+                (_, 0) => gone_words,
+                (0, _) => resized_words,
+                _ => format!("{gone_words}, {resized_words}"),
             };
             (
                 ConditionId::SegmentsChanged,
                 Severity::Alarm,
                 format!(
-                    "{what}, though they never change: {}",
+                    "{what}, though segments never change: {}",
                     list(&numbers, gone.saturating_add(*resized))
                 ),
             )
