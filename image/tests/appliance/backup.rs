@@ -11,6 +11,7 @@ use image::trial::{CLIENT, Trial};
 use image::workspace::Workspace;
 
 use crate::client::{Client, assert_same, local_borg, make_files, random};
+use crate::damage::{self, Byte};
 use crate::{SOON, STOP, folder, is_sound, reflash, start};
 
 /// A push under emulation: RSA or Curve25519, AES and SHA without the processor's help.
@@ -121,6 +122,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     client.borg(&["prune", "--keep-last", "2"]);
     assert_eq!(client.archives(), ["two", "three"]);
 
+    damage::nothing_is_wrong(&trial, &mut machine, 2);
     nothing_but_borg_on_its_own_repository(&trial, &machine, &client);
     the_key_decides(&trial, &machine);
 
@@ -171,9 +173,15 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     // What is there is still restorable to the state before.
     restored_with_gpg_alone(&trial, "half-way", &["two", "three"]);
 
+    // While it is off, a byte turns that was pushed before.
+    let photo = std::fs::read(files.join("photo")).unwrap();
+    let byte = Byte::of(&trial, &photo[1 << 20..][..64]);
+    byte.turn();
+
     let mut machine = start(&trial, "third", Firmware::Bios);
     wait_for_status(&trial, &mut machine, "the array was not assembled", SOON, mounted);
     let admin = trial.admin(&machine);
+    damage::is_told_with_its_archives(&trial, &mut machine, &["two", "three", "four"]);
     admin.run(&format!("strongroom push {CLIENT}")).unwrap();
     assert!(manifests(&objects(&trial)) > manifests(&before));
 
@@ -197,6 +205,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     let status = wait_for_status(&trial, &mut machine, "the array is gone", SOON, mounted);
     machine.shut_down(STOP).unwrap();
     assert_eq!(retained(&trial, &availability(&trial)), "offline");
+    byte.turn();
 
     let id = &status["appliance"]["id"];
     let machine = reflash::changes_nothing_for_clients(&trial, port, id, "four", &files);
@@ -447,7 +456,10 @@ fn status_is_told(trial: &Trial, machine: &mut Machine) {
             && client["transaction"] == client["targets"][0]["transaction"]
     });
     assert_eq!(current["clients"][0]["name"], CLIENT);
-    assert!(conditions(&current) == ["never-pushed"], "{current:#}");
+    assert!(
+        conditions(&current) == ["never-pushed", "repository-damaged"],
+        "{current:#}"
+    );
     let id = current["appliance"]["id"].as_str().unwrap();
     assert_eq!(retained(trial, &format!("strongroom/{id}/availability")), "online");
     let discovery = json(&retained(trial, &format!("homeassistant/device/{id}/config")));
@@ -457,6 +469,11 @@ fn status_is_told(trial: &Trial, machine: &mut Machine) {
     assert_eq!(clock["state"], "synchronised", "{clock:#}");
     let client = retained(trial, &format!("strongroom/{id}/client/{CLIENT}"));
     assert!(client.contains("trial"), "{client}");
+    assert_eq!(
+        (&json(&client)["archives"], &json(&client)["damaged"]),
+        (&3.into(), &0.into()),
+        "{client}"
+    );
     let text = trial.admin(machine).run("strongroom status").unwrap();
     assert!(text.contains(CLIENT) && text.contains("SHA256:"), "{text}");
     machine.wait_for_serial("SHA256:", SOON).unwrap();

@@ -7,6 +7,7 @@ mod backup;
 mod client;
 mod confinement;
 mod console;
+mod damage;
 mod full;
 mod reflash;
 mod thorough;
