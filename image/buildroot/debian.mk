@@ -17,8 +17,15 @@ override $(1)_INSTALL_STAGING_CMDS = cp -a $$(@D)/usr $$(STAGING_DIR)/
 override $(1)_INSTALL_TARGET_CMDS = cp -a $$(@D)/usr $$(TARGET_DIR)/
 endef
 
-# Made by "cargo image": FOO_OVERRIDE_SRCDIR, or a call of the above, for each package of sources.list.
+# Made by "cargo image": FOO_OVERRIDE_SRCDIR, FOO_BARE where Debian's patches are not in it, or a call of the above, for each package of sources.list.
 include $(STRONGROOM_SOURCES)/overrides.mk
+
+# Buildroot's own patches, on archives of the version that its recipe is for.
+define ROOM_BUILDROOT_PATCHES
+	$(APPLY_PATCHES) $(@D) $($(PKG)_PKGDIR) \*.patch
+endef
+$(foreach package,ACL ATTR BZIP2 READLINE,\
+	$(if $($(package)_BARE),$(eval $(package)_POST_RSYNC_HOOKS += ROOM_BUILDROOT_PATCHES)))
 
 # ------------------------------------------------------------------------------
 # Programs that the room has: linked into HOST_DIR instead of built.

@@ -15,6 +15,9 @@ use crate::fingerprint;
 use crate::workspace::Workspace;
 use crate::{debian, mirror, process, progress};
 
+/// Stands in the list where none of Debian's patches are wanted.
+const NO_PATCHES: &str = "-";
+
 /// What is ready for Buildroot.
 #[derive(Debug)]
 pub struct Prepared {
@@ -86,6 +89,12 @@ impl Fetcher<'_> {
                 "{variable}_OVERRIDE_VERSION = {}\n",
                 select::upstream(&version)
             ));
+            let bare = lock
+                .lines()
+                .any(|line| line.starts_with(&format!("{} ", item.source)) && line.contains(" archive "));
+            if bare || item.patches == NO_PATCHES {
+                overrides.push_str(&format!("{variable}_BARE = YES\n"));
+            }
             versions.insert(item.package.clone(), version);
         }
         let file = self.room.sources.join("overrides.mk");
