@@ -14,7 +14,7 @@ use crate::fingerprint;
 use crate::loopback::StoreOptions;
 use crate::pack;
 use crate::progress;
-use crate::qemu::{Firmware, Hardware, Machine};
+use crate::qemu::{Firmware, Machine};
 use crate::ssh::{self, Login};
 use crate::trial::Trial;
 use crate::workspace::Workspace;
@@ -48,14 +48,14 @@ After=basic.target dbus.service systemd-logind.service systemd-user-sessions.ser
 Wants=reached.service
 AllowIsolate=yes
 ";
-/// Tells the kernel's uptime on the console.
+/// Tells the kernel's uptime on the console, as an alert: sysctl keeps whatever is less from the screen.
 const REACHED: &str = "[Unit]
 DefaultDependencies=no
 After=%AFTER%
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh -c 'read -r up rest </proc/uptime; echo \"<2>STRONGROOM-REACHED $up.\" >/dev/kmsg'
+ExecStart=/bin/sh -c 'read -r up rest </proc/uptime; echo \"<1>STRONGROOM-REACHED $up.\" >/dev/kmsg'
 ";
 
 /// One start.
@@ -200,16 +200,17 @@ fn start(trial: &Trial, firmware: Firmware, bare: bool) -> Result<(Start, Machin
         (Firmware::Uefi, false) => "uefi-ready",
     };
     let mut hardware = trial.hardware(name, firmware);
+    let mut give = |name: &str, unit: &str| hardware.credentials.push((name.to_owned(), unit.to_owned()));
     if bare {
-        credential(&mut hardware, "systemd.extra-unit.default.target", BARE);
+        give("systemd.extra-unit.default.target", BARE);
         let reached = REACHED.replace("%AFTER%", "default.target");
-        credential(&mut hardware, "systemd.extra-unit.reached.service", &reached);
+        give("systemd.extra-unit.reached.service", &reached);
     } else {
         // Ready for clients: sshd has said that it listens, and the array is mounted.
         let wants = "[Unit]\nWants=reached.service\n";
-        credential(&mut hardware, "systemd.unit-dropin.mnt-raid.mount", wants);
+        give("systemd.unit-dropin.mnt-raid.mount", wants);
         let reached = REACHED.replace("%AFTER%", "ssh.service mnt-raid.mount");
-        credential(&mut hardware, "systemd.extra-unit.reached.service", &reached);
+        give("systemd.extra-unit.reached.service", &reached);
     }
     let mut machine = Machine::start(&hardware)?;
     machine.wait_for_serial(MARK, START)?;
@@ -220,15 +221,6 @@ fn start(trial: &Trial, firmware: Firmware, bare: bool) -> Result<(Start, Machin
     })?;
     eprintln!("  {name:<60} {kernel:.1} s of {power_on:.1} s");
     Ok((Start { power_on, kernel }, machine))
-}
-
-/// By the firmware's tables, whose names may be longer than those of fw_cfg.
-fn credential(hardware: &mut Hardware, name: &str, value: &str) {
-    hardware.extra.push("-smbios".to_owned());
-    let value = value.replace(',', ",,");
-    hardware
-        .extra
-        .push(format!("type=11,value=io.systemd.credential:{name}={value}"));
 }
 
 fn uptime(serial: &str) -> Option<f64> {
