@@ -162,29 +162,28 @@ fn debian(package: &Package) -> Value {
         percent(&package.version),
         package.architecture
     );
-    let mut component = json!({
-        "type": "library",
-        "bom-ref": purl,
-        "name": package.name,
-        "version": package.version,
-        "purl": purl,
-        "properties": [{"name": "debian:source", "value": package.source}],
-    });
+    let mut component = library(&purl, &package.name, &package.version);
+    component["properties"] = json!([{"name": "debian:source", "value": package.source}]);
     add_licences(&mut component, package);
     component
 }
 
 fn buildroot(package: &Package) -> Value {
     let purl = format!("pkg:generic/{}@{}", percent(&package.name), percent(&package.version));
-    let mut component = json!({
-        "type": "library",
-        "bom-ref": purl,
-        "name": package.name,
-        "version": package.version,
-        "purl": purl,
-    });
+    let mut component = library(&purl, &package.name, &package.version);
     add_licences(&mut component, package);
     component
+}
+
+/// What every component of the bill has; its package URL names it.
+fn library(purl: &str, name: &str, version: &str) -> Value {
+    json!({
+        "type": "library",
+        "bom-ref": purl,
+        "name": name,
+        "version": version,
+        "purl": purl,
+    })
 }
 
 fn add_licences(component: &mut Value, package: &Package) {
@@ -203,13 +202,7 @@ fn add_licences(component: &mut Value, package: &Package) {
 
 fn cargo(item: &Crate) -> Value {
     let purl = format!("pkg:cargo/{}@{}", percent(&item.name), percent(&item.version));
-    let mut component = json!({
-        "type": "library",
-        "bom-ref": purl,
-        "name": item.name,
-        "version": item.version,
-        "purl": purl,
-    });
+    let mut component = library(&purl, &item.name, &item.version);
     if !item.licence.is_empty() {
         component["licenses"] = json!([{"expression": item.licence}]);
     }

@@ -12,7 +12,7 @@ use image::workspace::Workspace;
 
 use crate::client::{Client, assert_same, local_borg, make_files, random};
 use crate::damage::{self, Byte};
-use crate::{SOON, STOP, folder, is_sound, reflash, start};
+use crate::{SOON, STOP, confinement, folder, is_sound, reflash, start};
 
 /// A push under emulation: RSA or Curve25519, AES and SHA without the processor's help.
 const PUSH: Duration = Duration::from_secs(240);
@@ -56,7 +56,8 @@ fn two_clients(trial: &Trial) -> String {
     )
 }
 
-fn login(trial: &Trial, machine: &Machine, key: &str) -> ssh::Login {
+/// A client's login with another key of the trial's folder.
+pub fn login(trial: &Trial, machine: &Machine, key: &str) -> ssh::Login {
     ssh::Login {
         key: trial.folder.join(key),
         ..trial.client(machine)
@@ -230,26 +231,16 @@ fn trial_secrets_are_sealed(admin: &ssh::Login) -> bool {
 /// No shell, no terminal, no file transfer, no forwarding, no other repository, whatever is asked for.
 fn nothing_but_borg_on_its_own_repository(trial: &Trial, machine: &Machine, client: &Client) {
     let login = login(trial, machine, "client_key");
-    for wanted in [
+    let wanted = [
         "sh",
         "sh -c id",
         "cat /etc/passwd",
         "/usr/lib/openssh/sftp-server",
         "scp -t /tmp",
         "borg list /",
-    ] {
-        let output = login.output(wanted).unwrap();
-        assert!(!output.status.success(), "{wanted} was let in");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("serves Borg only"), "{wanted}: {said}");
-        assert!(output.stdout.is_empty(), "{wanted} printed something");
-    }
-    let batch = Command::new("sftp")
-        .args(login.options())
-        .args(["-b", "/dev/null", "borgbackup@127.0.0.1"])
-        .output()
-        .unwrap();
-    assert!(!batch.status.success(), "sftp was let in");
+    ];
+    confinement::nothing_but_borg_is_let_in(&login, &wanted);
+    confinement::sftp_is_refused(&login);
     let forward = Command::new("ssh")
         .args(login.options())
         .args([

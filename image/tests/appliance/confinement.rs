@@ -11,7 +11,7 @@ use image::ssh::{self, Login};
 use image::trial::{CLIENT, Trial};
 use image::workspace::Workspace;
 
-use crate::backup::wait_for_status;
+use crate::backup::{login, wait_for_status};
 use crate::client::{Client, assert_same, make_files, random};
 use crate::{SOON, STOP, folder, is_sound, start};
 
@@ -37,11 +37,18 @@ fn configuration(trial: &Trial) -> String {
     )
 }
 
-fn login(trial: &Trial, machine: &Machine, key: &str) -> Login {
-    Login {
-        key: trial.folder.join(key),
-        ..trial.client(machine)
-    }
+fn mounted(status: &serde_json::Value) -> bool {
+    status["array"]["state"] == "mounted"
+}
+
+/// A machine after its first start, with its array.
+fn ready(name: &str) -> (Trial, Machine) {
+    let trial = Trial::new(&Workspace::here(), &folder(name), &StoreOptions::default()).unwrap();
+    trial.configure(&configuration(&trial)).unwrap();
+    trial.flash().unwrap();
+    let mut machine = start(&trial, "first", Firmware::Bios);
+    wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, mounted);
+    (trial, machine)
 }
 
 fn said(output: &Output) -> String {
@@ -64,12 +71,7 @@ fn wait_for_sessions(machine: &mut Machine, admin: &Login, count: usize) {
 #[test]
 #[ignore = "needs the built image: cargo image test"]
 fn a_key_opens_one_repository_and_nothing_else() {
-    let trial = Trial::new(&Workspace::here(), &folder("confinement"), &StoreOptions::default()).unwrap();
-    trial.configure(&configuration(&trial)).unwrap();
-    trial.flash().unwrap();
-    let mut machine = start(&trial, "first", Firmware::Bios);
-    let mounted = |status: &serde_json::Value| status["array"]["state"] == "mounted";
-    wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, mounted);
+    let (trial, mut machine) = ready("confinement");
     let admin = trial.admin(&machine);
     let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
     let other = Client::new(OTHER, login(&trial, &machine, "other_key"), &trial.folder);
@@ -109,12 +111,7 @@ fn a_key_opens_one_repository_and_nothing_else() {
 #[test]
 #[ignore = "needs the built image: cargo image test"]
 fn sessions_are_bounded_and_accounts_outlive_a_restart() {
-    let trial = Trial::new(&Workspace::here(), &folder("bounds"), &StoreOptions::default()).unwrap();
-    trial.configure(&configuration(&trial)).unwrap();
-    trial.flash().unwrap();
-    let mut machine = start(&trial, "first", Firmware::Bios);
-    let mounted = |status: &serde_json::Value| status["array"]["state"] == "mounted";
-    wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, mounted);
+    let (trial, mut machine) = ready("bounds");
     let admin = trial.admin(&machine);
     let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
     client.borg(&["init", "--encryption=none"]);
@@ -138,10 +135,31 @@ fn each_has_an_account_of_its_own(admin: &Login) {
     assert_eq!(owners, "strongroom-c00 700\nstrongroom-c01 700\nstrongroom-c02 700\n");
 }
 
+/// Each of these commands is refused in words.
+pub fn nothing_but_borg_is_let_in(login: &Login, wanted: &[&str]) {
+    for wanted in wanted {
+        let output = login.output(wanted).unwrap();
+        assert!(!output.status.success(), "{wanted} was let in");
+        let said = said(&output);
+        assert!(said.contains("serves Borg only"), "{wanted}: {said}");
+        assert!(output.stdout.is_empty(), "{wanted} printed something");
+    }
+}
+
+/// No transfer of files.
+pub fn sftp_is_refused(login: &Login) {
+    let batch = Command::new("sftp")
+        .args(login.options())
+        .args(["-b", "/dev/null", "borgbackup@127.0.0.1"])
+        .output()
+        .unwrap();
+    assert!(!batch.status.success(), "sftp was let in");
+}
+
 /// Whatever ssh can ask for besides a command, and every command but Borg's.
 fn no_other_way_in(trial: &Trial, machine: &Machine) {
     let login = login(trial, machine, "client_key");
-    for wanted in [
+    let wanted = [
         "sh",
         "sh -c id",
         "cat /etc/passwd",
@@ -150,23 +168,12 @@ fn no_other_way_in(trial: &Trial, machine: &Machine) {
         "scp -t /tmp",
         "rsync --server . /tmp",
         "borg list /",
-        "borg serve; id",
         "strongroom sessions",
-    ] {
-        let output = login.output(wanted).unwrap();
-        // Borg refuses what it does not know; the session is one of Borg all the same.
-        if wanted.starts_with("borg serve") {
-            assert!(output.stdout.is_empty(), "{wanted} printed something");
-            continue;
-        }
-        assert!(!output.status.success(), "{wanted} was let in");
-        assert!(
-            said(&output).contains("serves Borg only"),
-            "{wanted}: {}",
-            said(&output)
-        );
-        assert!(output.stdout.is_empty(), "{wanted} printed something");
-    }
+    ];
+    nothing_but_borg_is_let_in(&login, &wanted);
+    // Borg refuses what it does not know; the session is one of Borg all the same.
+    let sly = login.output("borg serve; id").unwrap();
+    assert!(sly.stdout.is_empty(), "borg serve; id printed something");
     let with = |options: &[&str], remote: &[&str]| {
         Command::new("ssh")
             .args(login.options())
@@ -218,12 +225,7 @@ fn no_other_way_in(trial: &Trial, machine: &Machine) {
         tunnel.kill().unwrap();
         tunnel.wait().unwrap();
     }
-    let batch = Command::new("sftp")
-        .args(login.options())
-        .args(["-b", "/dev/null", "borgbackup@127.0.0.1"])
-        .output()
-        .unwrap();
-    assert!(!batch.status.success(), "sftp was let in");
+    sftp_is_refused(&login);
     // Neither an agent, nor X11, nor a variable comes through: nothing could see it, so sshd's answer counts.
     let debug = with(
         &[
