@@ -92,7 +92,9 @@ pub fn judge(audit: &Audit, thresholds: &Thresholds) -> Vec<Finding> {
     .collect()
 }
 
-fn at_least(part: u64, percent: u8, of: u64) -> bool {
+/// Whether a part is at least so many per cent of a whole.
+#[must_use]
+pub fn at_least(part: u64, percent: u8, of: u64) -> bool {
     u128::from(part) * 100 >= u128::from(of) * u128::from(percent)
 }
 

@@ -26,8 +26,11 @@ pub mod watch;
 
 /// The time, Unix seconds; `None` before 1970.
 pub fn clock_now() -> Option<u64> {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .ok()
-        .map(|since| since.as_secs())
+    unix_seconds(std::time::SystemTime::now())
+}
+
+/// A time in Unix seconds; `None` before 1970.
+pub fn unix_seconds(time: std::time::SystemTime) -> Option<u64> {
+    let since = time.duration_since(std::time::UNIX_EPOCH);
+    since.ok().map(|since| since.as_secs())
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 use strongroom_borg::Repository;
 use strongroom_model::clients::{Observation, decide, unclaimed};
 use strongroom_model::config::Config;
@@ -65,10 +65,7 @@ fn observe(paths: &Paths, config: &Config, around: &Surroundings) -> Report<Vec<
                     status.repository = RepositoryState::Present;
                     status.size_bytes = facts.bytes;
                     status.transaction = facts.last_commit.map(|commit| u64::from(commit.transaction.0));
-                    status.last_backup = facts
-                        .last_commit
-                        .and_then(|commit| commit.at.duration_since(UNIX_EPOCH).ok())
-                        .map(|time| time.as_secs());
+                    status.last_backup = facts.last_commit.and_then(|commit| crate::unix_seconds(commit.at));
                     // A client whose backups fail, but that goes on pruning, is silent.
                     status.last_backup = watch::last_backup(paths, name, status.transaction, status.last_backup);
                 }

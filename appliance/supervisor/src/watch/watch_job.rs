@@ -10,16 +10,15 @@ use crate::paths::Paths;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 use strongroom_borg::judgement::{self, Thresholds};
 use strongroom_borg::{
-    Archive, Archives, Audit, Depth, Error, LastCommit, Manifest, Repository, SegmentNumber, changed_settings,
+    Archives, Audit, Depth, Error, LastCommit, Manifest, Repository, SegmentFile, SegmentNumber, changed_settings,
 };
 use strongroom_model::name::ClientName;
 use strongroom_model::watch::{self, ARCHIVES_MAX, ArchiveNote, Finding, Look, NAMES_MAX, Record, Seen, kept_name};
 
 /// Fewer objects than there ever were, by so much per cent, is shrinking, however slowly it came.
-const SHRUNK_PERCENT: u64 = 25;
+const SHRUNK_PERCENT: u8 = 25;
 /// Segments named with one finding.
 const SEGMENTS_NAMED: usize = 16;
 
@@ -190,7 +189,7 @@ fn look_at(path: &Path, folder: &Path, record: &mut Record, now: u64) -> Result<
     let present = repository.state(commit.transaction)?;
     segments(&ledger, &present, record, now);
     if record.audited.map(SegmentNumber) != Some(commit.transaction) {
-        audit(&repository, commit, folder, record, now)?;
+        audit(&repository, commit, &present, folder, record, now)?;
         ledger.add(&present);
         ledger.write(folder)?;
     }
@@ -223,7 +222,7 @@ fn config(repository: &Repository, folder: &Path, record: &mut Record, now: u64)
 }
 
 /// Tells which committed segments are gone or have another size; once, until it is accepted.
-fn segments(ledger: &Ledger, present: &[strongroom_borg::SegmentFile], record: &mut Record, now: u64) {
+fn segments(ledger: &Ledger, present: &[SegmentFile], record: &mut Record, now: u64) {
     let differences = ledger.differences(present);
     let numbers: BTreeSet<u32> = differences.gone.iter().chain(&differences.resized).copied().collect();
     if numbers.is_empty() {
@@ -247,6 +246,7 @@ fn segments(ledger: &Ledger, present: &[strongroom_borg::SegmentFile], record: &
 fn audit(
     repository: &Repository,
     commit: LastCommit,
+    present: &[SegmentFile],
     folder: &Path,
     record: &mut Record,
     now: u64,
@@ -303,13 +303,9 @@ fn audit(
         Err(error) => eprintln!("The archives can't be listed: {error}"),
     }
     if let Some(last) = stored {
-        let segment = repository
-            .state(last)?
-            .into_iter()
-            .rfind(|segment| segment.number == last);
+        let segment = present.iter().find(|segment| segment.number == last);
         record.last_backup = segment
-            .and_then(|segment| segment.modified.duration_since(UNIX_EPOCH).ok())
-            .map(|since| since.as_secs())
+            .and_then(|segment| crate::unix_seconds(segment.modified))
             .or(record.last_backup);
     }
     if audit.objects_after.is_some() {
@@ -352,8 +348,7 @@ fn judge(most: u64, audit: &Audit) -> Vec<Finding> {
         found.retain(|finding| !shrinking(finding));
     } else if let Some(after) = audit.objects_after {
         let fewer = most.saturating_sub(after);
-        let much = u128::from(fewer) * 100 >= u128::from(most) * u128::from(SHRUNK_PERCENT);
-        if fewer >= thresholds.mass_deletion_min && much {
+        if fewer >= thresholds.mass_deletion_min && judgement::at_least(fewer, SHRUNK_PERCENT, most) {
             found.retain(|finding| !shrinking(finding));
             found.push(Finding::Shrinking { before: most, after });
         }
@@ -363,13 +358,6 @@ fn judge(most: u64, audit: &Audit) -> Vec<Finding> {
 
 fn list(manifest: Manifest, folder: &Path, record: &mut Record) -> io::Result<()> {
     let total = count(manifest.archives.len());
-    let time = |archive: &Archive| {
-        archive
-            .time
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .map(|since| since.as_secs())
-    };
     let mut archives = manifest.archives;
     archives.sort_by_key(|archive| std::cmp::Reverse(archive.time));
     archives.truncate(ARCHIVES_MAX);
@@ -377,7 +365,7 @@ fn list(manifest: Manifest, folder: &Path, record: &mut Record) -> io::Result<()
         .iter()
         .map(|archive| ArchiveNote {
             name: kept_name(&archive.name),
-            time: time(archive),
+            time: crate::unix_seconds(archive.time),
         })
         .collect();
     record.archives = watch::Archives::Listed {
