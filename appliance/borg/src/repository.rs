@@ -170,6 +170,26 @@ impl Repository {
         Ok(None)
     }
 
+    /// Whether a segment is the last of a committed transaction: it parses cleanly and ends in a commit.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_commit(&self, number: SegmentNumber) -> Result<bool, Error> {
+        let directory = number.0 / self.config.segments_per_dir;
+        let name = format!("data/{directory}/{number}");
+        let path = self.path.join(&name);
+        let metadata = match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(Error::io(&path))?,
+        };
+        self.ends_in_commit(&SegmentFile {
+            number,
+            name,
+            size: metadata.len(),
+            modified: metadata.modified().map_err(Error::io(&path))?,
+        })
+    }
+
     /// Cheap facts for a status.
     ///
     /// # Errors
@@ -365,6 +385,15 @@ mod tests {
         let after = write_segment(&[Planned::Commit, Planned::Put([1; 32], vec![0; 10])]);
         let (_dir, repository) = repository(&[(0, commit()), (1, both), (2, after)]);
         assert_eq!(repository.last_commit().unwrap().unwrap().transaction, SegmentNumber(1));
+    }
+
+    #[test]
+    fn commits_are_known_by_their_number() {
+        let (_dir, repository) = repository(&[(1000, put()), (1001, commit())]);
+        assert!(repository.is_commit(SegmentNumber(1001)).unwrap());
+        for other in [0, 1000, 1002, 5000] {
+            assert!(!repository.is_commit(SegmentNumber(other)).unwrap(), "{other}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use strongroom_model::array::Listing;
 use strongroom_model::session::Session;
 use strongroom_model::status::{JobKind, Status};
+use strongroom_model::upkeep::Upkeep;
 use strongroom_model::watch::Remembered;
 use zbus::DBusError;
 use zbus::export::ordered_stream::OrderedStreamExt;
@@ -30,6 +31,9 @@ pub enum ApplianceError {
     /// A check or an acceptance did not come about.
     #[error("{0}")]
     Check(String),
+    /// A compaction or a rollback was refused, not confirmed, or failed.
+    #[error("{0}")]
+    Upkeep(String),
     /// What was asked of the disks did not come about.
     #[error("{0}")]
     Disks(String),
@@ -75,6 +79,9 @@ trait Appliance {
     fn adopt(&self, uuid: &str) -> zbus::Result<()>;
     fn sessions(&self) -> zbus::Result<String>;
     fn end_session(&self, id: &str) -> zbus::Result<()>;
+    fn upkeep(&self, client: &str) -> zbus::Result<String>;
+    fn compact(&self, client: &str, transaction: u32, without_off_site_copy: bool) -> zbus::Result<()>;
+    fn roll_back(&self, client: &str, transaction: u32, to: u32) -> zbus::Result<()>;
 }
 
 /// A connection to the supervisor.
@@ -171,6 +178,21 @@ impl Connection {
     /// Ends a session.
     pub async fn end_session(&self, id: &str) -> Result<(), ApplianceError> {
         Ok(self.proxy.end_session(id).await?)
+    }
+
+    /// What a compaction or a rollback of a client's repository would do, and how the last one ended.
+    pub async fn upkeep(&self, client: &str) -> Result<Upkeep, ApplianceError> {
+        Ok(serde_json::from_str(&self.proxy.upkeep(client).await?)?)
+    }
+
+    /// Asks for a compaction of what was shown and confirmed.
+    pub async fn compact(&self, client: &str, transaction: u32, without_copy: bool) -> Result<(), ApplianceError> {
+        Ok(self.proxy.compact(client, transaction, without_copy).await?)
+    }
+
+    /// Asks for a rollback of what was shown and confirmed.
+    pub async fn roll_back(&self, client: &str, transaction: u32, to: u32) -> Result<(), ApplianceError> {
+        Ok(self.proxy.roll_back(client, transaction, to).await?)
     }
 
     /// Has the disks looked at again.

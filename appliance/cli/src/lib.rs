@@ -4,11 +4,13 @@
 
 mod appliance;
 mod check;
+mod confirm;
 pub mod console;
 mod disks;
 mod report;
 mod restore;
 mod sessions;
+mod upkeep;
 pub mod words;
 
 use clap::{Parser, Subcommand};
@@ -56,6 +58,26 @@ enum Verb {
         /// Come back at once instead of waiting for the end.
         #[arg(long, conflicts_with = "json")]
         no_wait: bool,
+    },
+    /// Free for good what a client deleted. Shows what that is, and asks first.
+    Compact {
+        /// The client's name.
+        client: String,
+        #[command(flatten)]
+        consent: upkeep::Consent,
+        /// Although it has no off-site copy, from which what is freed could be brought back.
+        #[arg(long)]
+        without_off_site_copy: bool,
+    },
+    /// Undo what a client did: bring back what it deleted. Without `--to`, list its transactions.
+    Rollback {
+        /// The client's name.
+        client: String,
+        /// The transaction that is to be the last again. Shows what that changes, and asks first.
+        #[arg(long, value_name = "TRANSACTION")]
+        to: Option<u32>,
+        #[command(flatten)]
+        consent: upkeep::Consent,
     },
     /// Look after a client.
     Client {
@@ -217,6 +239,18 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Check { client, json, no_wait } => Ok(check::run(client.as_deref(), json, !no_wait).await?),
+        Verb::Compact {
+            client,
+            consent,
+            without_off_site_copy,
+        } => {
+            upkeep::compact(&client, &consent, without_off_site_copy).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Rollback { client, to, consent } => {
+            upkeep::rollback(&client, to, &consent).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Client { verb } => {
             match verb {
                 ClientVerb::Show { client, json } => check::show(&client, json, now()).await?,

@@ -126,6 +126,8 @@ pub enum ConditionId {
     CheckOverdue,
     /// A repository could not be checked.
     CheckFailed,
+    /// A compaction or a rollback was cut short; its client is held out until it is brought to its end.
+    UpkeepUnfinished,
     /// A push failed; it is tried again.
     PushFailed,
     /// A client has no off-site target.

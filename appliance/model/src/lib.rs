@@ -26,5 +26,6 @@ pub mod ssh_key;
 pub mod status;
 pub mod superblock;
 pub mod text;
+pub mod upkeep;
 pub mod verification;
 pub mod watch;

@@ -285,6 +285,10 @@ pub enum JobKind {
     Scrub,
     /// Reads a client's repository and compares it with what it was.
     Check,
+    /// Frees what a client deleted.
+    Compact,
+    /// Undoes a client's last transactions.
+    Rollback,
 }
 
 /// One running job.

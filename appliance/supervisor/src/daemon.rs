@@ -10,6 +10,7 @@ use crate::paths::Paths;
 use crate::report::{Command, Report, publish};
 use crate::services::{notify, systemd::Systemd};
 use crate::snapshot::{self, Reports};
+use crate::upkeep;
 use crate::watch as watched;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,11 +58,21 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (clients_sender, clients) = watch::channel(Report::default());
     let (offsite_sender, offsite) = watch::channel(Report::default());
     let (watch_sender, watching) = watch::channel(Report::default());
+    let (upkeep_sender, upkeep_jobs) = watch::channel(Report::default());
+    let (upkeep_requests, mut upkeep_orders) = mpsc::channel(4);
     let (mqtt_sender, mqtt) = watch::channel(Report::default());
     let (surroundings_sender, surroundings) = watch::channel(Surroundings::default());
     let (stop_sender, stop) = watch::channel(false);
 
-    dbus::serve(&bus, paths.clone(), status.clone(), commands.clone(), systemd.clone()).await?;
+    dbus::serve(
+        &bus,
+        paths.clone(),
+        config.clone(),
+        status.clone(),
+        commands.clone(),
+        systemd.clone(),
+    )
+    .await?;
     tokio::spawn(dbus::announce(bus.clone(), status.clone()));
     tokio::spawn(crate::clock::run(clock_sender));
     tokio::spawn(clients::run(
@@ -90,13 +101,24 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     }
     {
         let (paths, config, systemd, duty) = (paths.clone(), config.clone(), systemd.clone(), duty_sender.clone());
-        let clients = clients.clone();
+        let (clients, surroundings) = (clients.clone(), surroundings.clone());
         tokio::spawn(async move {
             loop {
                 let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
                 let (clients, around, report) = (clients.clone(), surroundings.clone(), watch_sender.clone());
                 let ended = watched::run(paths, config, systemd, &mut watch_orders, clients, around, report).await;
                 stopped("watch", ended, &duty).await;
+            }
+        });
+    }
+    {
+        let (paths, config, systemd, duty) = (paths.clone(), config.clone(), systemd.clone(), duty_sender.clone());
+        tokio::spawn(async move {
+            loop {
+                let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
+                let (around, report) = (surroundings.clone(), upkeep_sender.clone());
+                let ended = upkeep::run(paths, config, systemd, &mut upkeep_orders, around, report).await;
+                stopped("upkeep", ended, &duty).await;
             }
         });
     }
@@ -150,12 +172,17 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 Command::Accept(client) => {
                     let _ = watch_requests.send(watched::Request::Accept(client)).await;
                 }
+                Command::Upkeep(order) => {
+                    let _ = upkeep_requests.send(order).await;
+                }
                 Command::Identify => identify(),
             }
         }
     });
     tokio::spawn(async move {
-        let mut receivers = (appliance, clock, disks, clients, offsite, mqtt, duties, watching);
+        let mut receivers = (
+            appliance, clock, disks, clients, offsite, mqtt, duties, watching, upkeep_jobs,
+        );
         loop {
             let reports = Reports {
                 appliance: receivers.0.borrow_and_update().clone(),
@@ -166,6 +193,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 mqtt: receivers.5.borrow_and_update().clone(),
                 duties: receivers.6.borrow_and_update().clone(),
                 watch: receivers.7.borrow_and_update().clone(),
+                upkeep: receivers.8.borrow_and_update().clone(),
                 expected,
             };
             let clock_trusted = reports.clock.part.state == ClockState::Synchronised;
@@ -195,6 +223,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 Ok(()) = receivers.5.changed() => {}
                 Ok(()) = receivers.6.changed() => {}
                 Ok(()) = receivers.7.changed() => {}
+                Ok(()) = receivers.8.changed() => {}
                 // Nothing is new, but the loop turns: systemd wants to know.
                 () = tokio::time::sleep(SIGN_OF_LIFE) => {}
             }

@@ -2,7 +2,7 @@
 //!
 //! A duty is a folder: it observes, decides (in `strongroom_model`), acts and reports. A face renders the snapshot.
 //! A foreign service is one thin module in [`services`]. The roles (`configure`, `array`, `repositories`, `serve`,
-//! `sessions`, `session`, `push`, `health`, `scrub`, `watch`, `verify`, `boot`, `mirror`) are small
+//! `sessions`, `session`, `push`, `health`, `scrub`, `watch`, `verify`, `upkeep`, `boot`, `mirror`) are small
 //! programs of their own; their mains are in `src/bin`.
 
 pub mod boot;
@@ -22,6 +22,7 @@ pub mod report;
 pub mod services;
 pub mod sessions;
 pub mod snapshot;
+pub mod upkeep;
 pub mod watch;
 
 /// The time, Unix seconds; `None` before 1970.

@@ -131,6 +131,28 @@ impl Paths {
         self.at("/run/strongroom-verify").join(format!("{instance}.json"))
     }
 
+    /// Journal of the compaction or rollback of a client's repository. As long as it stands, the client is held out.
+    pub fn upkeep(&self, client: &ClientName) -> PathBuf {
+        self.at("/var/lib/strongroom/upkeep").join(format!("{client}.json"))
+    }
+
+    /// How the last compaction or rollback of a client's repository ended.
+    pub fn upkeep_outcome(&self, client: &ClientName) -> PathBuf {
+        self.at("/var/lib/strongroom/upkeep")
+            .join(format!("{client}.outcome.json"))
+    }
+
+    /// Locked, shared, by each session of a client that is running, and as a whole by the compaction or rollback.
+    pub fn session_lock(&self, client: &ClientName) -> PathBuf {
+        self.at("/run/strongroom-sessions").join(format!("{client}.lock"))
+    }
+
+    /// Where rollbacks keep what they took out of a client's repository. No repository's name ends so.
+    pub fn rolled_back(&self, client: &ClientName) -> PathBuf {
+        self.at(ARRAY_MOUNT)
+            .join(format!("{}.rolled-back", repository_name(client)))
+    }
+
     /// Ledger of one client at one target.
     pub fn ledger(&self, client: &ClientName, target: &TargetName) -> PathBuf {
         self.at("/var/lib/strongroom/offsite")

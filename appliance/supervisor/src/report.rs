@@ -32,7 +32,7 @@ impl<T: Default> Default for Report<T> {
     }
 }
 
-/// What a person may ask for through a face. Nothing here destroys anything.
+/// What a person may ask for through a face. Nothing here destroys anything, but for what [`Command::Upkeep`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Push a client's repository now.
@@ -43,6 +43,9 @@ pub enum Command {
     Check(Option<ClientName>),
     /// The owner knows of all that stands about a client's repository. Only the D-Bus face offers it.
     Accept(ClientName),
+    /// Compact or roll back a client's repository, as its owner confirmed. Only the D-Bus face offers it, having seen that
+    /// nothing stands against it.
+    Upkeep(crate::upkeep::Order),
     /// Look at the disks again now.
     Rescan,
     /// Use this array that was made elsewhere. It erases nothing, but only the D-Bus face offers it.

@@ -5,7 +5,7 @@ use crate::offsite::Offsite;
 use crate::report::Report;
 use crate::watch::Watch;
 use strongroom_model::condition::{Condition, Conditions, Health};
-use strongroom_model::status::{Appliance, Client, Clock, STATUS_VERSION, Status};
+use strongroom_model::status::{Appliance, Client, Clock, Job, STATUS_VERSION, Status};
 
 /// What every duty and face last reported.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Reports {
     pub offsite: Report<Offsite>,
     /// What clients did, and whether their repositories are sound.
     pub watch: Report<Watch>,
+    /// Compactions and rollbacks that are running.
+    pub upkeep: Report<Vec<Job>>,
     /// The connection to the broker.
     pub mqtt: Report<()>,
     /// Duties that have stopped.
@@ -69,7 +71,8 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         conditions.raise(condition);
     }
     let jobs = reports.disks.part.scrub.iter();
-    let jobs = jobs.chain(&reports.offsite.part.jobs).chain(&reports.watch.part.jobs);
+    let jobs = jobs.chain(&reports.upkeep.part).chain(&reports.offsite.part.jobs);
+    let jobs = jobs.chain(&reports.watch.part.jobs);
     status.jobs = jobs.take(status.jobs.capacity()).cloned().collect();
     let standing = [
         &reports.appliance.conditions,
@@ -78,6 +81,7 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         &reports.clients.conditions,
         &reports.offsite.conditions,
         &reports.watch.conditions,
+        &reports.upkeep.conditions,
         &reports.mqtt.conditions,
         &reports.duties,
     ];

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 
 /// Looks that are remembered.
 pub const LOOKS_MAX: usize = 100;
+/// Transactions that are remembered one by one, the newest.
+pub const TRANSACTIONS_MAX: usize = 300;
+/// Archives named with one transaction.
+pub const TRANSACTION_NAMES_MAX: usize = 4;
 /// Archives that are listed by name, the newest.
 pub const ARCHIVES_MAX: usize = 2000;
 /// Findings that stand at once; further ones are only counted.
@@ -45,6 +49,54 @@ pub struct Look {
     pub bytes: u64,
     /// Archives that came and that went; none where they can't be listed.
     pub archives: Option<(u32, u32)>,
+}
+
+/// What one transaction did. A rollback goes back to one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TransactionNote {
+    /// Its number: its last segment.
+    pub last: u32,
+    /// When it was committed, by the appliance's clock.
+    pub at: Option<u64>,
+    /// Objects stored (PUT entries), the list of archives left out.
+    pub puts: u64,
+    /// Objects deleted (DELETE entries) and not replaced at once, the list of archives left out.
+    pub deletes: u64,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// Whether it stored a backup.
+    pub stored: bool,
+    /// Archives that came and that went; none where they can't be listed.
+    pub archives: Option<(u32, u32)>,
+    /// Names of archives that came, the first [`TRANSACTION_NAMES_MAX`].
+    pub came: Vec<String>,
+    /// Names of archives that went, the first [`TRANSACTION_NAMES_MAX`].
+    pub went: Vec<String>,
+}
+
+/// The last compaction that was done here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// When it ended.
+    pub at: u64,
+    /// The repository's last transaction after it.
+    pub transaction: u32,
+    /// How much less the segments held, in bytes.
+    pub freed: u64,
+}
+
+/// How far back transactions can be brought back: before it, segments that they need are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Floor {
+    /// It was not looked at yet.
+    #[default]
+    Unknown,
+    /// Everything since the first is there.
+    None,
+    /// From this transaction on.
+    At(u32),
 }
 
 /// One archive.
@@ -208,6 +260,12 @@ pub struct Record {
     pub more_findings: u32,
     /// What keeps every compaction off.
     pub hold: Option<Hold>,
+    /// How far back transactions can be brought back.
+    pub floor: Floor,
+    /// The last compaction.
+    pub compacted: Option<Compacted>,
+    /// About how much a compaction would free, in bytes, by Borg's own account; none where that can't be read.
+    pub freeable: Option<u64>,
 }
 
 /// All that is remembered of one repository, for a face.
@@ -220,6 +278,8 @@ pub struct Remembered {
     pub archives: Vec<ArchiveNote>,
     /// What the checks found.
     pub verification: crate::verification::Verification,
+    /// Its transactions, newest first, at most [`TRANSACTIONS_MAX`].
+    pub transactions: Vec<TransactionNote>,
 }
 
 impl Record {
@@ -262,6 +322,27 @@ impl Record {
         self.more_findings = 0;
         self.hold = None;
         self.most_objects = self.objects.unwrap_or_default();
+    }
+
+    /// Takes note that the client's transactions after `to` were undone: what was found in them is answered.
+    pub fn roll_back(&mut self, to: u32) {
+        self.findings.retain(|found| {
+            let of_transactions = matches!(
+                found.finding,
+                Finding::MassDeletion { .. }
+                    | Finding::Shrinking { .. }
+                    | Finding::UnlistedDeletion { .. }
+                    | Finding::ArchivesRemoved { .. }
+                    | Finding::ManifestLost
+            );
+            !(of_transactions && found.after.is_some_and(|after| after >= to))
+        });
+        if self.findings.is_empty() && self.more_findings == 0 {
+            self.hold = None;
+        }
+        // What is usual is counted anew, as the index is written anew.
+        self.objects = None;
+        self.most_objects = 0;
     }
 
     /// When the newest archive was begun, by its client's clock.
@@ -317,6 +398,22 @@ mod tests {
         );
         record.accept();
         assert_eq!((record.findings.len(), record.hold, record.most_objects), (0, None, 50));
+    }
+
+    #[test]
+    fn a_rollback_answers_what_it_undid_and_nothing_else() {
+        let mut record = Record::default();
+        record.find(Finding::ManifestLost, 1, Some(9), Some(13));
+        record.find(Finding::MassDeletion { lost: 9, before: None }, 1, Some(13), Some(17));
+        let mut all = record.clone();
+        record.roll_back(13);
+        assert_eq!(record.findings.len(), 1, "the older one stands");
+        assert!(record.hold.is_some());
+        all.roll_back(9);
+        assert_eq!((all.findings.len(), all.hold), (0, None));
+        all.find(Finding::RecordLost, 1, Some(9), None);
+        all.roll_back(5);
+        assert!(all.hold.is_some(), "this is no transaction's doing");
     }
 
     #[test]

@@ -7,10 +7,13 @@ use crate::report::Command;
 use crate::services::systemd::Systemd;
 use crate::sessions::list;
 use crate::sessions::unit::SessionId;
+use crate::upkeep::Order;
+use crate::upkeep::look::{self, Look};
 use crate::watch::store;
 use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::array::Verdict;
+use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
 use strongroom_model::status::{ArrayState, Status};
 use strongroom_model::superblock::ArrayUuid;
@@ -27,6 +30,7 @@ const ANNOUNCE_PERIOD: Duration = Duration::from_millis(500);
 
 struct ApplianceFace {
     paths: Paths,
+    config: Arc<Config>,
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
     systemd: Systemd,
@@ -111,8 +115,38 @@ impl ApplianceFace {
             record,
             archives: store::read_archives(&folder),
             verification: store::read_verification(&folder),
+            transactions: store::read_transactions(&folder),
         };
         serde_json::to_string(&remembered).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
+    /// What a compaction or a rollback of a client's repository would do, what stands against it, and how the last one
+    /// ended, as JSON (`strongroom_model::upkeep::Upkeep`).
+    async fn upkeep(&self, client: &str) -> fdo::Result<String> {
+        let look = self.look(&self.known(client)?).await?;
+        serde_json::to_string(&look.upkeep).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
+    /// Frees for good what was deleted in a client's repository up to `transaction`, its last one, as it was shown and
+    /// confirmed. Returns once the job is asked for; `last` of [`Self::upkeep`] changes with its end.
+    async fn compact(&self, client: &str, transaction: u32, without_off_site_copy: bool) -> fdo::Result<()> {
+        let client = self.known(client)?;
+        let look = self.look(&client).await?;
+        let work = look
+            .may_compact(transaction, without_off_site_copy)
+            .map_err(fdo::Error::Failed)?;
+        self.send(Command::Upkeep(Order { client, work })).await
+    }
+
+    /// Undoes what a client did to its repository after the transaction `to`. `transaction` is its last one, as it was
+    /// shown and confirmed. Returns once the job is asked for; `last` of [`Self::upkeep`] changes with its end.
+    async fn roll_back(&self, client: &str, transaction: u32, to: u32) -> fdo::Result<()> {
+        let client = self.known(client)?;
+        let look = self.look(&client).await?;
+        let work = look
+            .may_go_back(&client, transaction, to)
+            .map_err(fdo::Error::Failed)?;
+        self.send(Command::Upkeep(Order { client, work })).await
     }
 
     /// What is on every disk and what becomes of it, as JSON (`strongroom_model::array::Listing`): what the last look
@@ -183,6 +217,15 @@ impl ApplianceFace {
         })
     }
 
+    async fn look(&self, client: &ClientName) -> fdo::Result<Look> {
+        let sessions = list::of_client(&self.systemd, client)
+            .await
+            .map_err(|error| fdo::Error::Failed(error.to_string()))?;
+        let status = self.status.borrow().clone();
+        look::look(&self.paths, &self.config, client, &status, sessions)
+            .map_err(|error| fdo::Error::Failed(format!("what is remembered of {client} can't be read: {error}")))
+    }
+
     async fn send(&self, command: Command) -> fdo::Result<()> {
         self.commands
             .send(command)
@@ -201,6 +244,7 @@ impl ApplianceFace {
 pub async fn serve(
     bus: &Connection,
     paths: Paths,
+    config: Arc<Config>,
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
     systemd: Systemd,
@@ -210,6 +254,7 @@ pub async fn serve(
             OBJECT_PATH,
             ApplianceFace {
                 paths,
+                config,
                 status,
                 commands,
                 systemd,

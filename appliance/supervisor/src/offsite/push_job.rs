@@ -4,6 +4,7 @@
 use crate::configuration::seal;
 use crate::durable;
 use crate::paths::Paths;
+use crate::upkeep::hold;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
@@ -60,6 +61,10 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
     let client = config
         .client(name.as_str())
         .ok_or_else(|| PushError::NoClient(name.clone()))?;
+    if hold::of(paths, &name) != hold::Hold::Open {
+        eprintln!("{name}: nothing is pushed before the repository's compaction or rollback has ended");
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

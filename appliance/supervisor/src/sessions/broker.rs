@@ -13,6 +13,7 @@ use crate::identity;
 use crate::paths::{ARRAY_MOUNT, Paths};
 use crate::services::mounts;
 use crate::services::systemd::{Ended, Systemd, SystemdError};
+use crate::upkeep::hold;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use std::cell::RefCell;
@@ -153,6 +154,11 @@ impl Broker {
     }
 
     async fn session(&self, connection: &UnixStream, request: Request, descriptors: [OwnedFd; 3]) -> Option<Answer> {
+        // Held for as long as the session runs: no compaction and no rollback begins meanwhile.
+        let _entered = match hold::enter(&self.paths, &request.client) {
+            Ok(entered) => entered,
+            Err(why) => return Some(Answer::Refused(why)),
+        };
         let session = match self.prepare(request) {
             Ok(session) => session,
             Err(answer) => return Some(answer),

@@ -3,6 +3,9 @@
 //! `append|read REPOSITORY PROGRAM ARGUMENTS…` puts up Landlock, a second wall that does not depend on the unit's, and
 //! becomes the program. `settle REPOSITORY` sees, once the session is over, that the repository says of itself that it
 //! only grows: `borg init` does not write so by itself, and whoever opens the array elsewhere should know.
+//!
+//! `compact REPOSITORY PROGRAM ARGUMENTS…` is for the compaction alone, which no client can ask for: for as long as the
+//! program runs, and no longer, the repository does not say so.
 
 use crate::durable;
 use crate::sessions::unit::Right;
@@ -42,6 +45,9 @@ pub enum ConfineError {
     /// The program could not be started.
     #[error("Strongroom: borg could not be started: {0}")]
     Start(io::Error),
+    /// The program that was run to its end failed.
+    #[error("borg failed ({0})")]
+    Program(std::process::ExitStatus),
     /// The repository's `config` could not be read or written.
     #[error("the repository's config could not be looked after: {0}")]
     Config(io::Error),
@@ -51,6 +57,9 @@ pub enum ConfineError {
 pub fn run(arguments: &[String]) -> Result<(), ConfineError> {
     match arguments {
         [verb, repository] if verb == "settle" => settle(Path::new(repository)).map(drop),
+        [verb, repository, program, arguments @ ..] if verb == "compact" => {
+            compact(Path::new(repository), program, arguments)
+        }
         [verb, repository, program, arguments @ ..] => {
             let right = match verb.as_str() {
                 "append" => Right::Append,
@@ -71,6 +80,19 @@ fn become_program(
 ) -> Result<Infallible, ConfineError> {
     confine(repository, right)?;
     Err(ConfineError::Start(Command::new(program).args(arguments).exec()))
+}
+
+/// Lets the program free what was deleted. Whatever stops this, the unit settles the repository afterwards; and after a
+/// power cut, whoever finds the compaction unfinished does.
+fn compact(repository: &Path, program: &str, arguments: &[String]) -> Result<(), ConfineError> {
+    confine(repository, Right::Append)?;
+    set_append_only(repository, false)?;
+    let ended = Command::new(program).args(arguments).status();
+    settle(repository)?;
+    match ended.map_err(ConfineError::Start)? {
+        status if status.success() => Ok(()),
+        status => Err(ConfineError::Program(status)),
+    }
 }
 
 /// Confines this thread, and what becomes of it, for good.
@@ -113,6 +135,10 @@ fn confine(repository: &Path, right: Right) -> Result<(), ConfineError> {
 /// Sees that a repository's `config` has `append_only = 1`. Returns whether it had to be written. What is not a repository
 /// of Borg 1.x is left alone.
 pub fn settle(repository: &Path) -> Result<bool, ConfineError> {
+    set_append_only(repository, true)
+}
+
+fn set_append_only(repository: &Path, wanted: bool) -> Result<bool, ConfineError> {
     let path = repository.join("config");
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(&path, flags, Mode::empty()) {
@@ -128,7 +154,7 @@ pub fn settle(repository: &Path) -> Result<bool, ConfineError> {
     if file.take(CONFIG_MAX).read_to_string(&mut text).is_err() {
         return Ok(false);
     }
-    let Some(settled) = append_only(&text) else {
+    let Some(settled) = append_only(&text, wanted) else {
         return Ok(false);
     };
     let mode = metadata.permissions().mode() & 0o777;
@@ -136,12 +162,13 @@ pub fn settle(repository: &Path) -> Result<bool, ConfineError> {
     Ok(true)
 }
 
-/// The text of a repository's `config` with `append_only = 1` and otherwise byte for byte as it was; `None` when it says so
-/// already, or is not that of a Borg 1.x repository.
+/// The text of a repository's `config` with `append_only = 1`, or 0, and otherwise byte for byte as it was; `None` when it
+/// says so already, or is not that of a Borg 1.x repository.
 ///
 /// The form is Python's configparser's: sections, `name = value` or `name: value`, a value goes on in lines that begin with
 /// white space.
-fn append_only(text: &str) -> Option<String> {
+fn append_only(text: &str, wanted: bool) -> Option<String> {
+    let digit = if wanted { "1" } else { "0" };
     let mut inside = false;
     let mut version_ends = None;
     let mut found = None;
@@ -164,18 +191,21 @@ fn append_only(text: &str) -> Option<String> {
         match content[..at].trim_end().to_ascii_lowercase().as_str() {
             "version" if value == "1" => version_ends = Some(end),
             "version" => return None,
-            "append_only" if value == "1" => return None,
+            "append_only" if value == digit => return None,
             "append_only" => found = Some((begin + at + 1, begin + content.len())),
             _ => {}
         }
     }
     let version_ends = version_ends?;
     let (from, to, new) = match found {
-        Some((from, to)) => (from, to, " 1"),
-        None if text[..version_ends].ends_with('\n') => (version_ends, version_ends, "append_only = 1\n"),
+        Some((from, to)) => (from, to, format!(" {digit}")),
+        // Without a word it is 0.
+        None if wanted && text[..version_ends].ends_with('\n') => {
+            (version_ends, version_ends, "append_only = 1\n".into())
+        }
         None => return None,
     };
-    Some([&text[..from], new, &text[to..]].concat())
+    Some([&text[..from], &new, &text[to..]].concat())
 }
 
 #[cfg(test)]
@@ -187,16 +217,19 @@ mod tests {
 
     #[test]
     fn only_the_one_value_changes() {
-        let settled = append_only(CONFIG).unwrap();
+        let settled = append_only(CONFIG, true).unwrap();
         assert_eq!(settled, CONFIG.replacen("append_only = 0\n", "append_only = 1\n", 1));
-        assert_eq!(append_only(&settled), None);
+        assert_eq!(append_only(&settled, true), None);
+        assert_eq!(append_only(&settled, false).as_deref(), Some(CONFIG), "and back");
+        assert_eq!(append_only(CONFIG, false), None);
+        assert_eq!(append_only("[repository]\nversion = 1\nid = 7d1c\n", false), None);
     }
 
     #[test]
     fn a_missing_value_is_added_and_odd_ones_are_replaced() {
         let without = "[repository]\nversion = 1\nid = 7d1c\n";
         assert_eq!(
-            append_only(without).unwrap(),
+            append_only(without, true).unwrap(),
             "[repository]\nversion = 1\nappend_only = 1\nid = 7d1c\n"
         );
         for odd in [
@@ -206,9 +239,9 @@ mod tests {
             "append_only = true",
         ] {
             let text = format!("[repository]\r\nversion = 1\r\n{odd}\r\nid = 7d1c\r\n");
-            let settled = append_only(&text).unwrap();
+            let settled = append_only(&text, true).unwrap();
             assert!(settled.contains(" 1\r\nid"), "{settled:?}");
-            assert_eq!(append_only(&settled), None);
+            assert_eq!(append_only(&settled, true), None);
         }
     }
 
@@ -223,7 +256,7 @@ mod tests {
             "version = 1\nappend_only = 0\n",
             "[repository]\nversion = 1",
         ] {
-            assert_eq!(append_only(text), None, "{text:?}");
+            assert_eq!(append_only(text, true), None, "{text:?}");
         }
     }
 
@@ -248,8 +281,8 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_makes_it_panic_and_it_settles_once(text in "(\\[repository\\]\n)?(version ?[=:] ?1\n)?([a-z_]{0,12} ?[=:]? ?[01]?\r?\n?){0,4}(append_only ?= ?0\n)?") {
-            if let Some(settled) = append_only(&text) {
-                prop_assert_eq!(append_only(&settled), None);
+            if let Some(settled) = append_only(&text, true) {
+                prop_assert_eq!(append_only(&settled, true), None);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::unit::{SessionId, UNIT_PATTERN};
 use crate::services::systemd::{Systemd, SystemdError};
+use strongroom_model::name::ClientName;
 use strongroom_model::session::Session;
 
 /// All sessions, by client and number.
@@ -25,6 +26,16 @@ pub async fn sessions(systemd: &Systemd) -> Result<Vec<Session>, SystemdError> {
     }
     sessions.sort_by(|a, b| (&a.client, a.since, &a.id).cmp(&(&b.client, b.since, &b.id)));
     Ok(sessions)
+}
+
+/// The sessions of one client, by name, also those that are only coming up or ending.
+pub async fn of_client(systemd: &Systemd, client: &ClientName) -> Result<Vec<String>, SystemdError> {
+    let units = systemd.matching(UNIT_PATTERN).await?;
+    let ids = units.iter().filter_map(|unit| SessionId::of_unit(unit));
+    Ok(ids
+        .filter(|id| id.client == *client)
+        .map(|id| id.to_string())
+        .collect())
 }
 
 /// Ends a session. Returns whether there was one.

@@ -13,7 +13,7 @@ const ROOT: &str = "/run/strongroom/session";
 /// Holds all sessions together within the machine's memory.
 pub const SLICE: &str = "strongroom-sessions.slice";
 /// Our program in the unit.
-const HELPER: &str = "/usr/lib/strongroom/strongroom-session";
+pub const HELPER: &str = "/usr/lib/strongroom/strongroom-session";
 /// Most memory of one session. Borg keeps the repository's index in memory: some 50 bytes for each chunk.
 const MEMORY_MAX: u64 = 1 << 30;
 /// Most processes and threads of one session; Borg is one.
@@ -92,17 +92,9 @@ impl SessionId {
         unit.strip_prefix(UNIT_START)?.strip_suffix(UNIT_END)?.parse().ok()
     }
 
-    /// The unit's object (sd_bus_path_encode(3)).
+    /// The unit's object.
     pub fn object_path(&self) -> String {
-        let mut path = String::from("/org/freedesktop/systemd1/unit/");
-        for byte in self.unit().bytes() {
-            if byte.is_ascii_alphanumeric() {
-                path.push(char::from(byte));
-            } else {
-                path.push_str(&format!("_{byte:02x}"));
-            }
-        }
-        path
+        object_path(&self.unit())
     }
 }
 
@@ -182,31 +174,55 @@ impl Session {
 /// systemd's flag for binding what is mounted beneath as well is not among these: nothing is.
 const BIND_PLAIN: u64 = 0;
 
-/// Everything about the unit but its file descriptors: names and values as in org.freedesktop.systemd1(5); what they mean
-/// is in systemd.exec(5) and systemd.resource-control(5).
+/// What runs in a unit that sees Borg, and one repository.
+pub struct Confined<'a> {
+    /// What the unit is, for people.
+    pub description: String,
+    /// As whom.
+    pub account: Account,
+    /// The repository's path, in the unit as outside of it.
+    pub repository: &'a str,
+    /// Whether it may be written to.
+    pub writable: bool,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// What Borg takes for this machine's name in its locks.
+    pub host: &'a str,
+}
+
+/// Everything about the unit of a session but its file descriptors.
 pub fn properties(session: &Session) -> Vec<(&'static str, Variant<'static>)> {
+    let mut all = confined(&Confined {
+        description: format!("Strongroom: session {} of client {}", session.id, session.id.client),
+        account: session.account,
+        repository: &session.repository(),
+        writable: session.right == Right::Append,
+        command: session.command(),
+        host: &session.host,
+    });
+    all.push(("IOWeight", Variant::from(IO_WEIGHT)));
+    all
+}
+
+/// The walls: names and values as in org.freedesktop.systemd1(5); what they mean is in systemd.exec(5) and
+/// systemd.resource-control(5).
+pub fn confined(what: &Confined<'_>) -> Vec<(&'static str, Variant<'static>)> {
     let text = |text: &str| Variant::from(text.to_string());
     let texts = |all: &[&str]| Variant::from(all.iter().map(|text| text.to_string()).collect::<Vec<_>>());
     let bind = |path: &str| (path.to_string(), path.to_string(), false, BIND_PLAIN);
     let command = |words: Vec<String>| Variant::from(vec![(HELPER.to_string(), words, false)]);
     let allow = |all: &[&str]| Variant::from((true, all.iter().map(|text| text.to_string()).collect::<Vec<_>>()));
     let deny = |all: &[&str]| Variant::from((false, all.iter().map(|text| text.to_string()).collect::<Vec<_>>()));
-    let account = session.account.id().to_string();
-    let repository = session.repository();
+    let account = what.account.id().to_string();
+    let repository = what.repository;
     let mut all = vec![
-        (
-            "Description",
-            Variant::from(format!(
-                "Strongroom: session {} of client {}",
-                session.id, session.id.client
-            )),
-        ),
+        ("Description", text(&what.description)),
         ("Type", text("exec")),
         // It goes by itself, however it ended; the broker holds on to it until it has read how.
         ("CollectMode", text("inactive-or-failed")),
         ("AddRef", Variant::from(true)),
         ("RequiresMountsFor", texts(&[ARRAY_MOUNT])),
-        ("ExecStart", command(session.command())),
+        ("ExecStart", command(what.command.clone())),
         // As whom.
         ("User", text(&account)),
         ("Group", text(&account)),
@@ -236,7 +252,7 @@ pub fn properties(session: &Session) -> Vec<(&'static str, Variant<'static>)> {
                 "LANG=C.UTF-8",
                 "HOME=/tmp",
                 "BORG_BASE_DIR=/tmp",
-                &format!("BORG_HOST_ID={}", session.host),
+                &format!("BORG_HOST_ID={}", what.host),
                 // Nothing could be kept.
                 "PYTHONDONTWRITEBYTECODE=1",
             ]),
@@ -260,24 +276,35 @@ pub fn properties(session: &Session) -> Vec<(&'static str, Variant<'static>)> {
         ("LimitNOFILE", Variant::from(FILES_MAX)),
         ("LimitCORE", Variant::from(0_u64)),
         ("IOAccounting", Variant::from(true)),
-        ("IOWeight", Variant::from(IO_WEIGHT)),
         // Before anything of the appliance's own.
         ("OOMScoreAdjust", Variant::from(500_i32)),
         ("TimeoutStopUSec", Variant::from(STOP_US)),
     ];
-    match session.right {
-        Right::Append => {
-            all.push(("BindPaths", Variant::from(vec![bind(&repository)])));
-            all.push(("BindReadOnlyPaths", Variant::from(vec![bind("/usr")])));
-            let settle = [HELPER, "settle", &repository].map(String::from).into();
-            all.push(("ExecStopPost", command(settle)));
-        }
-        Right::Read => all.push((
+    if what.writable {
+        all.push(("BindPaths", Variant::from(vec![bind(repository)])));
+        all.push(("BindReadOnlyPaths", Variant::from(vec![bind("/usr")])));
+        let settle = [HELPER, "settle", repository].map(String::from).into();
+        all.push(("ExecStopPost", command(settle)));
+    } else {
+        all.push((
             "BindReadOnlyPaths",
-            Variant::from(vec![bind("/usr"), bind(&repository)]),
-        )),
+            Variant::from(vec![bind("/usr"), bind(repository)]),
+        ));
     }
     all
+}
+
+/// A unit's object (sd_bus_path_encode(3)).
+pub fn object_path(unit: &str) -> String {
+    let mut path = String::from("/org/freedesktop/systemd1/unit/");
+    for byte in unit.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    path
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use strongroom_model::verification::Verification;
-use strongroom_model::watch::{ArchiveNote, Record};
+use strongroom_model::watch::{ArchiveNote, Record, TransactionNote};
 
 /// Longest file that is read back.
 const BYTES_MAX: u64 = 1 << 20;
@@ -56,6 +56,16 @@ pub fn read_archives(folder: &Path) -> Vec<ArchiveNote> {
 /// Writes down the archives.
 pub fn write_archives(folder: &Path, archives: &[ArchiveNote]) -> io::Result<()> {
     durable::write_json(&folder.join("archives.json"), &archives)
+}
+
+/// The transactions, newest first.
+pub fn read_transactions(folder: &Path) -> Vec<TransactionNote> {
+    durable::read_json(&folder.join("transactions.json"), BYTES_MAX).unwrap_or_default()
+}
+
+/// Writes down the transactions.
+pub fn write_transactions(folder: &Path, transactions: &[TransactionNote]) -> io::Result<()> {
+    durable::write_json(&folder.join("transactions.json"), &transactions)
 }
 
 /// What the role `strongroom-verify` remembers. Without it, everything is checked anew.

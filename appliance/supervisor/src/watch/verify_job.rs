@@ -9,6 +9,7 @@ use super::ledger::{Known, Ledger, SEGMENTS_MAX, hex};
 use super::store;
 use crate::durable;
 use crate::paths::Paths;
+use crate::upkeep::hold;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -115,6 +116,7 @@ struct Run<'a> {
     repository: PathBuf,
     folder: PathBuf,
     progress: PathBuf,
+    paths: &'a Paths,
     delta: Delta,
     shown: Instant,
     kept: Instant,
@@ -131,13 +133,14 @@ struct Delta {
 }
 
 impl<'a> Run<'a> {
-    fn new(paths: &Paths, name: &'a ClientName, instance: &str) -> Self {
+    fn new(paths: &'a Paths, name: &'a ClientName, instance: &str) -> Self {
         let now = Instant::now();
         Self {
             name,
             repository: paths.repository(name),
             folder: paths.watch(name),
             progress: paths.verify_progress(instance),
+            paths,
             delta: Delta::default(),
             shown: now,
             kept: now,
@@ -160,6 +163,15 @@ impl<'a> Run<'a> {
             }
         } else {
             busy.lock()?;
+        }
+        if hold::of(self.paths, self.name) != hold::Hold::Open {
+            return if skip_busy {
+                Ok(())
+            } else {
+                self.end(|verification| {
+                    verification.failed = "its compaction or rollback has not come to its end".into();
+                })
+            };
         }
         self.show(None)?;
         if super::is_empty(&self.repository) {

@@ -7,6 +7,7 @@
 use super::ledger::Ledger;
 use super::{store, versions};
 use crate::paths::Paths;
+use crate::upkeep::hold;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -15,12 +16,18 @@ use strongroom_borg::{
     Archives, Audit, Depth, Error, LastCommit, Manifest, Repository, SegmentFile, SegmentNumber, changed_settings,
 };
 use strongroom_model::name::ClientName;
-use strongroom_model::watch::{self, ARCHIVES_MAX, ArchiveNote, Finding, Look, NAMES_MAX, Record, Seen, kept_name};
+use strongroom_model::upkeep::compaction::THRESHOLD_PERCENT;
+use strongroom_model::watch::{
+    self, ARCHIVES_MAX, ArchiveNote, Finding, Floor, Look, NAMES_MAX, Record, Seen, TRANSACTION_NAMES_MAX,
+    TRANSACTIONS_MAX, TransactionNote, kept_name,
+};
 
 /// Fewer objects than there ever were, by so much per cent, is shrinking, however slowly it came.
 const SHRUNK_PERCENT: u8 = 25;
 /// Segments named with one finding.
 const SEGMENTS_NAMED: usize = 16;
+/// Transactions of one look whose archives are compared one by one, the newest: it means reading each one's list.
+const COMPARED_MAX: usize = 32;
 
 /// Why nothing could be remembered.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +47,10 @@ pub fn run(paths: &Paths, name: Option<&str>, accept: bool) -> Result<(), WatchE
         .ok_or(WatchError::NoName)?;
     let folder = paths.watch(&name);
     let _lock = store::lock(&folder)?;
+    // What is between two states is not looked at; the job that holds tells what came of it.
+    if hold::of(paths, &name) != hold::Hold::Open {
+        return Ok(());
+    }
     let now = crate::clock_now().unwrap_or_default();
     if accept {
         self::accept(paths, &name, &folder, now)?;
@@ -74,6 +85,10 @@ fn accept(paths: &Paths, name: &ClientName, folder: &Path, now: u64) -> io::Resu
         && let Ok(present) = repository.state(SegmentNumber(audited))
     {
         let mut ledger = Ledger::read(folder, &record.repository)?;
+        if !ledger.differences(&present).gone.is_empty() {
+            // What stood before can't be brought back any more.
+            record.floor = Floor::At(audited);
+        }
         ledger.accept(&present);
         let mut verification = store::read_verification(folder);
         // What was altered, and is well-formed, is what is right now.
@@ -188,12 +203,106 @@ fn look_at(path: &Path, folder: &Path, record: &mut Record, now: u64) -> Result<
     let Some(commit) = commit else { return Ok(()) };
     let present = repository.state(commit.transaction)?;
     segments(&ledger, &present, record, now);
+    if record.floor == Floor::Unknown {
+        record.floor = floor(&present, record.audited.unwrap_or(commit.transaction.0));
+    }
+    let mut notes = store::read_transactions(folder);
+    // Those of another repository, or that are gone.
+    if notes.first().map(|note| note.last) != record.audited {
+        notes.clear();
+    }
+    if record.audited.map(SegmentNumber) != Some(commit.transaction) || notes.is_empty() {
+        note_transactions(&repository, commit, &present, &mut notes)?;
+        store::write_transactions(folder, &notes)?;
+    }
     if record.audited.map(SegmentNumber) != Some(commit.transaction) {
         audit(&repository, commit, &present, folder, record, now)?;
         ledger.add(&present);
         ledger.write(folder)?;
     }
+    record.freeable = repository.freeable(commit.transaction, THRESHOLD_PERCENT)?;
     Ok(())
+}
+
+/// How far back a repository can go that is seen for the first time. Without a gap between the numbers of its segments,
+/// nothing was ever taken out of it; with one, whatever compaction left it may have been the last thing before `now_at`.
+pub(super) fn floor(present: &[SegmentFile], now_at: u32) -> Floor {
+    let whole = present.iter().zip(0_u32..).all(|(segment, number)| segment.number.0 == number);
+    if whole { Floor::None } else { Floor::At(now_at) }
+}
+
+/// Adds to `notes`, newest first, what is new since the first of them. The archives are compared with those before for the
+/// newest transactions only; what can't be told is left open.
+fn note_transactions(
+    repository: &Repository,
+    commit: LastCommit,
+    present: &[SegmentFile],
+    notes: &mut Vec<TransactionNote>,
+) -> Result<(), LookError> {
+    let before = notes.first().map(|note| SegmentNumber(note.last));
+    let mut new = std::collections::VecDeque::new();
+    repository.audit(before, commit.transaction, Depth::Headers, &mut |transaction| {
+        if new.len() == TRANSACTIONS_MAX {
+            new.pop_front();
+        }
+        new.push_back(TransactionNote {
+            last: transaction.last.0,
+            at: present
+                .binary_search_by_key(&transaction.last, |segment| segment.number)
+                .ok()
+                .and_then(|at| crate::unix_seconds(present[at].modified)),
+            puts: transaction.puts - transaction.manifest_puts,
+            deletes: transaction.forgotten().saturating_sub(transaction.manifest_deletes.saturating_sub(transaction.manifest_puts)),
+            bytes: transaction.bytes,
+            stored: is_backup(transaction),
+            ..TransactionNote::default()
+        });
+    })?;
+    let compared = new.len().saturating_sub(COMPARED_MAX);
+    let mut old: Option<Manifest> = None;
+    for at in compared..new.len() {
+        let earlier = at.checked_sub(1).map(|at| SegmentNumber(new[at].last)).or(before);
+        if old.is_none() {
+            old = match earlier {
+                None => Some(Manifest {
+                    protection: strongroom_borg::Protection::None,
+                    archives: Vec::new(),
+                }),
+                Some(earlier) => listed(repository.archives(earlier))?,
+            };
+        }
+        let now = listed(repository.archives(SegmentNumber(new[at].last)))?;
+        if let (Some(old), Some(now)) = (&old, &now) {
+            let found = judgement::archive_changes(old, now);
+            let names = |archives: &[&strongroom_borg::Archive]| {
+                let names = archives.iter().take(TRANSACTION_NAMES_MAX);
+                names.map(|archive| kept_name(&archive.name)).collect()
+            };
+            let note = &mut new[at];
+            note.archives = Some((count(found.added.len()), count(found.removed.len())));
+            (note.came, note.went) = (names(&found.added), names(&found.removed));
+        }
+        old = now;
+    }
+    for note in new {
+        notes.insert(0, note);
+    }
+    notes.truncate(TRANSACTIONS_MAX);
+    Ok(())
+}
+
+/// The archives where they can be listed. What is wrong with a list is told by the audit.
+fn listed(archives: Result<Archives, Error>) -> Result<Option<Manifest>, Error> {
+    match archives {
+        Ok(Archives::Listed(manifest)) => Ok(Some(manifest)),
+        Err(error @ Error::Io { .. }) => Err(error),
+        Ok(Archives::NeedKey) | Err(_) => Ok(None),
+    }
+}
+
+/// A prune writes the list of archives anew, and nothing else; a compaction leaves it alone.
+fn is_backup(transaction: &strongroom_borg::Transaction) -> bool {
+    transaction.puts > transaction.manifest_puts && transaction.manifest_rewritten()
 }
 
 /// Keeps every version of the settings and tells what changed.
@@ -254,8 +363,7 @@ fn audit(
     let before = record.audited.map(SegmentNumber);
     let mut stored = None;
     let audit = repository.audit(before, commit.transaction, Depth::Headers, &mut |transaction| {
-        // A prune writes the list of archives anew, and nothing else; a compaction leaves it alone.
-        if transaction.puts > transaction.manifest_puts && transaction.manifest_rewritten() {
+        if is_backup(transaction) {
             stored = Some(transaction.last);
         }
     })?;
@@ -356,7 +464,7 @@ fn judge(most: u64, audit: &Audit) -> Vec<Finding> {
     found
 }
 
-fn list(manifest: Manifest, folder: &Path, record: &mut Record) -> io::Result<()> {
+pub(super) fn list(manifest: Manifest, folder: &Path, record: &mut Record) -> io::Result<()> {
     let total = count(manifest.archives.len());
     let mut archives = manifest.archives;
     archives.sort_by_key(|archive| std::cmp::Reverse(archive.time));

@@ -1,0 +1,329 @@
+//! `strongroom compact` and `strongroom rollback`: show what would happen and what stands against it, ask, and wait for the
+//! end.
+
+use crate::appliance::{ApplianceError, Connection};
+use crate::{confirm, now, words};
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+use strongroom_model::status::JobKind;
+use strongroom_model::upkeep::rollback::{Effect, effect};
+use strongroom_model::upkeep::{Outcome, Upkeep};
+use strongroom_model::watch::TransactionNote;
+
+const POLL: Duration = Duration::from_secs(1);
+/// How long a job that was asked for may take to come up or to end at once.
+const START: Duration = Duration::from_secs(30);
+/// Transactions that are shown.
+const SHOWN: usize = 40;
+
+/// How the owner means it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Consent {
+    /// Confirms without a question: the client's name once more.
+    #[arg(long, value_name = "NAME")]
+    yes: Option<String>,
+}
+
+/// Frees what a client deleted.
+pub async fn compact(client: &str, consent: &Consent, without_copy: bool) -> Result<(), ApplianceError> {
+    let appliance = Connection::open().await?;
+    let upkeep = appliance.upkeep(client).await?;
+    print!("{}", deletions(client, &upkeep, now()));
+    let mut against = upkeep.against_compaction.clone();
+    if upkeep.no_copy && !without_copy {
+        against.push(
+            "it has no off-site copy, so what is freed exists nowhere any more; to do it all the same, add `--without-off-site-copy`"
+                .into(),
+        );
+    }
+    refuse(client, "compacted", &against)?;
+    if upkeep.freeable == Some(0) {
+        println!("There is nothing to free.");
+        return Ok(());
+    }
+    let Some(transaction) = upkeep.transaction else {
+        return Ok(());
+    };
+    println!(
+        "What is freed is gone from the appliance for good{}. {client} can't connect meanwhile.",
+        if upkeep.no_copy {
+            ""
+        } else {
+            "; off-site, the states before stay as they are"
+        }
+    );
+    let flag = if without_copy { " --without-off-site-copy" } else { "" };
+    confirm::client(client, consent.yes.as_deref(), &format!("compact {client}{flag}")).map_err(ApplianceError::Upkeep)?;
+    appliance.compact(client, transaction, without_copy).await?;
+    let done = wait(&appliance, client, &upkeep, JobKind::Compact).await?;
+    println!(
+        "{client}: {} freed; the repository has {} now (transaction {}).",
+        words::size(done.freed()),
+        words::size(done.after),
+        done.transaction.unwrap_or_default()
+    );
+    println!("Its new segments are checked and pushed at their usual times, or with `strongroom check {client}` and `strongroom push {client}` now.");
+    Ok(())
+}
+
+/// Lists the transactions that can be gone back to, or goes back to one.
+pub async fn rollback(client: &str, to: Option<u32>, consent: &Consent) -> Result<(), ApplianceError> {
+    let appliance = Connection::open().await?;
+    let upkeep = appliance.upkeep(client).await?;
+    let Some(to) = to else {
+        print!("{}", transactions(client, &upkeep, now()));
+        return Ok(());
+    };
+    refuse(client, "rolled back", &upkeep.against_rollback)?;
+    let transaction = upkeep.transaction.unwrap_or_default();
+    if to < transaction && upkeep.transactions.iter().any(|note| note.last == to) {
+        print!("{}", undone(to, transaction, &effect(&upkeep.transactions, to)));
+        println!(
+            "Nothing is deleted: what goes is kept beside the repository, where {client} can't see it. {client} can't connect meanwhile."
+        );
+        confirm::client(client, consent.yes.as_deref(), &format!("rollback {client} --to {to}"))
+            .map_err(ApplianceError::Upkeep)?;
+    }
+    // What can't be done is refused here, in the supervisor's words.
+    appliance.roll_back(client, transaction, to).await?;
+    let done = wait(&appliance, client, &upkeep, JobKind::Rollback).await?;
+    println!(
+        "{client} has again what it had at transaction {to}; its last transaction is {} now.\n",
+        done.transaction.unwrap_or_default()
+    );
+    print!("{}", advice(client, &done.repository));
+    Ok(())
+}
+
+fn refuse(client: &str, what: &str, against: &[String]) -> Result<(), ApplianceError> {
+    if against.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = against.iter().map(|why| format!("  - {why}.")).collect();
+    Err(ApplianceError::Upkeep(format!(
+        "{client} can't be {what} now:\n{}",
+        lines.join("\n")
+    )))
+}
+
+async fn wait(appliance: &Connection, client: &str, before: &Upkeep, kind: JobKind) -> Result<Outcome, ApplianceError> {
+    let mut quiet_since = Instant::now();
+    loop {
+        tokio::time::sleep(POLL).await;
+        let upkeep = appliance.upkeep(client).await?;
+        if upkeep.standing.is_none()
+            && upkeep.last != before.last
+            && let Some(last) = upkeep.last
+        {
+            return if last.error.is_empty() {
+                Ok(last)
+            } else {
+                Err(ApplianceError::Upkeep(last.error))
+            };
+        }
+        let status = appliance.status().await?;
+        let running = status
+            .jobs
+            .iter()
+            .any(|job| job.kind == kind && job.client.as_ref().is_some_and(|of| of.as_str() == client));
+        if running || upkeep.standing.is_some() {
+            quiet_since = Instant::now();
+        } else if quiet_since.elapsed() > START {
+            return Err(ApplianceError::Upkeep(format!(
+                "the job did not come up, or ended early; `journalctl --unit 'strongroom-*@{client}:*'` tells more"
+            )));
+        }
+    }
+}
+
+fn deletions(client: &str, upkeep: &Upkeep, now: u64) -> String {
+    let mut text = format!("{client}: {} in the repository", words::size(upkeep.bytes));
+    if let Some(transaction) = upkeep.transaction {
+        let _ = write!(text, ", up to transaction {transaction}");
+    }
+    text.push_str(".\n");
+    let since = upkeep.compacted.map_or(0, |compacted| compacted.transaction);
+    match upkeep.compacted {
+        Some(compacted) => {
+            let _ = writeln!(
+                text,
+                "Last compacted {} ({} freed).",
+                words::age(Some(compacted.at), now),
+                words::size(compacted.freed)
+            );
+        }
+        None => text.push_str("It was never compacted here.\n"),
+    }
+    let deleted: Vec<&TransactionNote> = upkeep
+        .transactions
+        .iter()
+        .filter(|note| note.last > since && note.deletes > 0)
+        .collect();
+    if deleted.is_empty() {
+        text.push_str("Nothing that is remembered was deleted since.\n");
+    } else {
+        text.push_str("Deleted since, newest first:\n");
+        text.push_str(&table(&deleted, now));
+    }
+    match upkeep.freeable {
+        Some(bytes) => {
+            let _ = writeln!(text, "About {} would be freed.", words::size(bytes));
+        }
+        None => text.push_str("How much would be freed can't be told before the client's next backup.\n"),
+    }
+    text
+}
+
+fn transactions(client: &str, upkeep: &Upkeep, now: u64) -> String {
+    let floor = upkeep.floor.unwrap_or(u32::MAX);
+    let all: Vec<&TransactionNote> = upkeep.transactions.iter().filter(|note| note.last >= floor).collect();
+    if all.is_empty() {
+        return format!("No transaction of {client} is remembered that could be gone back to.\n");
+    }
+    let mut text = table(&all, now);
+    if all.len() < upkeep.transactions.len() {
+        text.push_str("Those before can't be brought back: a compaction freed what they need, or segments were missing.\n");
+    }
+    if let Some(before) = all.get(1) {
+        let _ = writeln!(
+            text,
+            "To undo what came after one of them: strongroom rollback {client} --to {}",
+            before.last
+        );
+    }
+    text
+}
+
+fn table(notes: &[&TransactionNote], now: u64) -> String {
+    let mut text = format!(
+        "{:>12}  {:<14} {:>8} {:>8} {:>10}  {}\n",
+        "TRANSACTION", "WHEN", "STORED", "DELETED", "BYTES", "ARCHIVES"
+    );
+    for note in notes.iter().take(SHOWN) {
+        let _ = writeln!(
+            text,
+            "{:>12}  {:<14} {:>8} {:>8} {:>10}  {}",
+            note.last,
+            words::age(note.at, now),
+            note.puts,
+            note.deletes,
+            words::size(note.bytes),
+            archives(note)
+        );
+    }
+    if notes.len() > SHOWN {
+        let _ = writeln!(text, "{:>12}  and {} before", "", notes.len() - SHOWN);
+    }
+    text
+}
+
+/// `+came -went, and 3 more`.
+fn archives(note: &TransactionNote) -> String {
+    let Some((came, went)) = note.archives else {
+        return "not known".into();
+    };
+    let mut all: Vec<String> = note.came.iter().map(|name| format!("+{name}")).collect();
+    all.extend(note.went.iter().map(|name| format!("-{name}")));
+    let more = (came as usize + went as usize).saturating_sub(all.len());
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    all.join(" ")
+}
+
+fn undone(to: u32, last: u32, effect: &Effect) -> String {
+    let mut text = format!(
+        "Going back to transaction {to} undoes {} transactions, up to {last}:\n  {} objects that were deleted return; {} objects ({}) that were stored go.\n",
+        effect.transactions,
+        effect.deleted,
+        effect.stored,
+        words::size(effect.bytes)
+    );
+    for (what, names) in [("return", &effect.return_), ("go", &effect.go)] {
+        if !names.is_empty() {
+            let _ = writeln!(text, "  archives that {what}: {}", names.join(", "));
+        }
+    }
+    if !effect.complete {
+        text.push_str("  Not all archives that return or go can be named.\n");
+    }
+    text
+}
+
+/// What has to be done on the client. Its cache and its memory of the newest list of archives are of a state that is no
+/// more; the rest of what it remembers, above all which nonces it has used, has to stay.
+fn advice(client: &str, repository: &str) -> String {
+    format!(
+        "On {client}, as the user who makes its backups, before the next one (docs/clients.md says why):\n\n  \
+         borg delete --cache-only borgbackup@HOST:/mnt/raid/{client}_repository\n  \
+         rm -f ~/.config/borg/security/{repository}/manifest-timestamp\n  \
+         borg list borgbackup@HOST:/mnt/raid/{client}_repository\n\n\
+         If the client was broken into, give it a new key before you let it back up again.\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strongroom_model::watch::Compacted;
+
+    fn note(last: u32, deletes: u64, came: &[&str], went: &[&str]) -> TransactionNote {
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        TransactionNote {
+            last,
+            at: Some(1_000_000 - 7200),
+            puts: 5,
+            deletes,
+            bytes: 2048,
+            archives: Some((came.len() as u32, went.len() as u32 + 1)),
+            came: names(came),
+            went: names(went),
+            ..TransactionNote::default()
+        }
+    }
+
+    fn upkeep() -> Upkeep {
+        Upkeep {
+            transaction: Some(17),
+            bytes: 3 << 30,
+            compacted: Some(Compacted {
+                at: 1_000_000 - 3 * 86_400,
+                transaction: 9,
+                freed: 1 << 30,
+            }),
+            transactions: vec![note(17, 0, &["c"], &[]), note(13, 40, &[], &["a"]), note(9, 0, &[], &[])],
+            floor: Some(9),
+            freeable: Some(1 << 20),
+            ..Upkeep::default()
+        }
+    }
+
+    #[test]
+    fn what_was_deleted_is_shown_with_what_it_frees() {
+        let text = deletions("asus", &upkeep(), 1_000_000);
+        assert!(text.starts_with("asus: 3.0 GiB in the repository, up to transaction 17.\nLast compacted 3 d ago (1.0 GiB freed).\n"), "{text}");
+        assert!(text.contains("          13  2 h ago               5       40    2.0 KiB  -a and 1 more\n"), "{text}");
+        assert!(!text.contains("          17"), "{text}");
+        assert!(text.ends_with("About 1.0 MiB would be freed.\n"), "{text}");
+    }
+
+    #[test]
+    fn transactions_are_listed_down_to_the_floor() {
+        let text = transactions("asus", &upkeep(), 1_000_000);
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert!(text.ends_with("strongroom rollback asus --to 13\n"), "{text}");
+        let mut higher = upkeep();
+        higher.floor = Some(13);
+        assert!(transactions("asus", &higher, 1_000_000).contains("can't be brought back"));
+        higher.floor = None;
+        assert!(transactions("asus", &higher, 1_000_000).starts_with("No transaction"));
+    }
+
+    #[test]
+    fn a_rollback_says_what_returns_and_what_the_client_has_to_do() {
+        let text = undone(9, 17, &effect(&upkeep().transactions, 9));
+        assert!(text.contains("undoes 2 transactions") && text.contains("archives that return: a\n"), "{text}");
+        assert!(text.contains("archives that go: c\n") && text.contains("Not all"), "{text}");
+        assert!(advice("asus", "ab").contains("security/ab/manifest-timestamp"));
+    }
+}

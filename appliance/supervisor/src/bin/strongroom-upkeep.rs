@@ -1,0 +1,15 @@
+//! `strongroom-upkeep compact|rollback INSTANCE`: frees what a client deleted, or brings it back. A job of the upkeep.
+
+use std::process::ExitCode;
+use strongroom_supervisor::{paths::Paths, upkeep};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    upkeep::run_job(&Paths::default(), &arguments).map_or_else(
+        |error| {
+            eprintln!("strongroom-upkeep: {error}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}

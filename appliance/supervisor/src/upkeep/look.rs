@@ -1,0 +1,170 @@
+//! What a person sees before confirming a compaction or a rollback: from the snapshot and from what is remembered. No
+//! repository is read here.
+
+use super::hold::{self, Hold};
+use crate::paths::Paths;
+use crate::watch::ledger::{Ledger, SEGMENTS_MAX};
+use crate::watch::store;
+use std::io;
+use strongroom_model::config::Config;
+use strongroom_model::name::ClientName;
+use strongroom_model::status::{ArrayState, ClockState, Job, JobKind, Status};
+use strongroom_model::upkeep::compaction::{self, Reading, Situation};
+use strongroom_model::upkeep::{Obstacle, Surroundings, Upkeep, Work, rollback};
+use strongroom_model::verification::Verification;
+use strongroom_model::watch::{Floor, Record};
+
+/// All that is known of one client's repository here.
+pub struct Look {
+    /// For the face.
+    pub upkeep: Upkeep,
+    compaction: Vec<Obstacle>,
+    record: Record,
+    sessions: Vec<String>,
+    busy: Option<&'static str>,
+    standing: Option<Work>,
+    mounted: bool,
+}
+
+/// Looks. `sessions` are the client's that are running.
+pub fn look(paths: &Paths, config: &Config, name: &ClientName, status: &Status, sessions: Vec<String>) -> io::Result<Look> {
+    let folder = paths.watch(name);
+    let record = match store::read_record(&folder) {
+        store::Read::Known(record) => *record,
+        store::Read::New | store::Read::Unreadable => Record::default(),
+    };
+    let verification = store::read_verification(&folder);
+    let standing = match hold::of(paths, name) {
+        Hold::Standing(journal) => Some(journal),
+        Hold::Open | Hold::Unreadable => None,
+    };
+    let client = status.clients.iter().find(|client| client.name == *name);
+    let transaction = client
+        .and_then(|client| client.transaction)
+        .and_then(|number| u32::try_from(number).ok());
+    // What the last look saw may be newer than what the snapshot shows.
+    let transaction = transaction.max(record.seen.transaction.filter(|_| transaction.is_some()));
+    let copies: Vec<(String, Option<u64>)> = client
+        .into_iter()
+        .flat_map(|client| &client.targets)
+        .map(|target| (target.name.to_string(), target.transaction))
+        .collect();
+    let busy = status.jobs.iter().find_map(|job| busy(job, name));
+    let mounted = status.array.state == ArrayState::Mounted;
+    let trusted = status.clock.state == ClockState::Synchronised;
+    let around = Surroundings {
+        mounted,
+        sessions: &sessions,
+        busy,
+        standing: standing.as_ref().map(|journal| journal.work),
+        transaction,
+        record: &record,
+    };
+    let against_rollback = rollback::obstacles(&around);
+    let situation = Situation {
+        around,
+        now: crate::clock_now().filter(|_| trusted),
+        verification: &verification,
+        reading: reading(&Ledger::read(&folder, &record.repository)?, &verification),
+        check_days: *config.schedule.check_days.get_ref(),
+        copies: &copies,
+    };
+    let compaction = compaction::obstacles(name, &situation);
+    let words = |all: &[Obstacle]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let upkeep = Upkeep {
+        transaction,
+        repository: record.repository.clone(),
+        bytes: client.map_or(0, |client| client.size_bytes),
+        compacted: record.compacted,
+        transactions: store::read_transactions(&folder),
+        floor: match record.floor {
+            Floor::Unknown => None,
+            Floor::None => Some(0),
+            Floor::At(floor) => Some(floor),
+        },
+        freeable: record.freeable,
+        against_compaction: words(
+            &compaction
+                .iter()
+                .filter(|obstacle| **obstacle != Obstacle::NoCopy)
+                .cloned()
+                .collect::<Vec<_>>(),
+        ),
+        no_copy: copies.is_empty(),
+        against_rollback: words(&against_rollback),
+        standing: standing.clone(),
+        last: hold::outcome(paths, name),
+    };
+    Ok(Look {
+        upkeep,
+        compaction,
+        record,
+        sessions,
+        busy,
+        standing: standing.map(|journal| journal.work),
+        mounted,
+    })
+}
+
+impl Look {
+    /// Whether the compaction that was confirmed may be done: of the state `transaction`, and, if it was said, without a
+    /// copy elsewhere. `Err`: all that stands against it.
+    pub fn may_compact(&self, transaction: u32, without_copy: bool) -> Result<Work, String> {
+        let mut all: Vec<String> = self
+            .compaction
+            .iter()
+            .filter(|obstacle| !(without_copy && **obstacle == Obstacle::NoCopy))
+            .map(ToString::to_string)
+            .collect();
+        all.extend(self.changed(transaction).map(|obstacle| obstacle.to_string()));
+        match all.is_empty() {
+            true => Ok(Work::Compact { transaction }),
+            false => Err(all.join("\n")),
+        }
+    }
+
+    /// Whether the rollback that was confirmed may be done.
+    pub fn may_go_back(&self, name: &ClientName, transaction: u32, to: u32) -> Result<Work, String> {
+        if let Some(changed) = self.changed(transaction) {
+            return Err(changed.to_string());
+        }
+        let around = Surroundings {
+            mounted: self.mounted,
+            sessions: &self.sessions,
+            busy: self.busy,
+            standing: self.standing,
+            transaction: self.upkeep.transaction,
+            record: &self.record,
+        };
+        rollback::may_go_back(name, &around, &self.upkeep.transactions, to)
+            .map(|()| Work::RollBack { transaction, to })
+            .map_err(|obstacle| obstacle.to_string())
+    }
+
+    fn changed(&self, seen: u32) -> Option<Obstacle> {
+        let now = self.upkeep.transaction?;
+        (now != seen).then_some(Obstacle::Changed { seen, now })
+    }
+}
+
+/// A job that reads or changes the repository.
+fn busy(job: &Job, name: &ClientName) -> Option<&'static str> {
+    let of_this = job.client.as_ref() == Some(name);
+    match job.kind {
+        JobKind::Push if of_this => Some("push"),
+        JobKind::Check if of_this => Some("check"),
+        _ => None,
+    }
+}
+
+/// What was read of the committed segments, and when. Beyond those that are remembered one by one, the last check that came
+/// to its end speaks for the rest.
+fn reading(ledger: &Ledger, verification: &Verification) -> Reading {
+    let unread = ledger.segments.values().filter(|known| known.verified == 0).count();
+    let oldest = ledger.segments.values().map(|known| known.verified).min();
+    let full = ledger.segments.len() >= SEGMENTS_MAX;
+    Reading {
+        unread,
+        oldest: if full { oldest.min(verification.oldest) } else { oldest }.filter(|oldest| *oldest > 0),
+    }
+}
