@@ -219,14 +219,22 @@ fn table(notes: &[&TransactionNote], now: u64) -> String {
 
 /// `+came -went, and 3 more`.
 fn archives(note: &TransactionNote) -> String {
-    let Some((came, went)) = note.archives else {
-        return "not known".into();
-    };
     let mut all: Vec<String> = note.came.iter().map(|name| format!("+{name}")).collect();
     all.extend(note.went.iter().map(|name| format!("-{name}")));
+    let Some((came, went)) = note.archives else {
+        all.push("not known".into());
+        return with_sessions(all, note);
+    };
     let more = (came as usize + went as usize).saturating_sub(all.len());
     if more > 0 {
         all.push(format!("and {more} more"));
+    }
+    with_sessions(all, note)
+}
+
+fn with_sessions(mut all: Vec<String>, note: &TransactionNote) -> String {
+    if !note.sessions.is_empty() {
+        all.push(format!("(session {})", note.sessions.join(" or ")));
     }
     all.join(" ")
 }
@@ -300,9 +308,11 @@ mod tests {
 
     #[test]
     fn what_was_deleted_is_shown_with_what_it_frees() {
-        let text = deletions("asus", &upkeep(), 1_000_000);
+        let mut upkeep = upkeep();
+        upkeep.transactions[1].sessions = vec!["asus-4".into()];
+        let text = deletions("asus", &upkeep, 1_000_000);
         assert!(text.starts_with("asus: 3.0 GiB in the repository, up to transaction 17.\nLast compacted 3 d ago (1.0 GiB freed).\n"), "{text}");
-        assert!(text.contains("          13  2 h ago               5       40    2.0 KiB  -a and 1 more\n"), "{text}");
+        assert!(text.contains("          13  2 h ago               5       40    2.0 KiB  -a and 1 more (session asus-4)\n"), "{text}");
         assert!(!text.contains("          17"), "{text}");
         assert!(text.ends_with("About 1.0 MiB would be freed.\n"), "{text}");
     }

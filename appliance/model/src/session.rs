@@ -2,6 +2,7 @@
 
 use crate::name::ClientName;
 use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// One session that is running.
@@ -17,4 +18,58 @@ pub struct Session {
     pub read_bytes: Option<u64>,
     /// Bytes written to the array for it; `None` while unknown.
     pub written_bytes: Option<u64>,
+}
+
+/// Sessions of one client that are remembered.
+pub const PAST_MAX: usize = 400;
+/// By how much a session's end and its last transaction may be told apart, in seconds: the one is noted when systemd tells
+/// of it, the other when the file is written.
+const SLACK: u64 = 2;
+
+/// One session that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Its name. It says which one of that start of the machine.
+    pub id: String,
+    /// When it began, Unix seconds.
+    pub since: u64,
+    /// When it ended, Unix seconds.
+    pub until: u64,
+    /// Whether its key could only read.
+    pub reading: bool,
+}
+
+/// The sessions that may have committed a transaction at that time: usually one, as Borg lets one write at a time.
+pub fn at(past: &[Past], time: u64) -> Vec<String> {
+    let mut all: Vec<String> = past
+        .iter()
+        .filter(|one| !one.reading && one.since <= time.saturating_add(SLACK) && time <= one.until.saturating_add(SLACK))
+        .map(|one| one.id.clone())
+        .collect();
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_belongs_to_whoever_could_write_then() {
+        let past = |id: &str, since, until, reading| Past {
+            id: id.into(),
+            since,
+            until,
+            reading,
+        };
+        let all = [
+            past("asus-1", 100, 200, false),
+            past("asus-2", 150, 900, true),
+            past("asus-3", 300, 400, false),
+        ];
+        assert_eq!(at(&all, 201), ["asus-1"]);
+        assert_eq!(at(&all, 98), ["asus-1"]);
+        assert_eq!(at(&all, 250), [] as [&str; 0]);
+        assert_eq!(at(&all, 350), ["asus-3"]);
+    }
 }

@@ -292,6 +292,68 @@ async fn an_altered_segment_is_an_alarm() {
     scene.push().await;
 }
 
+/// What the appliance's own jobs leave: segments that are gone, and segments under numbers that no segment ever had.
+#[tokio::test]
+async fn a_compaction_and_a_rollback_are_new_states_beside_the_old_ones() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("a", &noise(2 * MIB, 3));
+    scene.borg.create("one");
+    let first = scene.push().await;
+    fs::remove_file(scene.borg.dir.path().join("files/a")).unwrap();
+    scene.borg.file("b", &noise(MIB, 4));
+    scene.borg.create("two");
+    scene.borg.borg(&["delete", "repository::one"]);
+    scene.push().await;
+    let before = scene.objects().await;
+    scene.borg.borg(&["config", "repository", "append_only", "0"]);
+    scene.borg.borg(&["compact", "repository"]);
+    scene.borg.borg(&["config", "repository", "append_only", "1"]);
+    let compacted = scene.push().await;
+    assert!(compacted.total_bytes < first.total_bytes);
+    let objects = scene.objects().await;
+    assert!(before.iter().all(|object| objects.contains(object)), "nothing is deleted");
+    scene.restores("compacted", "two").await;
+
+    // A rollback: what came after is gone, and a commit lies above all numbers that there ever were.
+    scene.borg.create("three");
+    let undone = scene.push().await;
+    let data = scene.borg.repository().join("data/0");
+    for number in compacted.transaction.0 + 1..=undone.transaction.0 {
+        fs::remove_file(data.join(number.to_string())).unwrap();
+    }
+    let went_back = scene.try_push().await.unwrap_err();
+    assert!(matches!(went_back, PushError::WentBack { .. }), "{went_back}");
+    let seal = [strongroom_borg::segment::MAGIC.as_slice(), strongroom_borg::segment::COMMIT].concat();
+    fs::write(data.join((undone.transaction.0 + 1).to_string()), seal).unwrap();
+    let back = scene.push().await;
+    assert_eq!(back.transaction.0, undone.transaction.0 + 1);
+    scene.restores("back", "two").await;
+    // The ledger is lost: what is there is taken on, and the next segments have names of their own.
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    fs::remove_dir_all(scene.borg.dir.path().join("base")).unwrap();
+    scene.borg.file("c", &noise(MIB, 5));
+    scene.borg.create("four");
+    let last = scene.push().await;
+    assert!(last.ledger_rebuilt && last.bytes < 3 * MIB as u64, "{last:?}");
+    scene.restores("last", "four").await;
+    // And every state before is where it was.
+    for (state, archive) in [(first, "one"), (undone, "three")] {
+        let to = scene.borg.dir.path().join(format!("state-{}", state.transaction));
+        let request = RestoreRequest {
+            transaction: Some(state.transaction),
+            ..scene.restore_request(&to)
+        };
+        restore(&request, &tuning(), &mut |_| {}).await.unwrap();
+        let path = to.to_str().unwrap();
+        let base = scene.borg.dir.path().join(format!("base-{archive}"));
+        let output = run(scene
+            .borg
+            .command(base.to_str().unwrap())
+            .args(["extract", "--dry-run", &format!("{path}::{archive}")]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// Lets every nth request of a push fail for good, as a power cut would, then pushes again.
 #[tokio::test]
 async fn a_push_that_dies_anywhere_can_be_repeated() {

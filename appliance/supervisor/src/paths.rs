@@ -147,6 +147,11 @@ impl Paths {
         self.at("/run/strongroom-sessions").join(format!("{client}.lock"))
     }
 
+    /// The past sessions of a client.
+    pub fn session_history(&self, client: &ClientName) -> PathBuf {
+        self.at("/var/lib/strongroom/sessions").join(format!("{client}.json"))
+    }
+
     /// Where rollbacks keep what they took out of a client's repository. No repository's name ends so.
     pub fn rolled_back(&self, client: &ClientName) -> PathBuf {
         self.at(ARRAY_MOUNT)

@@ -2,157 +2,19 @@
 //! for the appliance's root.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+mod support;
 
-use strongroom_model::condition::{Condition, ConditionId, Severity};
+use std::fs;
+use std::process::Command;
+
+use strongroom_model::condition::{ConditionId, Severity};
 use strongroom_model::name::ClientName;
-use strongroom_model::verification::{self, Touched, Verification};
-use strongroom_model::watch::{self, Archives, Finding, Record, RefusedCompaction};
-use strongroom_supervisor::paths::Paths;
+use strongroom_model::verification::Touched;
+use strongroom_model::watch::{self, Archives, Finding, RefusedCompaction};
 use strongroom_supervisor::watch::ledger::Ledger;
 use strongroom_supervisor::watch::verify_job::{ALL, DUE};
 use strongroom_supervisor::watch::{store, verify_job, watch_job};
-
-const KEYS: [(&str, &str); 2] = [
-    (
-        "asus",
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmL7ieP3gwJuuv6cGpAjCJwCoozRsUMrUS26sQVj3aO a",
-    ),
-    (
-        "laptop",
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBbGCnrVR+MkRRvhHF3kdfCGBuDsyP5ArmEVCOcyFJWY b",
-    ),
-];
-
-struct Appliance {
-    folder: tempfile::TempDir,
-    paths: Paths,
-    name: ClientName,
-}
-
-impl Appliance {
-    /// With two clients, and a repository of the first.
-    fn new(encryption: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = Paths::new(folder.path());
-        let config: String = KEYS
-            .iter()
-            .map(|(name, key)| format!("[[client]]\nname = \"{name}\"\nkeys = [\"{key}\"]\n"))
-            .collect();
-        fs::create_dir_all(paths.config().parent().unwrap()).unwrap();
-        fs::write(paths.config(), config).unwrap();
-        let one = Self {
-            name: ClientName::new("asus").unwrap(),
-            folder,
-            paths,
-        };
-        fs::create_dir_all(one.repository()).unwrap();
-        one.borg(&["init", "--encryption", encryption]);
-        one
-    }
-
-    fn repository(&self) -> PathBuf {
-        self.paths.repository(&self.name)
-    }
-
-    fn borg(&self, arguments: &[&str]) -> String {
-        let output = Command::new("borg")
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env("BORG_REPO", self.repository())
-            .env("BORG_BASE_DIR", self.folder.path().join("base"))
-            .env("BORG_PASSPHRASE", "a test's")
-            // `init` would take it as well.
-            .envs((arguments[0] == "key").then_some(("BORG_NEW_PASSPHRASE", "another")))
-            .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
-            .env("LC_ALL", "C.UTF-8")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap_or_else(|error| panic!("borg: {error}; `cargo image test` installs it"));
-        assert!(
-            output.status.success(),
-            "borg {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn write(&self, file: &str, length: usize, seed: u64) {
-        let path = self.folder.path().join("files").join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, noise(length, seed)).unwrap();
-    }
-
-    fn create(&self, archive: &str) {
-        self.borg(&["create", "-C", "none", &format!("::{archive}"), "files"]);
-    }
-
-    fn look(&self) -> Record {
-        watch_job::run(&self.paths, Some("asus"), false).unwrap();
-        self.record()
-    }
-
-    fn accept(&self) -> Record {
-        watch_job::run(&self.paths, Some("asus"), true).unwrap();
-        self.record()
-    }
-
-    fn record(&self) -> Record {
-        match store::read_record(&self.paths.watch(&self.name)) {
-            store::Read::Known(record) => *record,
-            _ => panic!("no record"),
-        }
-    }
-
-    fn verify(&self, instance: &str) -> Verification {
-        verify_job::run(&self.paths, Some(instance)).unwrap();
-        self.verification()
-    }
-
-    fn verification(&self) -> Verification {
-        store::read_verification(&self.paths.watch(&self.name))
-    }
-
-    fn conditions(&self) -> Vec<Condition> {
-        let mut all = watch::decide(&self.name, &self.record());
-        all.extend(verification::decide(&self.name, &self.verification(), 30, None));
-        all
-    }
-
-    fn ids(&self) -> Vec<ConditionId> {
-        self.conditions().iter().map(|condition| condition.id).collect()
-    }
-
-    /// The segment that holds these bytes, its path, and where in it they are.
-    fn holding(&self, content: &[u8]) -> (u32, PathBuf, usize) {
-        let folder = self.repository().join("data/0");
-        fs::read_dir(folder)
-            .unwrap()
-            .find_map(|entry| {
-                let path = entry.unwrap().path();
-                let bytes = fs::read(&path).unwrap();
-                let at = bytes.windows(64).position(|window| window == &content[..64])?;
-                Some((path.file_name()?.to_str()?.parse().ok()?, path, at))
-            })
-            .unwrap()
-    }
-}
-
-/// Bytes that do not compress and do not repeat.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
+use support::{Appliance, noise};
 
 #[test]
 fn ordinary_days_raise_nothing_and_are_counted() {

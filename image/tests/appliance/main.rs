@@ -12,6 +12,7 @@ mod full;
 mod reflash;
 mod thorough;
 mod trouble;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -73,6 +73,9 @@ pub struct TransactionNote {
     pub came: Vec<String>,
     /// Names of archives that went, the first [`TRANSACTION_NAMES_MAX`].
     pub went: Vec<String>,
+    /// The sessions that may have done it; empty where none is remembered. Filled in for faces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<String>,
 }
 
 /// The last compaction that was done here.

@@ -5,7 +5,8 @@
 //! when nobody has needed it for a while. Sessions don't depend on it.
 
 use super::accounts::Account;
-use super::unit::{Session, SessionId, properties};
+use super::history;
+use super::unit::{Right, Session, SessionId, properties};
 use super::wire::{self, Answer, Request};
 use crate::configuration::in_force;
 use crate::durable;
@@ -24,6 +25,7 @@ use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::time::Duration;
 use strongroom_model::name::ClientName;
+use strongroom_model::session::Past;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
@@ -164,7 +166,20 @@ impl Broker {
             Err(answer) => return Some(answer),
         };
         let id = session.id.clone();
-        match self.start_and_wait(connection, &session, descriptors).await {
+        let (since, reading) = (crate::clock_now(), session.right == Right::Read);
+        let ended = self.start_and_wait(connection, &session, descriptors).await;
+        if let (Some(since), Some(until)) = (since, crate::clock_now()) {
+            let past = Past {
+                id: id.to_string(),
+                since,
+                until,
+                reading,
+            };
+            if let Err(error) = history::add(&self.paths, &id.client, past) {
+                eprintln!("session {id} can't be remembered: {error}");
+            }
+        }
+        match ended {
             Ok(answer) => answer,
             Err(error) => {
                 eprintln!("session {id}: {error}");
@@ -247,8 +262,8 @@ impl Broker {
             session.id,
             session.account.name(),
             match session.right {
-                super::unit::Right::Append => "",
-                super::unit::Right::Read => ", reading only",
+                Right::Append => "",
+                Right::Read => ", reading only",
             }
         );
         let mut gone = false;

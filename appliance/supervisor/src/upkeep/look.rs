@@ -3,16 +3,18 @@
 
 use super::hold::{self, Hold};
 use crate::paths::Paths;
+use crate::sessions::history;
 use crate::watch::ledger::{Ledger, SEGMENTS_MAX};
 use crate::watch::store;
 use std::io;
 use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
+use strongroom_model::session;
 use strongroom_model::status::{ArrayState, ClockState, Job, JobKind, Status};
 use strongroom_model::upkeep::compaction::{self, Reading, Situation};
 use strongroom_model::upkeep::{Obstacle, Surroundings, Upkeep, Work, rollback};
 use strongroom_model::verification::Verification;
-use strongroom_model::watch::{Floor, Record};
+use strongroom_model::watch::{Floor, Record, TransactionNote};
 
 /// All that is known of one client's repository here.
 pub struct Look {
@@ -76,7 +78,7 @@ pub fn look(paths: &Paths, config: &Config, name: &ClientName, status: &Status, 
         repository: record.repository.clone(),
         bytes: client.map_or(0, |client| client.size_bytes),
         compacted: record.compacted,
-        transactions: store::read_transactions(&folder),
+        transactions: transactions(paths, name),
         floor: match record.floor {
             Floor::Unknown => None,
             Floor::None => Some(0),
@@ -104,6 +106,16 @@ pub fn look(paths: &Paths, config: &Config, name: &ClientName, status: &Status, 
         standing: standing.map(|journal| journal.work),
         mounted,
     })
+}
+
+/// The transactions that are remembered, with the sessions that they belong to.
+fn transactions(paths: &Paths, name: &ClientName) -> Vec<TransactionNote> {
+    let past = history::read(paths, name);
+    let mut notes = store::read_transactions(&paths.watch(name));
+    for note in &mut notes {
+        note.sessions = note.at.map(|at| session::at(&past, at)).unwrap_or_default();
+    }
+    notes
 }
 
 impl Look {
