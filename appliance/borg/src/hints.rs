@@ -82,7 +82,12 @@ mod tests {
     fn the_map_is_found_among_others() {
         // {"version": 2, "segments": {0: 5}, "compact": {0: 300, 7: -1, 9: 17}, "x": 1}
         let bytes = [
-            &[0x84, 0xa7][..], b"version", &[2, 0xa8], b"segments", &[0x81, 0, 5, 0xa7], b"compact",
+            &[0x84, 0xa7][..],
+            b"version",
+            &[2, 0xa8],
+            b"segments",
+            &[0x81, 0, 5, 0xa7],
+            b"compact",
             &[0x83, 0, 0xcd, 1, 44, 7, 0xff, 9, 17, 0xa1, b'x', 1],
         ]
         .concat();

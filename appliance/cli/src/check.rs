@@ -189,6 +189,7 @@ fn remembered(name: &str, known: &Remembered, now: u64) -> String {
         record,
         archives,
         verification,
+        ..
     } = known;
     let mut text = String::new();
     let _ = writeln!(text, "{name}");
@@ -321,6 +322,7 @@ mod tests {
                 time: Some(1000),
             }],
             verification: damaged(),
+            ..Remembered::default()
         };
         let text = remembered("asus", &known, 1000 + 3 * 3600);
         for part in [

@@ -6,7 +6,11 @@ use std::io::{IsTerminal, Write};
 pub fn client(name: &str, yes: Option<&str>, verb: &str) -> Result<(), String> {
     match yes {
         Some(given) if given == name => return Ok(()),
-        Some(given) => return Err(format!("`--yes {given}` does not name the client `{name}`; nothing was done")),
+        Some(given) => {
+            return Err(format!(
+                "`--yes {given}` does not name the client `{name}`; nothing was done"
+            ));
+        }
         None => {}
     }
     if !std::io::stdin().is_terminal() {

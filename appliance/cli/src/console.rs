@@ -292,9 +292,16 @@ fn job(job: &Job, columns: usize, on_screen: bool) -> Vec<Line<'static>> {
         ),
         JobKind::Compact | JobKind::Rollback => {
             let client = job.client.as_ref().map_or("", |client| client.as_str());
-            let verb = if job.kind == JobKind::Compact { "compact" } else { "rollback" };
+            let verb = if job.kind == JobKind::Compact {
+                "compact"
+            } else {
+                "rollback"
+            };
             // It ends when it ends: nobody knows how far it is.
-            return vec![line(PLAIN, &page::clean(&format!("  {verb} {client}: running, {client} is held out")))];
+            return vec![line(
+                PLAIN,
+                &page::clean(&format!("  {verb} {client}: running, {client} is held out")),
+            )];
         }
     };
     let what = page::clean(&what);

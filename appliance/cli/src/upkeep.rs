@@ -53,7 +53,8 @@ pub async fn compact(client: &str, consent: &Consent, without_copy: bool) -> Res
         }
     );
     let flag = if without_copy { " --without-off-site-copy" } else { "" };
-    confirm::client(client, consent.yes.as_deref(), &format!("compact {client}{flag}")).map_err(ApplianceError::Upkeep)?;
+    confirm::client(client, consent.yes.as_deref(), &format!("compact {client}{flag}"))
+        .map_err(ApplianceError::Upkeep)?;
     appliance.compact(client, transaction, without_copy).await?;
     let done = wait(&appliance, client, &upkeep, JobKind::Compact).await?;
     println!(
@@ -62,7 +63,9 @@ pub async fn compact(client: &str, consent: &Consent, without_copy: bool) -> Res
         words::size(done.after),
         done.transaction.unwrap_or_default()
     );
-    println!("Its new segments are checked and pushed at their usual times, or with `strongroom check {client}` and `strongroom push {client}` now.");
+    println!(
+        "Its new segments are checked and pushed at their usual times, or with `strongroom check {client}` and `strongroom push {client}` now."
+    );
     Ok(())
 }
 
@@ -182,7 +185,9 @@ fn transactions(client: &str, upkeep: &Upkeep, now: u64) -> String {
     }
     let mut text = table(&all, now);
     if all.len() < upkeep.transactions.len() {
-        text.push_str("Those before can't be brought back: a compaction freed what they need, or segments were missing.\n");
+        text.push_str(
+            "Those before can't be brought back: a compaction freed what they need, or segments were missing.\n",
+        );
     }
     if let Some(before) = all.get(1) {
         let _ = writeln!(
@@ -247,7 +252,7 @@ fn undone(to: u32, last: u32, effect: &Effect) -> String {
         effect.stored,
         words::size(effect.bytes)
     );
-    for (what, names) in [("return", &effect.return_), ("go", &effect.go)] {
+    for (what, names) in [("return", &effect.returns), ("go", &effect.goes)] {
         if !names.is_empty() {
             let _ = writeln!(text, "  archives that {what}: {}", names.join(", "));
         }
@@ -299,7 +304,11 @@ mod tests {
                 transaction: 9,
                 freed: 1 << 30,
             }),
-            transactions: vec![note(17, 0, &["c"], &[]), note(13, 40, &[], &["a"]), note(9, 0, &[], &[])],
+            transactions: vec![
+                note(17, 0, &["c"], &[]),
+                note(13, 40, &[], &["a"]),
+                note(9, 0, &[], &[]),
+            ],
             floor: Some(9),
             freeable: Some(1 << 20),
             ..Upkeep::default()
@@ -311,8 +320,18 @@ mod tests {
         let mut upkeep = upkeep();
         upkeep.transactions[1].sessions = vec!["asus-4".into()];
         let text = deletions("asus", &upkeep, 1_000_000);
-        assert!(text.starts_with("asus: 3.0 GiB in the repository, up to transaction 17.\nLast compacted 3 d ago (1.0 GiB freed).\n"), "{text}");
-        assert!(text.contains("          13  2 h ago               5       40    2.0 KiB  -a and 1 more (session asus-4)\n"), "{text}");
+        assert!(
+            text.starts_with(
+                "asus: 3.0 GiB in the repository, up to transaction 17.\nLast compacted 3 d ago (1.0 GiB freed).\n"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "          13  2 h ago               5       40    2.0 KiB  -a and 1 more (session asus-4)\n"
+            ),
+            "{text}"
+        );
         assert!(!text.contains("          17"), "{text}");
         assert!(text.ends_with("About 1.0 MiB would be freed.\n"), "{text}");
     }
@@ -332,8 +351,14 @@ mod tests {
     #[test]
     fn a_rollback_says_what_returns_and_what_the_client_has_to_do() {
         let text = undone(9, 17, &effect(&upkeep().transactions, 9));
-        assert!(text.contains("undoes 2 transactions") && text.contains("archives that return: a\n"), "{text}");
-        assert!(text.contains("archives that go: c\n") && text.contains("Not all"), "{text}");
+        assert!(
+            text.contains("undoes 2 transactions") && text.contains("archives that return: a\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("archives that go: c\n") && text.contains("Not all"),
+            "{text}"
+        );
         assert!(advice("asus", "ab").contains("security/ab/manifest-timestamp"));
     }
 }

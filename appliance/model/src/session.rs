@@ -43,7 +43,9 @@ pub struct Past {
 pub fn at(past: &[Past], time: u64) -> Vec<String> {
     let mut all: Vec<String> = past
         .iter()
-        .filter(|one| !one.reading && one.since <= time.saturating_add(SLACK) && time <= one.until.saturating_add(SLACK))
+        .filter(|one| {
+            !one.reading && one.since <= time.saturating_add(SLACK) && time <= one.until.saturating_add(SLACK)
+        })
         .map(|one| one.id.clone())
         .collect();
     all.dedup();

@@ -311,7 +311,10 @@ async fn a_compaction_and_a_rollback_are_new_states_beside_the_old_ones() {
     let compacted = scene.push().await;
     assert!(compacted.total_bytes < first.total_bytes);
     let objects = scene.objects().await;
-    assert!(before.iter().all(|object| objects.contains(object)), "nothing is deleted");
+    assert!(
+        before.iter().all(|object| objects.contains(object)),
+        "nothing is deleted"
+    );
     scene.restores("compacted", "two").await;
 
     // A rollback: what came after is gone, and a commit lies above all numbers that there ever were.
@@ -323,7 +326,11 @@ async fn a_compaction_and_a_rollback_are_new_states_beside_the_old_ones() {
     }
     let went_back = scene.try_push().await.unwrap_err();
     assert!(matches!(went_back, PushError::WentBack { .. }), "{went_back}");
-    let seal = [strongroom_borg::segment::MAGIC.as_slice(), strongroom_borg::segment::COMMIT].concat();
+    let seal = [
+        strongroom_borg::segment::MAGIC.as_slice(),
+        strongroom_borg::segment::COMMIT,
+    ]
+    .concat();
     fs::write(data.join((undone.transaction.0 + 1).to_string()), seal).unwrap();
     let back = scene.push().await;
     assert_eq!(back.transaction.0, undone.transaction.0 + 1);
@@ -346,10 +353,11 @@ async fn a_compaction_and_a_rollback_are_new_states_beside_the_old_ones() {
         restore(&request, &tuning(), &mut |_| {}).await.unwrap();
         let path = to.to_str().unwrap();
         let base = scene.borg.dir.path().join(format!("base-{archive}"));
-        let output = run(scene
-            .borg
-            .command(base.to_str().unwrap())
-            .args(["extract", "--dry-run", &format!("{path}::{archive}")]));
+        let output = run(scene.borg.command(base.to_str().unwrap()).args([
+            "extract",
+            "--dry-run",
+            &format!("{path}::{archive}"),
+        ]));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -181,7 +181,15 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     });
     tokio::spawn(async move {
         let mut receivers = (
-            appliance, clock, disks, clients, offsite, mqtt, duties, watching, upkeep_jobs,
+            appliance,
+            clock,
+            disks,
+            clients,
+            offsite,
+            mqtt,
+            duties,
+            watching,
+            upkeep_jobs,
         );
         loop {
             let reports = Reports {

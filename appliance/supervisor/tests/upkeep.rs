@@ -90,7 +90,10 @@ fn is_sound(appliance: &Appliance, archives: &[&str]) {
     appliance.look();
     assert_eq!(appliance.conditions(), []);
     let verification = appliance.verify(ALL);
-    assert!(verification.damages.is_empty() && verification.failed.is_empty(), "{verification:?}");
+    assert!(
+        verification.damages.is_empty() && verification.failed.is_empty(),
+        "{verification:?}"
+    );
     appliance.borg(&["check", "--verify-data"]);
     let listed = appliance.borg(&["list", "--short"]);
     assert_eq!(listed.lines().collect::<Vec<_>>(), archives);
@@ -146,7 +149,10 @@ fn a_compaction_frees_what_was_deleted_and_nothing_else() {
         let outcome = compact(&appliance);
         assert_eq!(outcome.error, "", "{encryption}");
         let freed = outcome.freed();
-        assert!(freed.abs_diff(freeable) < freeable / 10 + 2_000, "{encryption}: {freed} of {freeable}");
+        assert!(
+            freed.abs_diff(freeable) < freeable / 10 + 2_000,
+            "{encryption}: {freed} of {freeable}"
+        );
         assert_eq!(hold::of(&appliance.paths, &appliance.name), Hold::Open);
         let record = appliance.record();
         assert_eq!(record.audited, outcome.transaction);
@@ -154,7 +160,10 @@ fn a_compaction_frees_what_was_deleted_and_nothing_else() {
         assert_eq!(record.compacted.unwrap().freed, freed);
         is_sound(&appliance, &["three"]);
         let now = segments(&appliance);
-        assert!(now.difference(&before).all(|number| Some(number) > before.last()), "no number is used twice");
+        assert!(
+            now.difference(&before).all(|number| Some(number) > before.last()),
+            "no number is used twice"
+        );
 
         // It goes on as before, and what was freed can't be gone back to.
         appliance.create("four");
@@ -166,7 +175,10 @@ fn a_compaction_frees_what_was_deleted_and_nothing_else() {
         let refused = begin(&appliance, Work::RollBack { transaction, to }).unwrap_err();
         assert!(refused.to_string().contains("there is no transaction"), "{refused}");
         roll_back(&appliance, record.audited.unwrap());
-        assert_eq!(store::read_transactions(&appliance.paths.watch(&appliance.name)).len(), 2);
+        assert_eq!(
+            store::read_transactions(&appliance.paths.watch(&appliance.name)).len(),
+            2
+        );
     }
 }
 
@@ -200,7 +212,10 @@ fn a_compaction_is_refused_without_a_trace() {
     let robbed = last(&appliance);
     assert!(appliance.record().hold.is_some());
     let refused = begin(&appliance, Work::Compact { transaction: robbed }).unwrap_err();
-    assert!(refused.to_string().contains("strongroom client accept asus"), "{refused}");
+    assert!(
+        refused.to_string().contains("strongroom client accept asus"),
+        "{refused}"
+    );
     appliance.accept();
     // A segment that is not what it was.
     let data = appliance.repository().join("data/0");
@@ -208,7 +223,10 @@ fn a_compaction_is_refused_without_a_trace() {
     let bytes = fs::read(&victim).unwrap();
     fs::remove_file(&victim).unwrap();
     let refused = begin(&appliance, Work::Compact { transaction: robbed }).unwrap_err();
-    assert!(refused.to_string().contains("not those that were seen before"), "{refused}");
+    assert!(
+        refused.to_string().contains("not those that were seen before"),
+        "{refused}"
+    );
     fs::write(&victim, bytes).unwrap();
     begin(&appliance, Work::Compact { transaction: robbed }).unwrap();
 }
@@ -263,7 +281,11 @@ fn a_compaction_that_is_cut_short_anywhere_leaves_a_sound_repository() {
             .spawn()
             .unwrap();
         while segments(&appliance).last().copied().unwrap() < transaction + more {
-            assert!(borg.try_wait().unwrap().is_none(), "it was too fast: {:?}", segments(&appliance));
+            assert!(
+                borg.try_wait().unwrap().is_none(),
+                "it was too fast: {:?}",
+                segments(&appliance)
+            );
         }
         let group = rustix::process::Pid::from_raw(borg.id().cast_signed()).unwrap();
         rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
@@ -317,23 +339,42 @@ fn a_hostile_deletion_is_undone() {
         assert_eq!(outcome.transaction, Some(highest + 1));
         let expected: BTreeSet<u32> = whole.iter().copied().chain([highest + 1]).collect();
         assert_eq!(segments(&appliance), expected);
-        let kept = appliance.paths.rolled_back(&appliance.name).join(format!("{to}-{highest}"));
+        let kept = appliance
+            .paths
+            .rolled_back(&appliance.name)
+            .join(format!("{to}-{highest}"));
         assert_eq!(fs::read_dir(kept.join("data/0")).unwrap().count() as u32, highest - to);
         assert!(kept.join(format!("index.{highest}")).exists());
         // What the client encrypted with must never be used again.
         assert_eq!(fs::read(appliance.repository().join("nonce")).ok(), nonce);
         let record = appliance.record();
-        assert_eq!((record.hold, record.findings.len(), record.archives.clone()), (None, 0, before.archives.clone()));
+        assert_eq!(
+            (record.hold, record.findings.len(), record.archives.clone()),
+            (None, 0, before.archives.clone())
+        );
         assert_eq!(record.last_backup, before.last_backup);
         assert_eq!(record.audited, outcome.transaction);
 
         // The client has to forget what is no more, and no more than that.
         let refused = appliance.try_borg(&["list"]);
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("newer"), "{refused:?}");
-        let security = appliance.folder.path().join("base/.config/borg/security").join(&outcome.repository);
-        let secrets: Vec<_> = fs::read_dir(&security).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains("newer"),
+            "{refused:?}"
+        );
+        let security = appliance
+            .folder
+            .path()
+            .join("base/.config/borg/security")
+            .join(&outcome.repository);
+        let secrets: Vec<_> = fs::read_dir(&security)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         appliance.borg(&["delete", "--cache-only"]);
-        assert!(!appliance.try_borg(&["list"]).status.success(), "that alone is not enough");
+        assert!(
+            !appliance.try_borg(&["list"]).status.success(),
+            "that alone is not enough"
+        );
         fs::remove_file(security.join("manifest-timestamp")).unwrap();
         appliance.borg(&["list"]);
         for name in secrets {
@@ -346,7 +387,9 @@ fn a_hostile_deletion_is_undone() {
         assert_eq!(new.looks.last().unwrap().after, outcome.transaction);
         is_sound(&appliance, &["one", "two", "three"]);
         assert!(
-            segments(&appliance).difference(&expected).all(|number| *number > highest + 1),
+            segments(&appliance)
+                .difference(&expected)
+                .all(|number| *number > highest + 1),
             "no number is used twice"
         );
         // A second one, over the first.
@@ -385,7 +428,10 @@ fn a_rollback_that_is_cut_short_at_each_step_is_brought_to_its_end() {
             left >= 0
         };
         if rollback_job::undo(&appliance.paths, &appliance.name, &begun.journal, &mut one).unwrap() {
-            break (rollback_job::finish(&appliance.paths, &appliance.name, &begun).unwrap(), runs);
+            break (
+                rollback_job::finish(&appliance.paths, &appliance.name, &begun).unwrap(),
+                runs,
+            );
         }
         drop(begun);
         assert!(hold::enter(&appliance.paths, &appliance.name).is_err(), "held out");
@@ -400,7 +446,10 @@ fn a_rollback_that_is_cut_short_at_each_step_is_brought_to_its_end() {
     let again = rollback_job::finish(&appliance.paths, &appliance.name, &begun).unwrap();
     assert_eq!((again.transaction, again.error.as_str()), (outcome.transaction, ""));
     hold::release(&appliance.paths, &appliance.name, &again).unwrap();
-    assert_eq!(segments(&appliance), whole.iter().copied().chain([highest + 1]).collect());
+    assert_eq!(
+        segments(&appliance),
+        whole.iter().copied().chain([highest + 1]).collect()
+    );
     fs::remove_dir_all(appliance.folder.path().join("base")).unwrap();
     appliance.borg(&["list"]);
     is_sound(&appliance, &["one", "two"]);
@@ -416,7 +465,10 @@ fn a_rollback_can_be_undone_by_hand() {
     let (all, highest) = (segments(&appliance), last(&appliance));
     roll_back(&appliance, to);
     // As docs/clients.md says, before the client has stored anything.
-    let kept = appliance.paths.rolled_back(&appliance.name).join(format!("{to}-{highest}"));
+    let kept = appliance
+        .paths
+        .rolled_back(&appliance.name)
+        .join(format!("{to}-{highest}"));
     fs::remove_file(appliance.repository().join(format!("data/0/{}", highest + 1))).unwrap();
     for number in (to + 1)..=highest {
         let place = format!("data/0/{number}");

@@ -66,13 +66,22 @@ fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
     }
     admin.run(&format!("strongroom push {CLIENT}")).unwrap();
     let said = refused(&admin, &compact);
-    assert!(said.contains("strongroom check") && !said.contains("strongroom push"), "{said}");
+    assert!(
+        said.contains("strongroom check") && !said.contains("strongroom push"),
+        "{said}"
+    );
     admin.run(&format!("strongroom check {CLIENT}")).unwrap();
-    wait_for_status(&trial, &mut machine, "the check or the push is not told", LONG, |status| {
-        status["clients"][0]["checked"].is_u64()
-            && status["clients"][0]["targets"][0]["transaction"] == status["clients"][0]["transaction"]
-            && status["jobs"].as_array().is_some_and(Vec::is_empty)
-    });
+    wait_for_status(
+        &trial,
+        &mut machine,
+        "the check or the push is not told",
+        LONG,
+        |status| {
+            status["clients"][0]["checked"].is_u64()
+                && status["clients"][0]["targets"][0]["transaction"] == status["clients"][0]["transaction"]
+                && status["jobs"].as_array().is_some_and(Vec::is_empty)
+        },
+    );
     let said = refused(&admin, &format!("strongroom compact {CLIENT}"));
     assert!(said.contains("nobody is here to confirm"), "{said}");
     let said = refused(&admin, &format!("strongroom compact {CLIENT} --yes attic"));
@@ -81,10 +90,17 @@ fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
     let said = admin.run(&compact).unwrap();
     eprintln!("{said}");
     assert!(said.contains("MiB freed"), "{said}");
-    assert!(said.contains(&format!("session {CLIENT}-")), "the deletion is nobody's: {said}");
-    let after = wait_for_status(&trial, &mut machine, "the compaction was not looked at", LONG, |status| {
-        looked_at(status) && size(status) + (5 << 20) < size(&before)
-    });
+    assert!(
+        said.contains(&format!("session {CLIENT}-")),
+        "the deletion is nobody's: {said}"
+    );
+    let after = wait_for_status(
+        &trial,
+        &mut machine,
+        "the compaction was not looked at",
+        LONG,
+        |status| looked_at(status) && size(status) + (5 << 20) < size(&before),
+    );
     assert_eq!(after["health"], "good", "{after:#}");
     assert_eq!(client.archives(), ["two"]);
     let extracted = client.extract("two");
@@ -108,7 +124,10 @@ fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
         .run(&format!("strongroom rollback {CLIENT} --to {to} --yes {CLIENT}"))
         .unwrap();
     eprintln!("{said}");
-    assert!(said.contains("borg delete --cache-only") && said.contains("manifest-timestamp"), "{said}");
+    assert!(
+        said.contains("borg delete --cache-only") && said.contains("manifest-timestamp"),
+        "{said}"
+    );
     let back = wait_for_status(&trial, &mut machine, "the rollback was not looked at", LONG, looked_at);
     assert!(
         back["clients"][0]["transaction"].as_u64() > gone["clients"][0]["transaction"].as_u64(),

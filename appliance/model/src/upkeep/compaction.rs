@@ -67,9 +67,7 @@ pub fn obstacles(name: &ClientName, situation: &Situation<'_>) -> Vec<Obstacle> 
     }
     match situation.now {
         None => all.push(Obstacle::Clock),
-        Some(now) => all.extend(
-            unchecked(situation, now).map(|why| Obstacle::Unchecked(why, name.clone())),
-        ),
+        Some(now) => all.extend(unchecked(situation, now).map(|why| Obstacle::Unchecked(why, name.clone()))),
     }
     if situation.copies.is_empty() {
         all.push(Obstacle::NoCopy);
@@ -93,7 +91,11 @@ fn unchecked(situation: &Situation<'_>, now: u64) -> Option<String> {
         return Some(format!("the last check failed: {why}"));
     }
     if reading.unread > 0 {
-        let noun = if reading.unread == 1 { "segment was" } else { "segments were" };
+        let noun = if reading.unread == 1 {
+            "segment was"
+        } else {
+            "segments were"
+        };
         return Some(format!("{} {noun} never checked", reading.unread));
     }
     let Some(oldest) = reading.oldest else {
@@ -134,7 +136,9 @@ mod tests {
     }
 
     /// What stands after a change of the situation in which nothing stands.
-    fn after(change: impl FnOnce(&mut Situation<'_>, &mut Vec<(String, Option<u64>)>, &mut Record, &mut Verification)) -> Vec<String> {
+    fn after(
+        change: impl FnOnce(&mut Situation<'_>, &mut Vec<(String, Option<u64>)>, &mut Record, &mut Verification),
+    ) -> Vec<String> {
         let (mut record, mut verification) = (record(), Verification::default());
         let mut copies = vec![("oracle".into(), Some(21))];
         let blank = (Record::default(), Verification::default());
@@ -179,19 +183,37 @@ mod tests {
             (|s, _, _, _| s.around.transaction = Some(25), "not been looked at yet"),
             (|_, _, r, _| r.failed = "torn".into(), "can't be read: torn"),
             (|_, _, r, _| *r = Record::default(), "not been looked at"),
-            (|_, _, r, _| r.find(Finding::ManifestLost, 1, Some(17), Some(21)), "strongroom client accept asus"),
-            (|_, _, _, v| v.damages = vec![Damage::default()], "1 of its segments are damaged"),
-            (|s, _, _, _| s.reading.unread = 3, "3 segments were never checked; `strongroom check asus`"),
+            (
+                |_, _, r, _| r.find(Finding::ManifestLost, 1, Some(17), Some(21)),
+                "strongroom client accept asus",
+            ),
+            (
+                |_, _, _, v| v.damages = vec![Damage::default()],
+                "1 of its segments are damaged",
+            ),
+            (
+                |s, _, _, _| s.reading.unread = 3,
+                "3 segments were never checked; `strongroom check asus`",
+            ),
             (|s, _, _, _| s.reading.oldest = None, "never checked"),
-            (|s, _, _, _| s.reading.oldest = Some(NOW - 31 * DAY), "for 31 days; 30 are allowed"),
+            (
+                |s, _, _, _| s.reading.oldest = Some(NOW - 31 * DAY),
+                "for 31 days; 30 are allowed",
+            ),
             (|s, _, _, _| s.reading.oldest = Some(NOW + 1), "yet to come"),
             (|_, _, _, v| v.failed = "no".into(), "the last check failed"),
             (|s, _, _, _| s.now = None, "clock"),
-            (|_, c, _, _| c[0].1 = Some(17), "oracle is at transaction 17 only; `strongroom push asus`"),
+            (
+                |_, c, _, _| c[0].1 = Some(17),
+                "oracle is at transaction 17 only; `strongroom push asus`",
+            ),
             (|_, c, _, _| c[0].1 = None, "oracle is not there yet"),
             (|_, c, _, _| c.clear(), "--without-off-site-copy"),
             (|s, _, _, _| s.around.busy = Some("push"), "a push of it is running"),
-            (|s, _, _, _| s.around.standing = Some(Work::Compact { transaction: 21 }), "being compacted already"),
+            (
+                |s, _, _, _| s.around.standing = Some(Work::Compact { transaction: 21 }),
+                "being compacted already",
+            ),
         ];
         for (change, words) in cases {
             let told = after(change);

@@ -164,22 +164,31 @@ pub enum Obstacle {
     #[error("there is no repository with a backup that could be read; `strongroom status` says more")]
     NoBackup,
     /// Transactions have not been looked at.
-    #[error("its last transactions have not been looked at yet; it happens within a minute of a backup. Try again then")]
+    #[error(
+        "its last transactions have not been looked at yet; it happens within a minute of a backup. Try again then"
+    )]
     Behind,
     /// A look failed.
     #[error("its last transactions can't be read: {0}")]
     Unreadable(String),
     /// Its sessions are running.
-    #[error("the client is connected ({}). Wait for the end, or end it with `strongroom sessions end {}`", if .0.is_empty() { "see `strongroom sessions`".into() } else { .0.join(", ") }, .0.first().map_or("ID", String::as_str))]
+    #[error("the client is connected ({}). Wait for the end, or end it with `strongroom sessions end {}`", listed(.0), first(.0))]
     Connected(Vec<String>),
     /// A job of another kind is reading the repository.
     #[error("a {0} of it is running; wait for its end, which `strongroom status` shows")]
     Busy(&'static str),
+    /// An earlier one is in an unknown state.
+    #[error(
+        "it can't be read how far an earlier compaction or rollback came; make a report (`strongroom report`) before anything else"
+    )]
+    Unknown,
     /// It is under way already.
     #[error("it is being {} already", .0.participle())]
     UnderWay(Work),
     /// Something stands that the owner has to look at first.
-    #[error("{why}. Look at `strongroom client show {name}`. If all of it was meant: `strongroom client accept {name}`; if not, `strongroom rollback {name}` brings back what was deleted")]
+    #[error(
+        "{why}. Look at `strongroom client show {name}`. If all of it was meant: `strongroom client accept {name}`; if not, `strongroom rollback {name}` brings back what was deleted"
+    )]
     Held {
         /// The client.
         name: ClientName,
@@ -187,7 +196,9 @@ pub enum Obstacle {
         why: String,
     },
     /// It is damaged.
-    #[error("{segments} of its segments are damaged, and a compaction would make that final; bring them back with `strongroom restore`, then `strongroom check {name}`")]
+    #[error(
+        "{segments} of its segments are damaged, and a compaction would make that final; bring them back with `strongroom restore`, then `strongroom check {name}`"
+    )]
     Damaged {
         /// The client.
         name: ClientName,
@@ -208,10 +219,14 @@ pub enum Obstacle {
         at: Option<u64>,
     },
     /// There is no copy.
-    #[error("it has no off-site copy, so what is freed exists nowhere any more; to do it all the same, add `--without-off-site-copy`")]
+    #[error(
+        "it has no off-site copy, so what is freed exists nowhere any more; to do it all the same, add `--without-off-site-copy`"
+    )]
     NoCopy,
     /// The clock can't be believed, and so neither can the ages of checks.
-    #[error("the clock isn't synchronised, so it can't be told how old the last check is; `strongroom status` says more")]
+    #[error(
+        "the clock isn't synchronised, so it can't be told how old the last check is; `strongroom status` says more"
+    )]
     Clock,
     /// There is nothing after it.
     #[error("transaction {0} is the last one: there is nothing to undo")]
@@ -220,17 +235,21 @@ pub enum Obstacle {
     #[error("there is no transaction {0}; `strongroom rollback {1}` lists those that can be gone back to")]
     NoTransaction(u32, ClientName),
     /// Segments that it needs are gone.
-    #[error("transaction {to} can't be brought back: {}; the oldest that can is {floor}. An off-site copy may still hold it: `strongroom restore`", if *.compacted { "a compaction since then freed what it needs" } else { "segments before the watch began are missing" })]
+    #[error(
+        "transaction {to} can't be brought back: {why}; the oldest that can is {floor}. An off-site copy may still hold it: `strongroom restore`"
+    )]
     BelowFloor {
         /// What was asked for.
         to: u32,
         /// The oldest that can be brought back.
         floor: u32,
-        /// Whether it was our compaction.
-        compacted: bool,
+        /// Why.
+        why: &'static str,
     },
     /// It isn't as it was when it was looked at.
-    #[error("its segments or settings are not those that were seen before; `strongroom check {0}`, then look at `strongroom client show {0}`")]
+    #[error(
+        "its segments or settings are not those that were seen before; `strongroom check {0}`, then look at `strongroom client show {0}`"
+    )]
     Altered(ClientName),
     /// It is another one than was confirmed.
     #[error("the repository has changed meanwhile: its last transaction is {now}, not {seen}. Look again")]
@@ -240,6 +259,19 @@ pub enum Obstacle {
         /// What is there.
         now: u32,
     },
+}
+
+/// Sessions, in a few words.
+fn listed(sessions: &[String]) -> String {
+    if sessions.is_empty() {
+        "see `strongroom sessions`".into()
+    } else {
+        sessions.join(", ")
+    }
+}
+
+fn first(sessions: &[String]) -> &str {
+    sessions.first().map_or("ID", String::as_str)
 }
 
 /// What keeps both jobs off.
@@ -295,7 +327,18 @@ mod tests {
 
     #[test]
     fn what_is_no_instance_is_none() {
-        for bad in ["", "asus", "asus:", "asus:1:", "asus:01", "asus:+1", "asus:1:2:3", "../x:1", "A:1", "asus:-1"] {
+        for bad in [
+            "",
+            "asus",
+            "asus:",
+            "asus:1:",
+            "asus:01",
+            "asus:+1",
+            "asus:1:2:3",
+            "../x:1",
+            "A:1",
+            "asus:-1",
+        ] {
             assert_eq!(Work::of_instance(bad), None, "{bad}");
         }
     }

@@ -34,7 +34,15 @@ pub fn may_go_back(
         Floor::At(floor) if to < floor => Err(Obstacle::BelowFloor {
             to,
             floor,
-            compacted: around.record.compacted.is_some_and(|compacted| compacted.transaction == floor),
+            why: if around
+                .record
+                .compacted
+                .is_some_and(|compacted| compacted.transaction == floor)
+            {
+                "a compaction since then freed what it needs"
+            } else {
+                "segments that it needs may be missing"
+            },
         }),
         Floor::None | Floor::At(_) => Ok(()),
     }
@@ -52,9 +60,9 @@ pub struct Effect {
     /// Objects that were deleted since, and return.
     pub deleted: u64,
     /// Archives that return; as far as their names are known.
-    pub return_: Vec<String>,
+    pub returns: Vec<String>,
     /// Archives that go; as far as their names are known.
-    pub go: Vec<String>,
+    pub goes: Vec<String>,
     /// Whether archives can be told at all, and all of them were.
     pub complete: bool,
 }
@@ -73,9 +81,9 @@ pub fn effect(notes: &[TransactionNote], to: u32) -> Effect {
         effect.stored = effect.stored.saturating_add(note.puts);
         effect.bytes = effect.bytes.saturating_add(note.bytes);
         effect.deleted = effect.deleted.saturating_add(note.deletes);
-        effect.complete &= note.archives.is_some_and(|(more, fewer)| {
-            (more as usize, fewer as usize) == (note.came.len(), note.went.len())
-        });
+        effect.complete &= note
+            .archives
+            .is_some_and(|(more, fewer)| (more as usize, fewer as usize) == (note.came.len(), note.went.len()));
         for name in &note.went {
             // What came and went since is of no concern.
             if !came.remove(name) {
@@ -87,8 +95,8 @@ pub fn effect(notes: &[TransactionNote], to: u32) -> Effect {
             came.insert(name.clone());
         }
     }
-    effect.return_ = went.into_iter().collect();
-    effect.go = came.into_iter().collect();
+    effect.returns = went.into_iter().collect();
+    effect.goes = came.into_iter().collect();
     effect
 }
 
@@ -141,13 +149,25 @@ mod tests {
             note(25, &["d"], &[]),
         ];
         let effect = effect(&notes, 13);
-        assert_eq!((effect.transactions, effect.stored, effect.deleted, effect.bytes), (3, 30, 3, 300));
-        assert_eq!((&effect.return_[..], &effect.go[..]), (&["a".into(), "b".into()][..], &["d".into()][..]));
+        assert_eq!(
+            (effect.transactions, effect.stored, effect.deleted, effect.bytes),
+            (3, 30, 3, 300)
+        );
+        assert_eq!(
+            (&effect.returns[..], &effect.goes[..]),
+            (&["a".into(), "b".into()][..], &["d".into()][..])
+        );
         assert!(effect.complete);
         let mut unlisted = notes.clone();
         unlisted[3].archives = None;
         assert!(!super::effect(&unlisted, 13).complete);
-        assert_eq!(super::effect(&notes, 25), Effect { complete: true, ..Effect::default() });
+        assert_eq!(
+            super::effect(&notes, 25),
+            Effect {
+                complete: true,
+                ..Effect::default()
+            }
+        );
     }
 
     #[test]
@@ -176,8 +196,14 @@ mod tests {
         assert!(matches!(go(&record, 10), Err(Obstacle::NoTransaction(10, _))));
         record.floor = Floor::At(9);
         assert_eq!(go(&record, 9), Ok(()));
-        record.compacted = Some(Compacted { at: 1, transaction: 9, freed: 2 });
-        assert!(matches!(go(&record, 5), Err(Obstacle::BelowFloor { to: 5, floor: 9, compacted: true })));
+        record.compacted = Some(Compacted {
+            at: 1,
+            transaction: 9,
+            freed: 2,
+        });
+        assert!(
+            matches!(go(&record, 5), Err(Obstacle::BelowFloor { to: 5, floor: 9, why }) if why.contains("compaction"))
+        );
         record.audited = Some(17);
         assert_eq!(go(&record, 9), Err(Obstacle::Behind));
     }

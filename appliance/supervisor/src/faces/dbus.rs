@@ -143,9 +143,7 @@ impl ApplianceFace {
     async fn roll_back(&self, client: &str, transaction: u32, to: u32) -> fdo::Result<()> {
         let client = self.known(client)?;
         let look = self.look(&client).await?;
-        let work = look
-            .may_go_back(&client, transaction, to)
-            .map_err(fdo::Error::Failed)?;
+        let work = look.may_go_back(&client, transaction, to).map_err(fdo::Error::Failed)?;
         self.send(Command::Upkeep(Order { client, work })).await
     }
 

@@ -32,10 +32,7 @@ pub async fn sessions(systemd: &Systemd) -> Result<Vec<Session>, SystemdError> {
 pub async fn of_client(systemd: &Systemd, client: &ClientName) -> Result<Vec<String>, SystemdError> {
     let units = systemd.matching(UNIT_PATTERN).await?;
     let ids = units.iter().filter_map(|unit| SessionId::of_unit(unit));
-    Ok(ids
-        .filter(|id| id.client == *client)
-        .map(|id| id.to_string())
-        .collect())
+    Ok(ids.filter(|id| id.client == *client).map(|id| id.to_string()).collect())
 }
 
 /// Ends a session. Returns whether there was one.

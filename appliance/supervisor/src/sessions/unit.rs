@@ -286,10 +286,7 @@ pub fn confined(what: &Confined<'_>) -> Vec<(&'static str, Variant<'static>)> {
         let settle = [HELPER, "settle", repository].map(String::from).into();
         all.push(("ExecStopPost", command(settle)));
     } else {
-        all.push((
-            "BindReadOnlyPaths",
-            Variant::from(vec![bind("/usr"), bind(repository)]),
-        ));
+        all.push(("BindReadOnlyPaths", Variant::from(vec![bind("/usr"), bind(repository)])));
     }
     all
 }

@@ -43,9 +43,9 @@ pub enum UpkeepError {
     /// The bus can't be reached.
     #[error("the system bus does not answer or refuses: {0}")]
     Bus(#[from] zbus::Error),
-    /// Borg or its unit failed.
+    /// The work itself failed.
     #[error("{0}")]
-    Compaction(String),
+    Failed(String),
 }
 
 impl From<Obstacle> for UpkeepError {
@@ -78,7 +78,7 @@ pub fn begin(
         Hold::Open => None,
         Hold::Standing(journal) if journal.work == work => Some(journal),
         Hold::Standing(journal) => return Err(Obstacle::UnderWay(journal.work).into()),
-        Hold::Unreadable => return Err(Obstacle::UnderWay(work).into()),
+        Hold::Unreadable => return Err(Obstacle::Unknown.into()),
     };
     let guard = hold::close(paths, config, name, running)?;
     let resumed = standing.is_some();
@@ -148,7 +148,9 @@ fn compare(paths: &Paths, config: &Config, name: &ClientName, work: Work) -> Res
         .client(name.as_str())
         .into_iter()
         .flat_map(|client| config.targets_of(client))
-        .filter_map(|target| strongroom_offsite::ledger::read_summary(&paths.ledger(name, target.name.get_ref())).ok()?)
+        .filter_map(|target| {
+            strongroom_offsite::ledger::read_summary(&paths.ledger(name, target.name.get_ref())).ok()?
+        })
         .map(|summary| summary.transaction.0);
     let remembered = ledger.segments.keys().next_back().copied();
     Ok(Journal {
@@ -163,7 +165,7 @@ fn compare(paths: &Paths, config: &Config, name: &ClientName, work: Work) -> Res
 
 impl From<io::Error> for UpkeepError {
     fn from(error: io::Error) -> Self {
-        Self::Told(error.into())
+        Self::Io("a file of the job's".into(), error)
     }
 }
 

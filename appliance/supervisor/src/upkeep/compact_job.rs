@@ -60,7 +60,7 @@ pub fn run(paths: &Paths, instance: &str) -> Result<(), UpkeepError> {
         hold::release(paths, &name, &outcome)?;
         match outcome.error.is_empty() {
             true => Ok(()),
-            false => Err(UpkeepError::Compaction(outcome.error)),
+            false => Err(UpkeepError::Failed(outcome.error)),
         }
     })
 }
@@ -138,7 +138,7 @@ async fn compact(paths: &Paths, systemd: &Systemd, name: &ClientName, begun: &Be
     let lines = lines.await.unwrap_or_default();
     match ended {
         Ended::Exited(0) => Ok(()),
-        ended => Err(UpkeepError::Compaction(format!(
+        ended => Err(UpkeepError::Failed(format!(
             "Borg could not compact it ({ended}){}{}",
             if lines.is_empty() { "" } else { ": " },
             lines.join(" ")
@@ -151,7 +151,9 @@ async fn wait(systemd: &Systemd, unit: &str) -> Result<Ended, SystemdError> {
     let watched = systemd.watch(unit, &object_path(unit)).await?;
     loop {
         let states = systemd.states(&[unit]).await?;
-        let over = states.iter().all(|state| matches!(state.active.as_str(), "" | "inactive" | "failed"));
+        let over = states
+            .iter()
+            .all(|state| matches!(state.active.as_str(), "" | "inactive" | "failed"));
         if over {
             match watched.ended().await {
                 Ok(Some(ended)) => return Ok(ended),

@@ -34,7 +34,9 @@ pub fn of(paths: &Paths, client: &ClientName) -> Hold {
     let path = paths.upkeep(client);
     match durable::read_json(&path, BYTES_MAX) {
         Some(journal) => Hold::Standing(journal),
-        None if matches!(fs::symlink_metadata(&path), Err(error) if error.kind() == io::ErrorKind::NotFound) => Hold::Open,
+        None if matches!(fs::symlink_metadata(&path), Err(error) if error.kind() == io::ErrorKind::NotFound) => {
+            Hold::Open
+        }
         None => Hold::Unreadable,
     }
 }
@@ -44,7 +46,9 @@ pub fn refusal(hold: &Hold, client: &ClientName, now: Option<u64>) -> Option<Str
     let what = match hold {
         Hold::Open => return None,
         Hold::Standing(journal) => {
-            let minutes = now.and_then(|now| now.checked_sub(journal.since)).map(|since| since / 60);
+            let minutes = now
+                .and_then(|now| now.checked_sub(journal.since))
+                .map(|since| since / 60);
             let since = match minutes {
                 Some(0) | None => String::new(),
                 Some(minutes) => format!(" for {minutes} min"),
@@ -122,7 +126,10 @@ pub fn close(paths: &Paths, config: &Config, client: &ClientName, running: &[Str
         return Err(Obstacle::Busy("check").into());
     }
     locks.push(check);
-    let targets = config.client(client.as_str()).into_iter().flat_map(|client| config.targets_of(client));
+    let targets = config
+        .client(client.as_str())
+        .into_iter()
+        .flat_map(|client| config.targets_of(client));
     for target in targets {
         let path = paths.ledger(client, target.name.get_ref()).join("ledger.jsonl");
         let ledger = match File::open(&path) {
@@ -184,7 +191,11 @@ fn open_lock_of(folder: &Path, name: &str) -> io::Result<File> {
     let file = open_lock(&folder.join(name))?;
     let (owner, own) = (fs::metadata(folder)?, file.metadata()?);
     if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) {
-        fchown(&file, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))?;
+        fchown(
+            &file,
+            Some(Uid::from_raw(owner.uid())),
+            Some(Gid::from_raw(owner.gid())),
+        )?;
     }
     Ok(file)
 }
@@ -212,13 +223,19 @@ mod tests {
         let (config, asus) = (Config::default(), ClientName::new("asus").unwrap());
         let (one, two) = (enter(&paths, &asus).unwrap(), enter(&paths, &asus).unwrap());
         let refused = close(&paths, &config, &asus, &["asus-1".into()]).unwrap_err();
-        assert!(refused.to_string().contains("strongroom sessions end asus-1"), "{refused}");
+        assert!(
+            refused.to_string().contains("strongroom sessions end asus-1"),
+            "{refused}"
+        );
         drop((one, two));
         // One that outlived its broker has no lock.
         assert!(close(&paths, &config, &asus, &["asus-1".into()]).is_err());
         let guard = close(&paths, &config, &asus, &[]).unwrap();
         assert!(enter(&paths, &asus).unwrap_err().contains("closed until"));
-        assert!(enter(&paths, &ClientName::new("laptop").unwrap()).is_ok(), "others go on");
+        assert!(
+            enter(&paths, &ClientName::new("laptop").unwrap()).is_ok(),
+            "others go on"
+        );
         write(&paths, &asus, &journal()).unwrap();
         drop(guard);
         let refused = enter(&paths, &asus).unwrap_err();
@@ -246,7 +263,10 @@ mod tests {
         let paths = Paths::new(folder.path());
         let (config, asus) = (Config::default(), ClientName::new("asus").unwrap());
         drop(close(&paths, &config, &asus, &[]).unwrap());
-        let check = File::options().write(true).open(paths.watch(&asus).join("verify.lock")).unwrap();
+        let check = File::options()
+            .write(true)
+            .open(paths.watch(&asus).join("verify.lock"))
+            .unwrap();
         check.lock().unwrap();
         let refused = close(&paths, &config, &asus, &[]).unwrap_err();
         assert!(refused.to_string().contains("a check of it is running"), "{refused}");
@@ -257,7 +277,10 @@ mod tests {
     fn words_for_the_clients_user() {
         let asus = ClientName::new("asus").unwrap();
         let text = refusal(&Hold::Standing(journal()), &asus, Some(1000 + 600)).unwrap();
-        assert!(text.starts_with("the repository of client `asus` is being compacted for 10 min"), "{text}");
+        assert!(
+            text.starts_with("the repository of client `asus` is being compacted for 10 min"),
+            "{text}"
+        );
         assert_eq!(refusal(&Hold::Open, &asus, None), None);
     }
 }

@@ -29,16 +29,23 @@ pub struct Look {
 }
 
 /// Looks. `sessions` are the client's that are running.
-pub fn look(paths: &Paths, config: &Config, name: &ClientName, status: &Status, sessions: Vec<String>) -> io::Result<Look> {
+pub fn look(
+    paths: &Paths,
+    config: &Config,
+    name: &ClientName,
+    status: &Status,
+    sessions: Vec<String>,
+) -> io::Result<Look> {
     let folder = paths.watch(name);
     let record = match store::read_record(&folder) {
         store::Read::Known(record) => *record,
         store::Read::New | store::Read::Unreadable => Record::default(),
     };
     let verification = store::read_verification(&folder);
-    let standing = match hold::of(paths, name) {
-        Hold::Standing(journal) => Some(journal),
-        Hold::Open | Hold::Unreadable => None,
+    let (standing, unknown) = match hold::of(paths, name) {
+        Hold::Standing(journal) => (Some(journal), false),
+        Hold::Open => (None, false),
+        Hold::Unreadable => (None, true),
     };
     let client = status.clients.iter().find(|client| client.name == *name);
     let transaction = client
@@ -62,7 +69,7 @@ pub fn look(paths: &Paths, config: &Config, name: &ClientName, status: &Status, 
         transaction,
         record: &record,
     };
-    let against_rollback = rollback::obstacles(&around);
+    let mut against_rollback = rollback::obstacles(&around);
     let situation = Situation {
         around,
         now: crate::clock_now().filter(|_| trusted),
@@ -71,7 +78,11 @@ pub fn look(paths: &Paths, config: &Config, name: &ClientName, status: &Status, 
         check_days: *config.schedule.check_days.get_ref(),
         copies: &copies,
     };
-    let compaction = compaction::obstacles(name, &situation);
+    let mut compaction = compaction::obstacles(name, &situation);
+    if unknown {
+        against_rollback.insert(0, Obstacle::Unknown);
+        compaction.insert(0, Obstacle::Unknown);
+    }
     let words = |all: &[Obstacle]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
     let upkeep = Upkeep {
         transaction,
@@ -137,6 +148,9 @@ impl Look {
 
     /// Whether the rollback that was confirmed may be done.
     pub fn may_go_back(&self, name: &ClientName, transaction: u32, to: u32) -> Result<Work, String> {
+        if let Some(first) = self.upkeep.against_rollback.first() {
+            return Err(first.clone());
+        }
         if let Some(changed) = self.changed(transaction) {
             return Err(changed.to_string());
         }

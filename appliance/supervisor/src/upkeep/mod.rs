@@ -78,7 +78,11 @@ pub async fn run(
                 },
             };
             let unit = work.unit(name);
-            let running = systemd.states(&[&unit]).await?.iter().any(|state| state.is_running());
+            let running = systemd
+                .states(&[unit.as_str()])
+                .await?
+                .iter()
+                .any(|state| state.is_running());
             if running {
                 new.part.push(job(name, work));
             } else if hold != Hold::Open {
@@ -132,7 +136,9 @@ fn unfinished(client: &ClientName, work: Work) -> Condition {
         ConditionId::UpkeepUnfinished,
         Severity::Warning,
         client.as_str(),
-        &format!("The {what} of the repository of {client} was cut short; until it has come to its end, {client} can't back up."),
+        &format!(
+            "The {what} of the repository of {client} was cut short; until it has come to its end, {client} can't back up."
+        ),
         &format!(
             "It is tried again every two minutes. If this stays: `journalctl --unit '{}'` says why.",
             work.unit(client)

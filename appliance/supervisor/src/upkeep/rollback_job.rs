@@ -55,9 +55,11 @@ pub fn run(paths: &Paths, instance: &str) -> Result<(), UpkeepError> {
     };
     undo(paths, &name, &begun.journal, &mut || true)?;
     let outcome = finish(paths, &name, &begun)?;
-    hold::release(paths, &name, &outcome)
-        .map(|()| eprintln!("{name}: transaction {:?} holds what it held at {}.", outcome.transaction, instance))
-        .map_err(Into::into)
+    hold::release(paths, &name, &outcome)?;
+    match outcome.error.is_empty() {
+        true => Ok(()),
+        false => Err(UpkeepError::Failed(outcome.error)),
+    }
 }
 
 /// Where a rollback keeps what it took out: a folder of its own for each, as the numbers are never used twice.
@@ -94,7 +96,10 @@ pub fn undo(
         if !go_on() {
             return Ok(false);
         }
-        let places: Vec<&str> = segments.get(&number).map(|segment| segment.name.split('/').collect()).unwrap_or_default();
+        let places: Vec<&str> = segments
+            .get(&number)
+            .map(|segment| segment.name.split('/').collect())
+            .unwrap_or_default();
         if let [folders @ .., file] = &places[..] {
             undoing.set_aside(folders, file)?;
         }
@@ -195,7 +200,10 @@ impl Undoing {
             other => other.map_err(io(&place))?,
         };
         if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-            return Err(UpkeepError::Io(place, std::io::Error::other("it is not a regular file")));
+            return Err(UpkeepError::Io(
+                place,
+                std::io::Error::other("it is not a regular file"),
+            ));
         }
         // Never over what was kept before.
         renameat_with(&from, file, &to, file, RenameFlags::NOREPLACE).map_err(io(&place))
@@ -211,7 +219,7 @@ impl Undoing {
         let (name, new) = (number.to_string(), format!("{number}.new"));
         match statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
             // Of an attempt before.
-            Ok(found) if found.st_size == COMMIT_SEGMENT_SIZE as i64 => {}
+            Ok(found) if u64::try_from(found.st_size) == Ok(COMMIT_SEGMENT_SIZE) => {}
             Ok(_) => return Err(UpkeepError::Io(what, std::io::ErrorKind::AlreadyExists.into())),
             Err(Errno::NOENT) => {
                 match unlinkat(&folder, &new, AtFlags::empty()) {
@@ -222,7 +230,9 @@ impl Undoing {
                 let file = openat(&folder, &new, flags, Mode::RUSR | Mode::WUSR).map_err(io(&what))?;
                 give(&file, &self.owner).map_err(io(&what))?;
                 let mut file = File::from(file);
-                file.write_all(&content).and_then(|()| file.sync_all()).map_err(|error| UpkeepError::Io(what.clone(), error))?;
+                file.write_all(&content)
+                    .and_then(|()| file.sync_all())
+                    .map_err(|error| UpkeepError::Io(what.clone(), error))?;
                 renameat_with(&folder, &new, &folder, &name, RenameFlags::NOREPLACE).map_err(io(&what))?;
             }
             Err(error) => return Err(io(&what)(error)),

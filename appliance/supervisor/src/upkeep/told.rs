@@ -108,7 +108,11 @@ pub fn rolled_back(paths: &Paths, name: &ClientName, to: u32) -> Result<Now, Tol
     let mut notes = store::read_transactions(&folder);
     notes.retain(|note| note.last <= to || note.last >= transaction);
     if notes.first().map(|note| note.last) != Some(transaction) {
-        record.last_backup = notes.iter().find(|note| note.stored).and_then(|note| note.at).or(record.last_backup);
+        record.last_backup = notes
+            .iter()
+            .find(|note| note.stored)
+            .and_then(|note| note.at)
+            .or(record.last_backup);
         notes.insert(0, itself(transaction, &present, &record));
     }
     store::write_transactions(&folder, &notes)?;

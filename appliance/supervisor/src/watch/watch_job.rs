@@ -226,8 +226,11 @@ fn look_at(path: &Path, folder: &Path, record: &mut Record, now: u64) -> Result<
 
 /// How far back a repository can go that is seen for the first time. Without a gap between the numbers of its segments,
 /// nothing was ever taken out of it; with one, whatever compaction left it may have been the last thing before `now_at`.
-pub(super) fn floor(present: &[SegmentFile], now_at: u32) -> Floor {
-    let whole = present.iter().zip(0_u32..).all(|(segment, number)| segment.number.0 == number);
+fn floor(present: &[SegmentFile], now_at: u32) -> Floor {
+    let whole = present
+        .iter()
+        .zip(0_u32..)
+        .all(|(segment, number)| segment.number.0 == number);
     if whole { Floor::None } else { Floor::At(now_at) }
 }
 
@@ -252,7 +255,9 @@ fn note_transactions(
                 .ok()
                 .and_then(|at| crate::unix_seconds(present[at].modified)),
             puts: transaction.puts - transaction.manifest_puts,
-            deletes: transaction.forgotten().saturating_sub(transaction.manifest_deletes.saturating_sub(transaction.manifest_puts)),
+            deletes: transaction
+                .forgotten()
+                .saturating_sub(transaction.manifest_deletes.saturating_sub(transaction.manifest_puts)),
             bytes: transaction.bytes,
             stored: is_backup(transaction),
             ..TransactionNote::default()
@@ -464,7 +469,7 @@ fn judge(most: u64, audit: &Audit) -> Vec<Finding> {
     found
 }
 
-pub(super) fn list(manifest: Manifest, folder: &Path, record: &mut Record) -> io::Result<()> {
+pub(crate) fn list(manifest: Manifest, folder: &Path, record: &mut Record) -> io::Result<()> {
     let total = count(manifest.archives.len());
     let mut archives = manifest.archives;
     archives.sort_by_key(|archive| std::cmp::Reverse(archive.time));
