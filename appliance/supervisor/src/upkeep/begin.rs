@@ -169,8 +169,8 @@ impl From<io::Error> for UpkeepError {
     }
 }
 
-/// Tells whoever waits that nothing was begun.
-pub fn refused(paths: &Paths, name: &ClientName, work: Work, error: &UpkeepError) {
+/// Tells whoever waits that nothing was begun. While a journal stands, that is an error: it has to be brought to its end.
+pub fn refused(paths: &Paths, name: &ClientName, work: Work, error: UpkeepError) -> Result<(), UpkeepError> {
     let outcome = Outcome {
         work,
         ended: crate::clock_now().unwrap_or_default(),
@@ -180,7 +180,22 @@ pub fn refused(paths: &Paths, name: &ClientName, work: Work, error: &UpkeepError
         transaction: None,
         repository: String::new(),
     };
-    if let Err(error) = hold::note(paths, name, &outcome) {
-        eprintln!("{name}: {error}");
+    hold::note(paths, name, &outcome)?;
+    if hold::of(paths, name) != Hold::Open {
+        return Err(error);
+    }
+    say(name, &outcome);
+    Ok(())
+}
+
+/// What the log is told. It is no failure of the unit: whoever asked is told, and nothing waits for an end.
+pub fn say(name: &ClientName, outcome: &Outcome) {
+    let what = outcome.work.participle();
+    match outcome.error.as_str() {
+        "" => eprintln!(
+            "The repository of {name} was {what}: {} bytes before, {} after.",
+            outcome.before, outcome.after
+        ),
+        why => eprintln!("The repository of {name} was not {what}: {why}"),
     }
 }

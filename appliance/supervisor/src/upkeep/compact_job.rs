@@ -20,6 +20,7 @@ use std::io::{BufRead, BufReader, PipeReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
+use strongroom_borg::Repository;
 use strongroom_model::name::ClientName;
 use strongroom_model::upkeep::{Outcome, Work};
 use zbus::{Connection, Fd, Variant};
@@ -45,23 +46,27 @@ pub fn run(paths: &Paths, instance: &str) -> Result<(), UpkeepError> {
         let systemd = Systemd::new(&bus).await?;
         systemd.subscribe().await?;
         let running = list::of_client(&systemd, &name).await?;
-        let begun = match begin::begin(paths, &in_force(paths), &name, work, &running) {
+        let begun = match account(paths, &name)
+            .and_then(|account| Ok((account, begin::begin(paths, &in_force(paths), &name, work, &running)?)))
+        {
             Ok(begun) => begun,
             Err(error) => {
-                begin::refused(paths, &name, work, &error);
-                return Err(error);
+                return begin::refused(paths, &name, work, error);
             }
         };
-        let error = match compact(paths, &systemd, &name, &begun).await {
-            Ok(()) => String::new(),
-            Err(error) => error.to_string(),
-        };
+        let (account, begun) = begun;
+        // Where it can't be told whether Borg has ended, or the repository does not say that it only grows, the journal
+        // stands, and the client stays held out.
+        let error = compact(paths, &systemd, &name, account, &begun).await?;
+        if !Repository::open(paths.repository(&name))?.config().append_only {
+            return Err(UpkeepError::Failed(
+                "the repository's config does not say append_only = 1 again; it is tried again".into(),
+            ));
+        }
         let outcome = finish(paths, &name, &begun, error)?;
         hold::release(paths, &name, &outcome)?;
-        match outcome.error.is_empty() {
-            true => Ok(()),
-            false => Err(UpkeepError::Failed(outcome.error)),
-        }
+        begin::say(&name, &outcome);
+        Ok(())
     })
 }
 
@@ -103,11 +108,22 @@ pub fn finish(paths: &Paths, name: &ClientName, begun: &Begun, mut error: String
     })
 }
 
-async fn compact(paths: &Paths, systemd: &Systemd, name: &ClientName, begun: &Begun) -> Result<(), UpkeepError> {
+/// Whose the repository is.
+fn account(paths: &Paths, name: &ClientName) -> Result<Account, UpkeepError> {
+    let owner = std::fs::symlink_metadata(paths.repository(name))?;
+    Account::of_owner(owner.uid()).ok_or(UpkeepError::NoAccount)
+}
+
+/// Has Borg do it, and waits for the end of its unit. Returns why Borg failed; nothing when it did not.
+async fn compact(
+    paths: &Paths,
+    systemd: &Systemd,
+    name: &ClientName,
+    account: Account,
+    begun: &Begun,
+) -> Result<String, UpkeepError> {
     let unit = format!("strongroom-compacting@{name}.service");
     let repository = format!("{ARRAY_MOUNT}/{}", repository_name(name));
-    let owner = std::fs::symlink_metadata(paths.repository(name))?;
-    let account = Account::of_owner(owner.uid()).ok_or(UpkeepError::NoAccount)?;
     let words = if begun.resumed {
         // Borg may have outlived whoever waited for it.
         wait(systemd, &unit).await?;
@@ -136,14 +152,14 @@ async fn compact(paths: &Paths, systemd: &Systemd, name: &ClientName, begun: &Be
     let ended = wait(systemd, &unit).await?;
     let _ = systemd.unref(&unit).await;
     let lines = lines.await.unwrap_or_default();
-    match ended {
-        Ended::Exited(0) => Ok(()),
-        ended => Err(UpkeepError::Failed(format!(
+    Ok(match ended {
+        Ended::Exited(0) => String::new(),
+        ended => format!(
             "Borg could not compact it ({ended}){}{}",
             if lines.is_empty() { "" } else { ": " },
             lines.join(" ")
-        ))),
-    }
+        ),
+    })
 }
 
 /// Waits until a unit has ended, with what comes after its program; at once if there is none.

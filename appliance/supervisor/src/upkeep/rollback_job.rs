@@ -49,17 +49,14 @@ pub fn run(paths: &Paths, instance: &str) -> Result<(), UpkeepError> {
     let begun = match begin::begin(paths, &in_force(paths), &name, work, &running) {
         Ok(begun) => begun,
         Err(error) => {
-            begin::refused(paths, &name, work, &error);
-            return Err(error);
+            return begin::refused(paths, &name, work, error);
         }
     };
     undo(paths, &name, &begun.journal, &mut || true)?;
     let outcome = finish(paths, &name, &begun)?;
     hold::release(paths, &name, &outcome)?;
-    match outcome.error.is_empty() {
-        true => Ok(()),
-        false => Err(UpkeepError::Failed(outcome.error)),
-    }
+    begin::say(&name, &outcome);
+    Ok(())
 }
 
 /// Where a rollback keeps what it took out: a folder of its own for each, as the numbers are never used twice.
