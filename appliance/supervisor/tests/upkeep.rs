@@ -446,6 +446,7 @@ fn a_rollback_that_is_cut_short_at_each_step_is_brought_to_its_end() {
     let again = rollback_job::finish(&appliance.paths, &appliance.name, &begun).unwrap();
     assert_eq!((again.transaction, again.error.as_str()), (outcome.transaction, ""));
     hold::release(&appliance.paths, &appliance.name, &again).unwrap();
+    drop(begun);
     assert_eq!(
         segments(&appliance),
         whole.iter().copied().chain([highest + 1]).collect()
