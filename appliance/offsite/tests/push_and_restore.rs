@@ -324,6 +324,11 @@ async fn a_compaction_and_a_rollback_are_new_states_beside_the_old_ones() {
     for number in compacted.transaction.0 + 1..=undone.transaction.0 {
         fs::remove_file(data.join(number.to_string())).unwrap();
     }
+    // With it goes what Borg derived from it.
+    for start in ["index", "hints", "integrity"] {
+        let name = format!("{start}.{}", undone.transaction);
+        fs::remove_file(scene.borg.repository().join(name)).unwrap();
+    }
     let went_back = scene.try_push().await.unwrap_err();
     assert!(matches!(went_back, PushError::WentBack { .. }), "{went_back}");
     let seal = [
