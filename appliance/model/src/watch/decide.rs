@@ -168,7 +168,7 @@ fn advice(name: &ClientName, found: &Found) -> String {
         | Finding::ArchivesRemoved { .. }
         | Finding::ManifestLost => {
             format!(
-                "Nothing is erased yet, and nothing will be while this stands. If it was meant: {accept}. If not, take {name} off the network; `strongroom rollback {name}` brings back what it deleted."
+                "Nothing is erased, nor will be while this stands. If it was meant: {accept}. If not, take {name} off the network; `strongroom rollback {name}` brings all of it back."
             )
         }
         Finding::ConfigChanged { .. } => format!(
