@@ -157,9 +157,7 @@ pub async fn run(
         let running = looks.iter().chain(checks).any(UnitState::is_running);
         if mounted {
             if std::mem::take(&mut begin) {
-                // The schedule's drop-in was made after systemd read its units.
-                systemd.reload().await?;
-                systemd.restart(CHECK_TIMER).await?;
+                systemd.restart_anew(CHECK_TIMER).await?;
                 let unfinished = kept.values().any(|one| one.verification.is_unfinished());
                 if unfinished && !checks.iter().any(UnitState::is_running) {
                     systemd.start(&check_unit(verify_job::DUE)).await?;
