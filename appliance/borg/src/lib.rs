@@ -14,6 +14,7 @@ pub mod config;
 pub mod error;
 mod file;
 pub mod headers;
+mod hints;
 pub mod index;
 pub mod judgement;
 pub mod manifest;

@@ -75,6 +75,7 @@ trait Appliance {
     fn adopt(&self, uuid: &str) -> zbus::Result<()>;
     fn sessions(&self) -> zbus::Result<String>;
     fn end_session(&self, id: &str) -> zbus::Result<()>;
+    fn host_key(&self) -> zbus::Result<String>;
 }
 
 /// A connection to the supervisor.
@@ -171,6 +172,11 @@ impl Connection {
     /// Ends a session.
     pub async fn end_session(&self, id: &str) -> Result<(), ApplianceError> {
         Ok(self.proxy.end_session(id).await?)
+    }
+
+    /// The public half of the SSH host key, one line.
+    pub async fn host_key(&self) -> Result<String, ApplianceError> {
+        Ok(self.proxy.host_key().await?)
     }
 
     /// Has the disks looked at again.

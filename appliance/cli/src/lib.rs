@@ -6,6 +6,7 @@ mod appliance;
 mod check;
 pub mod console;
 mod disks;
+mod kit;
 mod report;
 mod restore;
 mod sessions;
@@ -118,6 +119,9 @@ enum ClientVerb {
         /// The client's name.
         client: String,
     },
+    /// Make what a client needs to back up here: script, timer, pinned host key, borgmatic's configuration. Without
+    /// --output or --directory, show what to paste there. Nothing of it is secret.
+    Kit(Box<kit::KitArguments>),
 }
 
 #[derive(Subcommand)]
@@ -156,6 +160,8 @@ enum Failure {
     Restore(#[from] restore::RestoreFailure),
     #[error(transparent)]
     Report(#[from] report::ReportFailure),
+    #[error(transparent)]
+    Kit(#[from] kit::KitFailure),
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
     #[error("{0}")]
@@ -221,6 +227,7 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             match verb {
                 ClientVerb::Show { client, json } => check::show(&client, json, now()).await?,
                 ClientVerb::Accept { client } => check::accept(&client).await?,
+                ClientVerb::Kit(arguments) => kit::run(*arguments).await?,
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -102,6 +102,8 @@ pub enum ConditionId {
     ClientNeverSeen,
     /// A client has been silent for longer than expected.
     ClientSilent,
+    /// A client has used up most of its quota.
+    QuotaNearlyReached,
     /// A client deleted a large part of its backups.
     MassDeletion,
     /// A client's backups have become markedly fewer.

@@ -208,6 +208,24 @@ fn ordinary_days_raise_nothing_and_are_counted() {
 }
 
 #[test]
+fn the_use_of_a_quota_is_remembered_with_borgs_hints_and_without() {
+    let one = Appliance::new("none");
+    assert!(one.look().quota_used.is_some_and(|used| used < 10_000));
+    one.write("a", 100_000, 1);
+    one.create("one");
+    let used = one.look().quota_used.unwrap();
+    assert!((100_000..110_000).contains(&used), "{used}");
+    for entry in fs::read_dir(one.repository()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_str().unwrap().starts_with("hints.") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let nearly = one.look().quota_used.unwrap();
+    assert!((used..used + 2_000).contains(&nearly), "{used} {nearly}");
+}
+
+#[test]
 fn a_robbed_history_is_an_alarm_and_holds_compaction_until_accepted() {
     let appliance = Appliance::new("none");
     for file in 0..80 {

@@ -9,6 +9,7 @@ mod confinement;
 mod console;
 mod damage;
 mod full;
+mod kit;
 mod reflash;
 mod thorough;
 mod trouble;

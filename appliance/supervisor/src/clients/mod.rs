@@ -56,6 +56,7 @@ fn observe(paths: &Paths, config: &Config, around: &Surroundings) -> Report<Vec<
         let name = client.name.get_ref();
         let mut status = Client {
             name: name.clone(),
+            quota_bytes: client.quota.as_ref().map(|quota| quota.get_ref().bytes()),
             ..Client::default()
         };
         let mut error = None;

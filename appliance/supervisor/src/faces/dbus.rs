@@ -149,6 +149,12 @@ impl ApplianceFace {
         }
     }
 
+    /// The public half of the SSH host key, one line, for those who are to know the appliance by it.
+    async fn host_key(&self) -> fdo::Result<String> {
+        std::fs::read_to_string(self.paths.host_key())
+            .map_err(|error| fdo::Error::Failed(format!("the SSH host key could not be read: {error}")))
+    }
+
     /// Consents to use the array of this identity, which was made elsewhere. Returns once that is asked for.
     async fn adopt(&self, uuid: &str) -> fdo::Result<()> {
         let uuid = ArrayUuid::new(uuid)
