@@ -98,8 +98,8 @@ fn failed(place: &Path, error: std::io::Error) -> KitFailure {
 }
 
 async fn facts(arguments: &KitArguments) -> Result<Facts, KitFailure> {
-    let (host, other_names, host_key) = match (&arguments.host_key, &arguments.host) {
-        (Some(line), Some(host)) => (host.clone(), Vec::new(), SshPublicKey::parse(line)?),
+    let (host, other_names, host_key, fingerprint) = match (&arguments.host_key, &arguments.host) {
+        (Some(line), Some(host)) => (host.clone(), Vec::new(), SshPublicKey::parse(line)?, None),
         _ => {
             let appliance = appliance::Connection::open().await?;
             let status = appliance.status().await?;
@@ -112,7 +112,9 @@ async fn facts(arguments: &KitArguments) -> Result<Facts, KitFailure> {
             let names = names(&status);
             let first = names.first().cloned();
             let host = arguments.host.clone().or(first).ok_or(KitFailure::NoHost)?;
-            (host, names, SshPublicKey::parse(&appliance.host_key().await?)?)
+            let key = SshPublicKey::parse(&appliance.host_key().await?)?;
+            let fingerprint = Some(status.appliance.host_key.to_string()).filter(|text| !text.is_empty());
+            (host, names, key, fingerprint)
         }
     };
     Ok(Facts {
@@ -121,6 +123,7 @@ async fn facts(arguments: &KitArguments) -> Result<Facts, KitFailure> {
         port: arguments.port,
         other_names,
         host_key,
+        fingerprint,
         encryption: arguments.encryption,
     })
 }

@@ -41,6 +41,8 @@ pub struct Facts {
     pub other_names: Vec<Host>,
     /// The appliance's host key.
     pub host_key: SshPublicKey,
+    /// The host key's fingerprint, as ssh shows it, where it is known.
+    pub fingerprint: Option<String>,
     /// How the repository is to be made.
     pub encryption: Encryption,
 }
@@ -147,6 +149,11 @@ impl Facts {
             .encryption
             .to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_string());
+        let if_asked = self.fingerprint.as_ref().map_or_else(String::new, |fingerprint| {
+            format!(
+                "\nIf ssh asks whether to trust the host, this is the fingerprint that it must show:\n\n    {fingerprint}\n"
+            )
+        });
         let title = format!("{client} backs up to the Strongroom {host}");
         // Not all clients at once.
         let minute = client.bytes().map(u32::from).sum::<u32>() % 60;
@@ -178,6 +185,7 @@ impl Facts {
             ("@MINUTE@", minute.to_string()),
             ("@ENCRYPTION@", encryption),
             ("@ENCRYPTION_NOTE@", open_note),
+            ("@IF_ASKED@", if_asked),
             ("@PORT_OPTION@", port_option),
             ("@KIT_OPTIONS@", kit_options),
             ("@PASSPHRASE_TOO@", secret(", the passphrase")),
@@ -245,6 +253,7 @@ mod tests {
                 host("fd00::10"),
             ],
             host_key: SshPublicKey::parse(KEY).unwrap(),
+            fingerprint: Some("SHA256:oWuYfTM+KO/wn0x9RQNLxJfPPF3Zga/+LeT0xXntPqk".into()),
             encryption: Encryption::None,
         }
     }
@@ -280,6 +289,7 @@ mod tests {
         let encrypted = Facts {
             host: Host::new("fd00::10").unwrap(),
             port: 2222,
+            fingerprint: None,
             encryption: Encryption::KeyfileBlake2,
             ..facts()
         };
