@@ -349,7 +349,7 @@ fn the_passphrase_is_made_on_the_client_and_stays_there() {
 fn warnings_of_borg_are_told_and_are_no_failure() {
     let trial = Trial::installed("none");
     fs::write(trial.at("data/secret"), "for nobody").unwrap();
-    fs::set_permissions(trial.at("data/secret"), PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(trial.at("data/secret"), PermissionsExt::from_mode(0o000)).unwrap();
     for modern in [&[][..], &["env", "BORG_EXIT_CODES=modern"]] {
         let output = trial.client(&[&NO_OVERRIDE, modern, &["strongroom-backup", "--quiet"]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
