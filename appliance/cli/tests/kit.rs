@@ -433,6 +433,10 @@ fn shell_units_and_cron_table_are_well_formed() {
         // It speaks of this machine's other units, too.
         let ours: Vec<&str> = errors.lines().filter(|line| line.contains("strongroom")).collect();
         assert!(verified.status.success() && ours.is_empty(), "{errors}");
+        // As where systemd runs, which it does not here.
+        good(trial.client(&["systemctl", "--root=/", "enable", units[1]]));
+        let wanted = trial.at("etc/systemd/system/timers.target.wants");
+        assert!(fs::symlink_metadata(wanted.join(units[1])).is_ok());
         let mut crontab = Command::new("crontab");
         good(run(crontab.arg("-n").arg(kit.join("strongroom-backup.cron"))));
     }
