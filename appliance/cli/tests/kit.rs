@@ -260,6 +260,24 @@ fn one_command_sets_a_machine_up_once_the_key_is_known() {
     assert_eq!(trial.text("etc/strongroom-backup/id_ed25519.pub"), key);
 }
 
+#[test]
+fn the_address_serves_where_the_name_is_not_found() {
+    let trial = Trial::new("none");
+    for name in ["install", "strongroom-backup"] {
+        let file = trial.at("strongroom-asus").join(name);
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text
+            .replace("127.0.0.1", "nowhere.invalid")
+            .replace("ADDRESS=''", "ADDRESS='127.0.0.1'");
+        assert!(text.contains("nowhere.invalid"));
+        fs::write(file, text).unwrap();
+    }
+    trial.install();
+    let ssh_config = trial.text("etc/strongroom-backup/ssh_config");
+    assert_eq!(ssh_config.matches("HostName 127.0.0.1").count(), 1, "{ssh_config}");
+    good(trial.client(&["strongroom-backup"]));
+}
+
 /// Two backups, and what they leave of older ones.
 fn backs_up_and_prunes(trial: &Trial) {
     for (name, text) in [
