@@ -4,6 +4,7 @@ use crate::words;
 use std::io::Write;
 use std::time::Duration;
 use strongroom_model::array::Listing;
+use strongroom_model::registry::{Answer, ListedClient, Request};
 use strongroom_model::session::Session;
 use strongroom_model::status::{JobKind, Status};
 use strongroom_model::watch::Remembered;
@@ -30,6 +31,9 @@ pub enum ApplianceError {
     /// A check or an acceptance did not come about.
     #[error("{0}")]
     Check(String),
+    /// What was asked about a client can't be, or was not confirmed.
+    #[error("{0}")]
+    Client(String),
     /// What was asked of the disks did not come about.
     #[error("{0}")]
     Disks(String),
@@ -70,6 +74,8 @@ trait Appliance {
     fn check(&self, client: &str) -> zbus::Result<()>;
     fn accept(&self, client: &str) -> zbus::Result<()>;
     fn watched(&self, client: &str) -> zbus::Result<String>;
+    fn clients(&self) -> zbus::Result<String>;
+    fn enrol(&self, request: &str) -> zbus::Result<String>;
     fn disks(&self) -> zbus::Result<String>;
     fn rescan(&self) -> zbus::Result<()>;
     fn adopt(&self, uuid: &str) -> zbus::Result<()>;
@@ -157,6 +163,18 @@ impl Connection {
     /// What is remembered of a client's repository.
     pub async fn watched(&self, client: &str) -> Result<Remembered, ApplianceError> {
         Ok(serde_json::from_str(&self.watched_json(client).await?)?)
+    }
+
+    /// The clients in force.
+    pub async fn clients(&self) -> Result<Vec<ListedClient>, ApplianceError> {
+        Ok(serde_json::from_str(&self.proxy.clients().await?)?)
+    }
+
+    /// Enrols or changes a client, or opens a pairing.
+    pub async fn enrol(&self, request: &Request) -> Result<Answer, ApplianceError> {
+        Ok(serde_json::from_str(
+            &self.proxy.enrol(&serde_json::to_string(request)?).await?,
+        )?)
     }
 
     /// What is on every disk, as the last look found it.

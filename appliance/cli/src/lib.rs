@@ -6,6 +6,7 @@ mod appliance;
 mod check;
 pub mod console;
 mod disks;
+mod enrol;
 mod kit;
 mod report;
 mod restore;
@@ -105,6 +106,8 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum ClientVerb {
+    #[command(flatten)]
+    Enrol(enrol::EnrolVerb),
     /// Show what a client stored and deleted, its archives, and what is wrong with its repository.
     Show {
         /// The client's name.
@@ -225,6 +228,7 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Check { client, json, no_wait } => Ok(check::run(client.as_deref(), json, !no_wait).await?),
         Verb::Client { verb } => {
             match verb {
+                ClientVerb::Enrol(verb) => enrol::run(verb, now()).await?,
                 ClientVerb::Show { client, json } => check::show(&client, json, now()).await?,
                 ClientVerb::Accept { client } => check::accept(&client).await?,
                 ClientVerb::Kit(arguments) => kit::run(*arguments).await?,

@@ -125,7 +125,7 @@ pub fn quota(client: &Client) -> Option<Condition> {
         severity,
         name,
         &text,
-        "Raise `quota` in its [[client]] of strongroom.toml. Deleting archives on the client gives nothing back: the repository is append-only, so only a compaction on the appliance does.",
+        "Raise its quota (`strongroom client set`, or `quota` in its [[client]] of strongroom.toml). Deleting archives on the client gives nothing back: the repository is append-only, so only a compaction on the appliance does.",
     ))
 }
 
@@ -140,6 +140,17 @@ fn decimal(bytes: u64) -> String {
 
 fn tenths(bytes: u64, unit: u64) -> String {
     format!("{}.{}", bytes / unit, bytes % unit / (unit / 10))
+}
+
+/// That a client is held out.
+pub fn paused(name: &ClientName) -> Condition {
+    Condition::new(
+        ConditionId::ClientPaused,
+        Severity::Info,
+        name.as_str(),
+        &format!("{name} is paused: it can neither back up nor restore."),
+        "`strongroom client resume` with its name lets it in again.",
+    )
 }
 
 /// What is to be known of repositories on the array that belong to no client, as on one that was made elsewhere. `names`
@@ -159,7 +170,7 @@ pub fn unclaimed(names: &[String]) -> Option<Condition> {
     };
     let advice = match ClientName::new(first) {
         Ok(name) => format!(
-            "They are kept as they are. To go on with one, add its client to strongroom.toml, as in: [[client]] name = \"{name}\", keys = [\"ssh-ed25519 …\"]."
+            "They are kept as they are. To go on with one, enrol its client (`strongroom client pair {name}`), or add it to strongroom.toml: [[client]] name = \"{name}\", keys = [\"ssh-ed25519 …\"]."
         ),
         Err(_) => "They are kept as they are. Before `_repository`, the name must be that of a client (`a-z 0-9 _ -`, at most 31): rename the folder on another computer, then add its [[client]].".into(),
     };

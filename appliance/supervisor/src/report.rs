@@ -43,6 +43,8 @@ pub enum Command {
     Check(Option<ClientName>),
     /// The owner knows of all that stands about a client's repository. Only the D-Bus face offers it.
     Accept(ClientName),
+    /// Take up the clients anew: the registry was changed.
+    Clients,
     /// Look at the disks again now.
     Rescan,
     /// Use this array that was made elsewhere. It erases nothing, but only the D-Bus face offers it.

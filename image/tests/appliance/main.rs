@@ -8,6 +8,7 @@ mod client;
 mod confinement;
 mod console;
 mod damage;
+mod enrol;
 mod full;
 mod kit;
 mod reflash;

@@ -1,7 +1,9 @@
 //! The D-Bus face, `org.strongroom.Appliance1`: the snapshot as a property, and methods that start jobs. Who may call
 //! is decided by the bus's policy (`org.strongroom.Appliance1.conf`): root and the group strongroom-admin.
 
+use crate::configuration;
 use crate::disks::array_job::ArrayReport;
+use crate::enrol;
 use crate::paths::Paths;
 use crate::report::Command;
 use crate::services::systemd::Systemd;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::array::Verdict;
 use strongroom_model::name::ClientName;
+use strongroom_model::registry::{self, Answer, Request};
 use strongroom_model::status::{ArrayState, Status};
 use strongroom_model::superblock::ArrayUuid;
 use strongroom_model::watch::{Record, Remembered};
@@ -24,6 +27,8 @@ pub const BUS_NAME: &str = "org.strongroom.Appliance1";
 pub const OBJECT_PATH: &str = "/org/strongroom/Appliance1";
 /// Least time between two announcements of a change.
 const ANNOUNCE_PERIOD: Duration = Duration::from_millis(500);
+/// How long clients that changed may take to show.
+const TAKEN_UP: Duration = Duration::from_secs(5);
 
 struct ApplianceFace {
     paths: Paths,
@@ -115,6 +120,35 @@ impl ApplianceFace {
         serde_json::to_string(&remembered).map_err(|error| fdo::Error::Failed(error.to_string()))
     }
 
+    /// The clients in force, as JSON (a list of `strongroom_model::registry::ListedClient`).
+    async fn clients(&self) -> fdo::Result<String> {
+        let registry = enrol::registry(&self.paths).map_err(|error| fdo::Error::Failed(error.to_string()))?;
+        let listed = registry::listing(&configuration::declared(&self.paths), &registry);
+        serde_json::to_string(&listed).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
+    /// Enrols or changes a client, or opens a pairing: `strongroom_model::registry::Request` as JSON. Returns the
+    /// `Answer` as JSON, once it is in force; a refusal is an error.
+    async fn enrol(&self, request: &str) -> fdo::Result<String> {
+        let request: Request =
+            serde_json::from_str(request).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
+        if matches!(request, Request::Code { .. }) {
+            return Err(fdo::Error::InvalidArgs("a code is offered by the client itself".into()));
+        }
+        let paths = self.paths.clone();
+        let asked = tokio::task::spawn_blocking(move || enrol::ask::ask(&paths, &request)).await;
+        let answer = asked
+            .map_err(|error| error.to_string())
+            .and_then(|answer| answer.map_err(|error| error.to_string()))
+            .map_err(fdo::Error::Failed)?;
+        if let Answer::Refused(why) = answer {
+            return Err(fdo::Error::Failed(why));
+        }
+        self.send(Command::Clients).await?;
+        self.taken_up().await;
+        serde_json::to_string(&answer).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
     /// What is on every disk and what becomes of it, as JSON (`strongroom_model::array::Listing`): what the last look
     /// at the disks found.
     async fn disks(&self) -> fdo::Result<String> {
@@ -187,6 +221,17 @@ impl ApplianceFace {
                 client.escape_debug()
             ))
         })
+    }
+
+    /// Waits a moment until the status shows the clients that are in force now.
+    async fn taken_up(&self) {
+        let in_force = configuration::in_force(&self.paths);
+        let mut status = self.status.clone();
+        let shown = status.wait_for(|status| {
+            let names = in_force.client.iter().map(|client| client.name.get_ref());
+            status.clients.iter().map(|client| &client.name).eq(names)
+        });
+        let _ = tokio::time::timeout(TAKEN_UP, shown).await;
     }
 
     async fn send(&self, command: Command) -> fdo::Result<()> {

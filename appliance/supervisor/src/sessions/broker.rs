@@ -5,6 +5,7 @@
 //! when nobody has needed it for a while. Sessions don't depend on it.
 
 use super::accounts::Account;
+use super::serve;
 use super::unit::{Session, SessionId, properties};
 use super::wire::{self, Answer, Request};
 use crate::configuration::in_force;
@@ -177,6 +178,9 @@ impl Broker {
         let client = config
             .client(request.client.as_str())
             .ok_or_else(|| Answer::Refused("the appliance's configuration has no such client any more".into()))?;
+        if client.paused {
+            return Err(Answer::Refused(serve::paused(&request.client)));
+        }
         if mounts::at(&self.paths, ARRAY_MOUNT).is_none() {
             return Err(Answer::NotYet);
         }
