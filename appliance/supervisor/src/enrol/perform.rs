@@ -266,9 +266,7 @@ impl Scene<'_> {
         let named = self.registry.named_targets(&self.declared, from);
         let sent = |target: &&TargetName| fs::symlink_metadata(self.paths.ledger(from, target)).is_ok();
         match named.iter().find(sent) {
-            Some(target) if !new_copies => {
-                Err(Refusal::Copies(from.to_string(), target.to_string(), to.to_string()))
-            }
+            Some(target) if !new_copies => Err(Refusal::Copies(from.to_string(), target.to_string(), to.to_string())),
             _ => Ok(()),
         }
     }
