@@ -443,6 +443,45 @@ mod tests {
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmL7ieP3gwJuuv6cGpAjCJwCoozRsUMrUS26sQVj3aO";
 
+    #[derive(clap::Parser)]
+    struct Only {
+        #[command(subcommand)]
+        verb: EnrolVerb,
+    }
+
+    #[test]
+    fn command_lines_are_understood_or_refused() {
+        use clap::{CommandFactory, Parser};
+        Only::command().debug_assert();
+        let parse = |line: &str| Only::try_parse_from(line.split_whitespace());
+        for good in [
+            "x add asus --key one --key two --key-file - --quota 500GB --expect daily --from 10.0.0.1",
+            "x pair asus --minutes 60 --host strongroom.local",
+            "x rename asus laptop --new-copies",
+            "x rotate asus --restore-key one --keep-old",
+            "x revoke asus SHA256:abc",
+            "x remove asus --delete-repository --yes-delete asus",
+            "x list --json",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        let refused = |line: &str| parse(line).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused("x add Asus --key one").contains("1 to 31 characters"));
+        assert!(refused("x add ../x --key one").contains("1 to 31 characters"));
+        assert!(refused("x set asus --quota 500").contains("500GB"));
+        for bad in [
+            "x add asus --expect hourly",
+            "x add asus --expect daily --expect-hours 5",
+            "x set asus --expect-hours 0",
+            "x pair asus --minutes 0",
+            "x pair asus --minutes 61",
+            "x remove asus --yes-delete asus",
+            "x rename asus",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
     fn keys(key: &[&str], files: &[PathBuf]) -> Keys {
         Keys {
             key: key.iter().map(|line| line.to_string()).collect(),
