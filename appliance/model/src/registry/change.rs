@@ -260,6 +260,9 @@ impl Registry {
                 words.push(format!(
                     "Client {from} is called {to} now. On the client, BORG_REPO ends in :/mnt/raid/{to}_repository from now on."
                 ));
+                words.push(
+                    "Borg asks there once whether the repository was relocated: run `borg list` and say y.".into(),
+                );
             }
             Change::Rotate {
                 name,
