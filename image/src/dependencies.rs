@@ -89,6 +89,7 @@ const PACKAGES: &[(&str, &[Need], &str)] = &[
     ("openssl", &[Test], "makes certificate authorities for tests"),
     ("systemd", &[Test], "judges schedules as on the appliance"),
     ("shellcheck", &[Test], "checks what little shell there is"),
+    ("cron", &[Test], "judges the cron table of a client's kit"),
 ];
 
 /// Makes sure that the packages for `needs` are installed.

@@ -86,6 +86,42 @@ fn create_prune_and_a_killed_client() {
 }
 
 #[test]
+fn the_use_of_a_quota_is_what_borg_goes_by() {
+    let borg = Borg::new();
+    borg.write("a", &noise(12_000_000, 1));
+    borg.run(&["init", "--encryption=none", "--append-only", &borg.repo()]);
+    let create = |name: &str| borg.try_run(&["create", "-C", "none", &borg.archive(name), "files"]);
+    assert!(create("one").status.success());
+    let repository = borg.open();
+    let used = || {
+        let transaction = repository.last_commit().unwrap().unwrap().transaction;
+        let used = repository.quota_use(transaction).unwrap().unwrap();
+        let stored: u64 = repository
+            .state(transaction)
+            .unwrap()
+            .iter()
+            .flat_map(|segment| repository.read_segment(segment).unwrap())
+            .map(|entry| entry.unwrap())
+            .filter(|entry| matches!(entry.kind, EntryKind::Put(_)))
+            .map(|entry| u64::from(entry.size))
+            .sum();
+        assert_eq!(used, stored);
+        used
+    };
+    let quota = (used() + 1_000_000).to_string();
+    borg.run(&["config", &borg.repo(), "storage_quota", &quota]);
+    borg.write("b", &noise(900_000, 2));
+    assert!(create("two").status.success());
+    borg.write("c", &noise(200_000, 3));
+    assert!(!create("three").status.success(), "Borg took more than the quota");
+    let before = used();
+    borg.run(&["delete", &borg.archive("two")]);
+    assert!(used() >= before, "deleting gave something back");
+    // Without hints, which Borg rebuilds.
+    assert_eq!(repository.quota_use(SegmentNumber(1_000_000)).unwrap(), None);
+}
+
+#[test]
 fn twenty_thousand_segments_are_cheap() {
     let dir = tempfile::tempdir().unwrap();
     let repo = dir.path();

@@ -185,6 +185,7 @@ impl History {
         let Archives::Listed(manifest) = repository.archives(t).unwrap() else {
             panic!("it is not encrypted");
         };
+        assert!(repository.quota_use(t).unwrap().is_some());
         let audit = repository.audit(None, t, Depth::Headers, &mut |_| {}).unwrap();
         let everything = repository.audit(None, t, Depth::Everything, &mut |_| {}).unwrap();
         assert_eq!(audit, everything);

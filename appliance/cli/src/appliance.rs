@@ -4,6 +4,7 @@ use crate::words;
 use std::io::Write;
 use std::time::Duration;
 use strongroom_model::array::Listing;
+use strongroom_model::registry::{Answer, ListedClient, Request};
 use strongroom_model::session::Session;
 use strongroom_model::status::{JobKind, Status};
 use strongroom_model::upkeep::Upkeep;
@@ -34,6 +35,9 @@ pub enum ApplianceError {
     /// A compaction or a rollback was refused, not confirmed, or failed.
     #[error("{0}")]
     Upkeep(String),
+    /// What was asked about a client can't be, or was not confirmed.
+    #[error("{0}")]
+    Client(String),
     /// What was asked of the disks did not come about.
     #[error("{0}")]
     Disks(String),
@@ -74,6 +78,8 @@ trait Appliance {
     fn check(&self, client: &str) -> zbus::Result<()>;
     fn accept(&self, client: &str) -> zbus::Result<()>;
     fn watched(&self, client: &str) -> zbus::Result<String>;
+    fn clients(&self) -> zbus::Result<String>;
+    fn enrol(&self, request: &str) -> zbus::Result<String>;
     fn disks(&self) -> zbus::Result<String>;
     fn rescan(&self) -> zbus::Result<()>;
     fn adopt(&self, uuid: &str) -> zbus::Result<()>;
@@ -82,6 +88,7 @@ trait Appliance {
     fn upkeep(&self, client: &str) -> zbus::Result<String>;
     fn compact(&self, client: &str, transaction: u32, without_off_site_copy: bool) -> zbus::Result<()>;
     fn roll_back(&self, client: &str, transaction: u32, to: u32) -> zbus::Result<()>;
+    fn host_key(&self) -> zbus::Result<String>;
 }
 
 /// A connection to the supervisor.
@@ -165,6 +172,18 @@ impl Connection {
         Ok(serde_json::from_str(&self.watched_json(client).await?)?)
     }
 
+    /// The clients in force.
+    pub async fn clients(&self) -> Result<Vec<ListedClient>, ApplianceError> {
+        Ok(serde_json::from_str(&self.proxy.clients().await?)?)
+    }
+
+    /// Enrols or changes a client, or opens a pairing.
+    pub async fn enrol(&self, request: &Request) -> Result<Answer, ApplianceError> {
+        Ok(serde_json::from_str(
+            &self.proxy.enrol(&serde_json::to_string(request)?).await?,
+        )?)
+    }
+
     /// What is on every disk, as the last look found it.
     pub async fn disks(&self) -> Result<Listing, ApplianceError> {
         Ok(serde_json::from_str(&self.proxy.disks().await?)?)
@@ -193,6 +212,11 @@ impl Connection {
     /// Asks for a rollback of what was shown and confirmed.
     pub async fn roll_back(&self, client: &str, transaction: u32, to: u32) -> Result<(), ApplianceError> {
         Ok(self.proxy.roll_back(client, transaction, to).await?)
+    }
+
+    /// The public half of the SSH host key, one line.
+    pub async fn host_key(&self) -> Result<String, ApplianceError> {
+        Ok(self.proxy.host_key().await?)
     }
 
     /// Has the disks looked at again.

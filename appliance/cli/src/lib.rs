@@ -7,6 +7,8 @@ mod check;
 mod confirm;
 pub mod console;
 mod disks;
+mod enrol;
+mod kit;
 mod report;
 mod restore;
 mod sessions;
@@ -126,6 +128,8 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum ClientVerb {
+    #[command(flatten)]
+    Enrol(enrol::EnrolVerb),
     /// Show what a client stored and deleted, its archives, and what is wrong with its repository.
     Show {
         /// The client's name.
@@ -140,6 +144,9 @@ enum ClientVerb {
         /// The client's name.
         client: String,
     },
+    /// Make what a client needs to back up here: script, timer, pinned host key, borgmatic's configuration. Without
+    /// --output or --directory, show what to paste there. Nothing of it is secret.
+    Kit(Box<kit::KitArguments>),
 }
 
 #[derive(Subcommand)]
@@ -178,6 +185,8 @@ enum Failure {
     Restore(#[from] restore::RestoreFailure),
     #[error(transparent)]
     Report(#[from] report::ReportFailure),
+    #[error(transparent)]
+    Kit(#[from] kit::KitFailure),
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
     #[error("{0}")]
@@ -253,8 +262,10 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
         }
         Verb::Client { verb } => {
             match verb {
+                ClientVerb::Enrol(verb) => enrol::run(verb, now()).await?,
                 ClientVerb::Show { client, json } => check::show(&client, json, now()).await?,
                 ClientVerb::Accept { client } => check::accept(&client).await?,
+                ClientVerb::Kit(arguments) => kit::run(*arguments).await?,
             }
             Ok(ExitCode::SUCCESS)
         }

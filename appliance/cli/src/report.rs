@@ -83,6 +83,11 @@ const MEMBERS: &[Member] = &[
         &[Configuration("/var/lib/strongroom/config/strongroom.toml")],
     ),
     (
+        "clients.toml",
+        "clients that were enrolled by command; not there when there are none",
+        &[Configuration("/var/lib/strongroom/config/clients.toml")],
+    ),
+    (
         "configuration-refused.json",
         "why the last offered configuration was refused; not there when it was not",
         &[File("/run/strongroom/config-report.json")],

@@ -76,9 +76,6 @@ pub enum RestoreFailure {
     /// The client's name is wrong.
     #[error("`{0}` is not a client: {1}")]
     Name(String, NameError),
-    /// The configuration has no such client.
-    #[error("there is no client `{0}` in the configuration")]
-    NoClient(String),
     /// There is no such target, or the choice is not clear.
     #[error("choose one of the client's targets with --target: {0}")]
     WhichTarget(String),
@@ -206,10 +203,11 @@ fn from_config(
 ) -> Result<(Target, Credentials), RestoreFailure> {
     let text = String::from_utf8_lossy(&read(path)?).into_owned();
     let config = Config::parse(&text)?;
-    let known = config
-        .client(client.as_str())
-        .ok_or_else(|| RestoreFailure::NoClient(client.to_string()))?;
-    let targets: Vec<_> = config.targets_of(known).collect();
+    // One that was enrolled by command is copied to every target; so may one have been that is no more.
+    let targets: Vec<_> = match config.client(client.as_str()) {
+        Some(declared) => config.targets_of(declared).collect(),
+        None => config.offsite.target.iter().collect(),
+    };
     let wanted: Vec<_> = targets
         .iter()
         .filter(|target| {

@@ -98,10 +98,22 @@ pub enum ConditionId {
     RepositoryGone,
     /// A repository on the array belongs to no client.
     RepositoryUnclaimed,
+    /// Clients enrolled by command can't all stand beside those of the configuration.
+    EnrolmentClash,
+    /// The registry of enrolled clients could not be read.
+    RegistryUnreadable,
+    /// A client is held out.
+    ClientPaused,
+    /// The configuration lists a key that was revoked.
+    KeyRevoked,
+    /// Wrong codes closed a pairing.
+    PairingFailed,
     /// A client has never made a backup.
     ClientNeverSeen,
     /// A client has been silent for longer than expected.
     ClientSilent,
+    /// A client has used up most of its quota.
+    QuotaNearlyReached,
     /// A client deleted a large part of its backups.
     MassDeletion,
     /// A client's backups have become markedly fewer.

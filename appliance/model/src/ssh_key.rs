@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Smallest RSA modulus accepted, in bits.
 pub const RSA_BITS_MIN: usize = 3072;
@@ -137,6 +138,18 @@ impl SshPublicKey {
         Line(self)
     }
 
+    /// The owner's text behind the key; may be empty.
+    pub fn comment(&self) -> &str {
+        self.comment.as_str()
+    }
+
+    /// How `ssh-keygen -l` names it: `SHA256:` and the base64 form, without padding, of the hash of the key.
+    pub fn fingerprint(&self) -> String {
+        // Decoded before, when it was parsed.
+        let blob = decode_base64(&self.base64).unwrap_or_default();
+        alloc::format!("SHA256:{}", encode_base64(&Sha256::digest(blob)))
+    }
+
     /// Whether it is the same key, whatever the comments.
     pub fn same_key(&self, other: &Self) -> bool {
         self.kind == other.kind && self.base64 == other.base64
@@ -210,6 +223,19 @@ fn read_string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(string)
 }
 
+/// Standard base64 without padding (RFC 4648 section 4).
+fn encode_base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..=chunk.len() {
+            text.push(char::from(ALPHABET[(bits >> (18 - 6 * place)) as usize & 63]));
+        }
+    }
+    text
+}
+
 /// Standard base64 with padding (RFC 4648 section 4), strict.
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
@@ -240,6 +266,13 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
         }
     }
     (buffer == 0).then_some(out)
+}
+
+/// A key's line of that type, from its blob.
+#[cfg(test)]
+pub(crate) fn line_of(kind: &str, blob: &[u8]) -> String {
+    let text = encode_base64(blob);
+    alloc::format!("{kind} {text}{}", &"=="[..(4 - text.len() % 4) % 4])
 }
 
 #[cfg(test)]
@@ -295,7 +328,7 @@ mod tests {
             blob.extend((field.len() as u32).to_be_bytes());
             blob.extend(*field);
         }
-        format!("{} {}", std::str::from_utf8(fields[0]).unwrap(), encode(&blob))
+        line_of(std::str::from_utf8(fields[0]).unwrap(), &blob)
     }
 
     #[test]
@@ -337,27 +370,18 @@ mod tests {
         assert_eq!(SshPublicKey::parse(&line(&[sk, &[1; 32], b""])), Err(SshKeyError::Blob));
     }
 
-    fn encode(bytes: &[u8]) -> std::string::String {
-        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut out = std::string::String::new();
-        for chunk in bytes.chunks(3) {
-            let b = [chunk[0], *chunk.get(1).unwrap_or(&0), *chunk.get(2).unwrap_or(&0)];
-            let n = u32::from_be_bytes([0, b[0], b[1], b[2]]);
-            for i in 0..4 {
-                if i <= chunk.len() {
-                    out.push(ALPHABET[(n >> (18 - 6 * i)) as usize & 63] as char);
-                } else {
-                    out.push('=');
-                }
-            }
-        }
-        out
+    #[test]
+    fn the_fingerprint_is_that_of_ssh_keygen() {
+        let key = SshPublicKey::parse(ED25519).unwrap();
+        assert_eq!(key.fingerprint(), "SHA256:Pc1/JGh4iN3i6tWuNUUT6mkd/yiapqWo1vok87uKLl0");
+        assert_eq!(key.comment(), "root@asus");
     }
 
     proptest! {
         #[test]
         fn base64_round_trips(bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
-            prop_assert_eq!(decode_base64(&encode(&bytes)), Some(bytes));
+            let line = line_of("", &bytes);
+            prop_assert_eq!(decode_base64(line.trim_start()), Some(bytes));
         }
 
         #[test]

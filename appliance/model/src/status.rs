@@ -219,6 +219,12 @@ pub struct Client {
     pub repository: RepositoryState,
     /// Size of the repository's segments.
     pub size_bytes: u64,
+    /// How much the repository may hold; none without a quota.
+    #[serde(default)]
+    pub quota_bytes: Option<u64>,
+    /// What counts against the quota, as Borg counts it, as of the last look at the repository; none before one.
+    #[serde(default)]
+    pub quota_used_bytes: Option<u64>,
     /// Last committed transaction.
     pub transaction: Option<u64>,
     /// When a backup was last committed.

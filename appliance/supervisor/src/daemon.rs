@@ -1,7 +1,7 @@
 //! The daemon: one task per duty and face, wired by channels that carry data one way. It decides nothing itself.
 
 use crate::clients::{self, Surroundings};
-use crate::configuration::seal;
+use crate::configuration::{self, seal};
 use crate::disks;
 use crate::faces::{dbus, mqtt};
 use crate::identity;
@@ -15,8 +15,8 @@ use crate::watch as watched;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use strongroom_model::condition::{Condition, ConditionId, Severity};
-use strongroom_model::config::{Config, Mqtt};
+use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
+use strongroom_model::config::{Client, Config, Mqtt};
 use strongroom_model::status::{ClockState, Status};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -42,7 +42,10 @@ pub enum DaemonError {
 
 /// Runs until asked to stop by a signal.
 pub async fn run(paths: Paths) -> Result<(), DaemonError> {
-    let config = Arc::new(load(&paths));
+    // Before anybody can be told that this runs.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (in_force_sender, in_force) = watch::channel(Arc::new(configuration::load(&paths)));
+    let config = in_force.borrow().config.clone();
     let bus = Connection::system().await?;
     let systemd = Systemd::new(&bus).await?;
 
@@ -64,20 +67,12 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (surroundings_sender, surroundings) = watch::channel(Surroundings::default());
     let (stop_sender, stop) = watch::channel(false);
 
-    dbus::serve(
-        &bus,
-        paths.clone(),
-        config.clone(),
-        status.clone(),
-        commands.clone(),
-        systemd.clone(),
-    )
-    .await?;
+    dbus::serve(&bus, paths.clone(), status.clone(), commands.clone(), systemd.clone()).await?;
     tokio::spawn(dbus::announce(bus.clone(), status.clone()));
     tokio::spawn(crate::clock::run(clock_sender));
     tokio::spawn(clients::run(
         paths.clone(),
-        config.clone(),
+        in_force.clone(),
         surroundings.clone(),
         clients_sender,
     ));
@@ -100,44 +95,52 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
         });
     }
     {
-        let (paths, config, systemd, duty) = (paths.clone(), config.clone(), systemd.clone(), duty_sender.clone());
-        let (clients, surroundings) = (clients.clone(), surroundings.clone());
+        let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
+        let (clients, surroundings, mut in_force) = (clients.clone(), surroundings.clone(), in_force.clone());
         tokio::spawn(async move {
             loop {
-                let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
+                let config = in_force.borrow_and_update().config.clone();
+                let (paths, systemd) = (paths.clone(), systemd.clone());
                 let (clients, around, report) = (clients.clone(), surroundings.clone(), watch_sender.clone());
-                let ended = watched::run(paths, config, systemd, &mut watch_orders, clients, around, report).await;
-                stopped("watch", ended, &duty).await;
+                let watching = watched::run(paths, config, systemd, &mut watch_orders, clients, around, report);
+                tokio::select! {
+                    ended = watching => stopped("watch", ended, &duty).await,
+                    // It begins again with other clients.
+                    Ok(()) = in_force.changed() => {}
+                }
             }
         });
     }
     {
-        let (paths, config, systemd, duty) = (paths.clone(), config.clone(), systemd.clone(), duty_sender.clone());
+        let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
+        let mut in_force = in_force.clone();
         tokio::spawn(async move {
             loop {
-                let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
+                let config = in_force.borrow_and_update().config.clone();
+                let (paths, systemd) = (paths.clone(), systemd.clone());
                 let (around, report) = (surroundings.clone(), upkeep_sender.clone());
-                let ended = upkeep::run(paths, config, systemd, &mut upkeep_orders, around, report).await;
-                stopped("upkeep", ended, &duty).await;
+                let working = upkeep::run(paths, config, systemd, &mut upkeep_orders, around, report);
+                tokio::select! {
+                    ended = working => stopped("upkeep", ended, &duty).await,
+                    Ok(()) = in_force.changed() => {}
+                }
             }
         });
     }
     {
-        let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
+        let (paths, systemd, mut in_force) = (paths.clone(), systemd.clone(), in_force.clone());
         tokio::spawn(async move {
             loop {
-                let (paths, config, systemd) = (paths.clone(), config.clone(), systemd.clone());
-                let ended = offsite::run(paths, config, systemd, &mut push_requests, offsite_sender.clone()).await;
-                stopped("offsite", ended, &duty_sender).await;
+                let config = in_force.borrow_and_update().config.clone();
+                let (paths, systemd) = (paths.clone(), systemd.clone());
+                let pushing = offsite::run(paths, config, systemd, &mut push_requests, offsite_sender.clone());
+                tokio::select! {
+                    ended = pushing => stopped("offsite", ended, &duty_sender).await,
+                    Ok(()) = in_force.changed() => {}
+                }
             }
         });
     }
-    let with_target = config
-        .client
-        .iter()
-        .filter(|client| config.targets_of(client).next().is_some())
-        .count();
-    let expected = (config.client.len(), with_target);
     let mqtt_task = config.mqtt.clone().map(|settings| {
         let password = mqtt_password(&settings);
         tokio::spawn(mqtt::run_until(
@@ -149,6 +152,11 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
             stop,
         ))
     });
+    let take_up = {
+        let paths = paths.clone();
+        move || publish(&in_force_sender, Arc::new(configuration::load(&paths)))
+    };
+    let take_up_by_command = take_up.clone();
     tokio::spawn(async move {
         while let Some(command) = incoming.recv().await {
             match command {
@@ -175,6 +183,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 Command::Upkeep(order) => {
                     let _ = upkeep_requests.send(order).await;
                 }
+                Command::Clients => take_up_by_command(),
                 Command::Identify => identify(),
             }
         }
@@ -191,8 +200,9 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
             watching,
             upkeep_jobs,
         );
+        let mut begun = false;
         loop {
-            let reports = Reports {
+            let mut reports = Reports {
                 appliance: receivers.0.borrow_and_update().clone(),
                 clock: receivers.1.borrow_and_update().clone(),
                 disks: receivers.2.borrow_and_update().clone(),
@@ -202,8 +212,12 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 duties: receivers.6.borrow_and_update().clone(),
                 watch: receivers.7.borrow_and_update().clone(),
                 upkeep: receivers.8.borrow_and_update().clone(),
-                expected,
+                expected: expected(&in_force.borrow().config),
             };
+            if begun {
+                // Everybody has spoken once; clients that come later are no new beginning.
+                reports.expected = (reports.clients.part.len(), reports.offsite.part.targets.len());
+            }
             let clock_trusted = reports.clock.part.state == ClockState::Synchronised;
             let around = Surroundings {
                 array: reports.disks.part.array.state,
@@ -212,6 +226,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
             };
             publish(&surroundings_sender, around);
             let new = snapshot::compose(&reports, clock_trusted.then(crate::clock_now).flatten());
+            begun |= new.health != Health::Starting;
             status_sender.send_if_modified(|old| {
                 let changed = **old != *new;
                 if changed {
@@ -240,9 +255,13 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            // The registry of clients was changed, as by a pairing.
+            _ = hangup.recv() => take_up(),
+        }
     }
     // The broker is told, so that Home Assistant does not wait for the will.
     let _ = stop_sender.send(true);
@@ -252,14 +271,10 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     Ok(())
 }
 
-fn load(paths: &Paths) -> Config {
-    match std::fs::read_to_string(paths.config()) {
-        Ok(text) => Config::parse(&text).unwrap_or_else(|error| {
-            eprintln!("the last good configuration is not understood: {error}");
-            Config::default()
-        }),
-        Err(_) => Config::default(),
-    }
+/// How many clients there are, and how many of them have a target.
+fn expected(config: &Config) -> (usize, usize) {
+    let has_target = |client: &&Client| config.targets_of(client).next().is_some();
+    (config.client.len(), config.client.iter().filter(has_target).count())
 }
 
 async fn stopped<E: std::fmt::Display>(duty: &str, ended: Result<(), E>, conditions: &watch::Sender<Vec<Condition>>) {

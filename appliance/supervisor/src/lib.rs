@@ -2,7 +2,7 @@
 //!
 //! A duty is a folder: it observes, decides (in `strongroom_model`), acts and reports. A face renders the snapshot.
 //! A foreign service is one thin module in [`services`]. The roles (`configure`, `array`, `repositories`, `serve`,
-//! `sessions`, `session`, `push`, `health`, `scrub`, `watch`, `verify`, `upkeep`, `boot`, `mirror`) are small
+//! `sessions`, `session`, `clients`, `pair`, `push`, `health`, `scrub`, `watch`, `verify`, `upkeep`, `boot`, `mirror`) are small
 //! programs of their own; their mains are in `src/bin`.
 
 pub mod boot;
@@ -12,6 +12,7 @@ pub mod configuration;
 pub mod daemon;
 pub mod disks;
 pub mod durable;
+pub mod enrol;
 pub mod esp;
 pub mod faces;
 pub mod identity;

@@ -24,6 +24,15 @@ impl Paths {
         Self { root: root.into() }
     }
 
+    /// Takes `--root FOLDER` from the front of a program's arguments, as tests give it; the root is `/` without.
+    pub fn of_arguments(arguments: &mut Vec<String>) -> Self {
+        if arguments.len() < 2 || arguments[0] != "--root" {
+            return Self::default();
+        }
+        let mut first: Vec<String> = arguments.drain(..2).collect();
+        Self::new(first.pop().unwrap_or_default())
+    }
+
     /// Any absolute path, beneath the root.
     pub fn at(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
@@ -37,6 +46,31 @@ impl Paths {
     /// The last good configuration.
     pub fn config(&self) -> PathBuf {
         self.at("/var/lib/strongroom/config/strongroom.toml")
+    }
+
+    /// The clients that were enrolled by command, and what holds for any client at once.
+    pub fn registry(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/config/clients.toml")
+    }
+
+    /// The open pairing, with the hash of its code. Gone with a restart of the machine.
+    pub fn pairing(&self) -> PathBuf {
+        self.at("/run/strongroom/pairing/pairing.json")
+    }
+
+    /// Until when a pairing is open, in seconds since the start of the machine; absent when none is.
+    pub fn pairing_open(&self) -> PathBuf {
+        self.at("/run/strongroom/pairing/open")
+    }
+
+    /// What a person should know of pairings.
+    pub fn pairing_report(&self) -> PathBuf {
+        self.at("/run/strongroom/pairing/report.json")
+    }
+
+    /// Where requests to change the registry are heard.
+    pub fn clients_socket(&self) -> PathBuf {
+        self.at("/run/strongroom/clients.sock")
     }
 
     /// Public files that the last good configuration names.

@@ -43,6 +43,8 @@ pub enum Command {
     Check(Option<ClientName>),
     /// The owner knows of all that stands about a client's repository. Only the D-Bus face offers it.
     Accept(ClientName),
+    /// Take up the clients anew: the registry was changed.
+    Clients,
     /// Compact or roll back a client's repository, as its owner confirmed. Only the D-Bus face offers it, having seen that
     /// nothing stands against it.
     Upkeep(crate::upkeep::Order),

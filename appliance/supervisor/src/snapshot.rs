@@ -64,6 +64,9 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         for condition in strongroom_model::offsite::decide(&client, now) {
             conditions.raise(condition);
         }
+        if let Some(condition) = strongroom_model::clients::quota(&client) {
+            conditions.raise(condition);
+        }
         // There is room: the iterator was bounded above.
         let _ = status.clients.push(client);
     }

@@ -3,32 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // The helpers are tests too: they may fail loudly.
 
+mod support;
+
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 use strongroom_supervisor::sessions::confine;
+use support::sshd::{As, SERVE, Sshd, folder, run, said};
 
 const SESSION: &str = env!("CARGO_BIN_EXE_strongroom-session");
-const SERVE: &str = env!("CARGO_BIN_EXE_strongroom-serve");
-
-/// Not below /tmp, which a session may write to: in its unit it has one of its own.
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in("/var/tmp").unwrap()
-}
-
-fn run(command: &mut Command) -> Output {
-    let name = command.get_program().to_string_lossy().into_owned();
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("missing `{name}` ({error}): run `cargo image test`, which installs it"))
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// A repository that is served as in a session's unit, without the unit.
 struct Served {
@@ -213,107 +198,24 @@ fn knows_scopes() -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 12)
 }
 
-/// The appliance's sshd, with this user in place of its accounts.
-struct Sshd {
-    folder: tempfile::TempDir,
-    child: Child,
-    port: u16,
-    user: String,
-}
-
-impl Sshd {
-    fn start(lines: &[String]) -> Self {
-        let folder = folder();
-        let place = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
-        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        for name in ["host", "key"] {
-            let mut command = Command::new("ssh-keygen");
-            command.args(["-q", "-t", "ed25519", "-N", "", "-f", &place(name)]);
-            assert!(run(&mut command).status.success());
-        }
-        let public = fs::read_to_string(place("key.pub")).unwrap();
-        let text: String = lines.iter().map(|line| format!("{line} {public}")).collect();
-        fs::write(place("keys"), text).unwrap();
-        let user = String::from_utf8(run(Command::new("id").arg("-un")).stdout).unwrap();
-        let user = user.trim().to_string();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let config = include_str!("../../../rootfs-overlay/etc/ssh/sshd_config")
-            .replace("/var/lib/strongroom/ssh/ssh_host_ed25519_key", &place("host"))
-            .replace("/run/strongroom/authorized_keys/%u", &place("keys"))
-            .replace("AllowUsers borgbackup admin", &format!("AllowUsers {user}"))
-            .replace("Match User borgbackup", &format!("Match User {user}"))
-            .replace("PermitRootLogin no", "PermitRootLogin prohibit-password")
-            .replace("UsePAM yes", "UsePAM no")
-            // Unknown to sshd before 9.8.
-            .replace("PerSourcePenalties no", "");
-        fs::write(
-            place("config"),
-            format!("Port {port}\nListenAddress 127.0.0.1\nPidFile none\nStrictModes no\n{config}"),
-        )
-        .unwrap();
-        if user == "root" {
-            fs::create_dir_all("/run/sshd").unwrap();
-        }
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f", &place("config")])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("missing `sshd` ({error}): run `cargo image test`, which installs it"));
-        let sshd = Self {
-            folder,
-            child,
-            port,
-            user,
-        };
-        for _ in 0..100 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return sshd;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("sshd does not listen");
-    }
-
-    fn ssh(&self, options: &[&str], remote: &[&str]) -> Output {
-        let place = |name: &str| self.folder.path().join(name).to_str().unwrap().to_string();
-        let mut command = Command::new("ssh");
-        command
-            .args(["-F", "none", "-i", &place("key"), "-p", &self.port.to_string()])
-            .args([
-                "-o",
-                "IdentitiesOnly=yes",
-                "-o",
-                "BatchMode=yes",
-                "-o",
-                "StrictHostKeyChecking=accept-new",
-            ])
-            .args([
-                "-o",
-                &format!("UserKnownHostsFile={}", place("known")),
-                "-o",
-                "LogLevel=ERROR",
-            ])
-            .args(options)
-            .arg(format!("{}@127.0.0.1", self.user))
-            .args(remote)
-            .stdin(Stdio::null());
-        run(&mut command)
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// An sshd that admits its key as that of client `asus`, from these addresses.
+fn sshd_of_a_client(from: &str) -> Sshd {
+    let sshd = Sshd::start(As::Client);
+    let key = sshd.key();
+    let (root, fingerprint, authorized) = (sshd.folder.path().display(), key.fingerprint(), key.authorized());
+    sshd.admit(&format!(
+        "restrict,{from}command=\"{SERVE} --root {root} asus {fingerprint}\" {authorized}\n"
+    ));
+    let config = format!("[[client]]\nname = \"asus\"\nkeys = [\"{authorized}\"]\n");
+    let file = sshd.paths().config();
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, config).unwrap();
+    sshd
 }
 
 #[test]
 fn sshd_lets_a_key_run_its_one_command_only() {
-    let line = format!("restrict,command=\"{SERVE} asus\"");
-    let sshd = Sshd::start(&[line]);
+    let sshd = sshd_of_a_client("");
     for remote in [
         &[][..],
         &["sh"],
@@ -346,11 +248,10 @@ fn sshd_lets_a_key_run_its_one_command_only() {
 
 #[test]
 fn sshd_understands_the_addresses_of_a_key() {
-    let line = |from: &str| format!("restrict,from=\"{from}\",command=\"{SERVE} asus\"");
-    let inside = Sshd::start(&[line("192.0.2.7/32,127.0.0.0/8,fd00::/64")]);
+    let inside = sshd_of_a_client("from=\"192.0.2.7/32,127.0.0.0/8,fd00::/64\",");
     assert!(said(&inside.ssh(&[], &["sh"])).contains("serves Borg only"));
     drop(inside);
-    let outside = Sshd::start(&[line("192.0.2.0/24,fd00::/64")]);
+    let outside = sshd_of_a_client("from=\"192.0.2.0/24,fd00::/64\",");
     let output = outside.ssh(&[], &["sh"]);
     assert!(said(&output).contains("Permission denied"), "{}", said(&output));
 }

@@ -17,7 +17,7 @@ use strongroom_supervisor::upkeep::hold::{self, Hold};
 use strongroom_supervisor::upkeep::{compact_job, rollback_job};
 use strongroom_supervisor::watch::store;
 use strongroom_supervisor::watch::verify_job::ALL;
-use support::Appliance;
+use support::repository::Appliance;
 
 const SESSION: &str = env!("CARGO_BIN_EXE_strongroom-session");
 

@@ -14,7 +14,7 @@ use strongroom_model::watch::{self, Archives, Finding, RefusedCompaction};
 use strongroom_supervisor::watch::ledger::Ledger;
 use strongroom_supervisor::watch::verify_job::{ALL, DUE};
 use strongroom_supervisor::watch::{store, verify_job, watch_job};
-use support::{Appliance, noise};
+use support::repository::{Appliance, noise};
 
 #[test]
 fn ordinary_days_raise_nothing_and_are_counted() {
@@ -67,6 +67,24 @@ fn ordinary_days_raise_nothing_and_are_counted() {
     assert!(verification.damages.is_empty() && verification.oldest.is_some() && verification.index_used);
     assert_eq!(watch::may_compact(&pruned, &verification, pruned.audited), Ok(()));
     assert_eq!(appliance.conditions(), []);
+}
+
+#[test]
+fn the_use_of_a_quota_is_remembered_with_borgs_hints_and_without() {
+    let one = Appliance::new("none");
+    assert!(one.look().quota_used.is_some_and(|used| used < 10_000));
+    one.write("a", 100_000, 1);
+    one.create("one");
+    let used = one.look().quota_used.unwrap();
+    assert!((100_000..110_000).contains(&used), "{used}");
+    for entry in fs::read_dir(one.repository()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_str().unwrap().starts_with("hints.") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let nearly = one.look().quota_used.unwrap();
+    assert!((used..used + 2_000).contains(&nearly), "{used} {nearly}");
 }
 
 #[test]

@@ -3,11 +3,32 @@
 use std::path::Path;
 
 use image::qemu::{Firmware, Machine};
+use image::ssh;
 use image::trial::{CLIENT, Trial};
 
 use crate::backup::wait_for_status;
 use crate::client::{Client, assert_same};
 use crate::{SOON, START, is_sound};
+
+/// A client that is enrolled by command shortly before.
+const ENROLLED: &str = "shed";
+
+/// Enrols a client, and waits until the array has its copy of the registry.
+pub fn one_more_is_enrolled(trial: &Trial, machine: &mut Machine) {
+    let admin = trial.admin(machine);
+    let copied = "systemctl show --value -p InvocationID,ActiveState strongroom-mirror.service";
+    let before = admin.run(copied).unwrap();
+    let key = ssh::key(&trial.folder.join("shed_key"), "shed@trial").unwrap();
+    admin
+        .run(&format!("strongroom client add {ENROLLED} --key '{key}'"))
+        .unwrap();
+    machine
+        .wait_until("the registry was not copied onto the array", SOON, |_| {
+            let now = admin.run(copied)?;
+            Ok(now != before && now.contains("inactive"))
+        })
+        .unwrap();
+}
 
 /// Writes the disk of a machine that is off, starts it, and lets the client go on as before. `port`: where the client
 /// reached the machine earlier; `archive` holds `files`.
@@ -45,6 +66,8 @@ pub fn changes_nothing_for_clients(
     assert!(client.archives().contains(&archive.to_owned()));
     assert_same(files, &client.extract(archive).join(inside));
     client.borg(&["create", "::after-reflash", files.to_str().unwrap()]);
+    let shed = crate::backup::login(trial, &machine, "shed_key");
+    Client::new(ENROLLED, shed, &trial.folder).borg(&["init", "--encryption=none"]);
     // Sealed secrets open: the broker was reached with its password.
     wait_for_status(trial, &mut machine, "the broker was not reached", SOON, |status| {
         !crate::trouble::has(status, "mqtt-unreachable") && !crate::trouble::has(status, "config-refused")

@@ -13,6 +13,7 @@ mod size;
 pub use changes::changes;
 pub use error::ConfigError;
 pub use network::{AddressRange, Cidr, Network, OneOrMany};
+pub(crate) use parts::expect_hours;
 pub use parts::*;
 pub use size::Size;
 
@@ -25,7 +26,7 @@ use toml::Spanned;
 pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
 
 /// Smallest quota that Borg takes, in bytes.
-const QUOTA_MIN: u64 = 10_000_000;
+pub const QUOTA_MIN: u64 = 10_000_000;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,14 +57,7 @@ impl Config {
     ///
     /// Errors: the first thing that is wrong, with its line and what to do.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        if text.len() > CONFIG_BYTES_MAX {
-            return Err(ConfigError::whole(
-                "the file is larger than 256 KiB",
-                "Check that this is really strongroom.toml.",
-            ));
-        }
-        depth::check(text)?;
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError::from_toml(text, &error))?;
+        let config: Self = read(text)?;
         validate(&config).map_err(|fault| ConfigError::at(text, fault.span, fault.message, fault.remedy))?;
         Ok(config)
     }
@@ -102,6 +96,18 @@ impl Config {
         names.dedup();
         names
     }
+}
+
+/// Reads a file of this form, bounded in size and depth. What its parts mean together is not judged.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
+    if text.len() > CONFIG_BYTES_MAX {
+        return Err(ConfigError::whole(
+            "the file is larger than 256 KiB",
+            "Check that this is really strongroom.toml.",
+        ));
+    }
+    depth::check(text)?;
+    toml::from_str(text).map_err(|error| ConfigError::from_toml(text, &error))
 }
 
 struct Fault {

@@ -310,9 +310,21 @@ pub struct Client {
     pub expect_hours: u32,
     /// Targets that it is pushed to; all by default.
     pub targets: Option<Vec<Spanned<TargetName>>>,
+    /// It gets no session until it is resumed. Said by command only (see [`crate::registry`]).
+    #[serde(skip)]
+    pub paused: bool,
 }
 
-fn expect_hours() -> u32 {
+impl Client {
+    /// Each of its keys, with whether it may only read.
+    pub fn all_keys(&self) -> impl Iterator<Item = (&SshPublicKey, bool)> {
+        let backup = self.keys.iter().map(|key| (key.get_ref(), false));
+        backup.chain(self.restore_keys.iter().map(|key| (key.get_ref(), true)))
+    }
+}
+
+/// [`Client::expect_hours`] where nothing is said.
+pub(crate) fn expect_hours() -> u32 {
     48
 }
 

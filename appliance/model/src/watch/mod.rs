@@ -247,6 +247,8 @@ pub struct Record {
     pub audited: Option<u32>,
     /// When the last transaction that stored a backup was committed, by the appliance's clock.
     pub last_backup: Option<u64>,
+    /// Bytes that count against Borg's storage quota; none where it is not known.
+    pub quota_used: Option<u64>,
     /// Live objects, the list of archives included; none where it is not known.
     pub objects: Option<u64>,
     /// The most that there ever were since the owner last accepted.

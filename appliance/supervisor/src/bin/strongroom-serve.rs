@@ -1,12 +1,13 @@
-//! `strongroom-serve NAME [restore]`: the forced command of a client's key.
+//! `strongroom-serve NAME [restore] FINGERPRINT`: the forced command of a client's key.
 
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, sessions::serve};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let paths = Paths::of_arguments(&mut arguments);
     let wanted = std::env::var_os("SSH_ORIGINAL_COMMAND");
-    match serve::run(&Paths::default(), &arguments, wanted) {
+    match serve::run(&paths, &arguments, wanted) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Whoever would read it may be gone.

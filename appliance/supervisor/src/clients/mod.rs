@@ -1,5 +1,7 @@
 //! The clients duty: reads what each client's repository shows. It never writes to a repository and takes no lock.
 
+use crate::configuration::InForce;
+use crate::enrol::pairing;
 use crate::paths::{ARRAY_MOUNT, Paths, REPOSITORY_ENDING};
 use crate::report::{Report, publish};
 use crate::watch;
@@ -9,8 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use strongroom_borg::Repository;
-use strongroom_model::clients::{Observation, decide, unclaimed};
-use strongroom_model::config::Config;
+use strongroom_model::clients::{Observation, decide, paused, unclaimed};
 use strongroom_model::status::{ArrayState, Client, RepositoryState};
 use tokio::sync::watch as channel;
 
@@ -31,31 +32,36 @@ pub struct Surroundings {
 /// Runs the duty for ever.
 pub async fn run(
     paths: Paths,
-    config: Arc<Config>,
+    mut in_force: channel::Receiver<Arc<InForce>>,
     mut surroundings: channel::Receiver<Surroundings>,
     report: channel::Sender<Report<Vec<Client>>>,
 ) {
     loop {
         let around = surroundings.borrow_and_update().clone();
-        let (paths, config) = (paths.clone(), config.clone());
+        let (paths, in_force_now) = (paths.clone(), in_force.borrow_and_update().clone());
         // Reading a sick disk may hang; only this observation hangs with it.
-        if let Ok(new) = tokio::task::spawn_blocking(move || observe(&paths, &config, &around)).await {
+        if let Ok(new) = tokio::task::spawn_blocking(move || observe(&paths, &in_force_now, &around)).await {
             publish(&report, new);
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             changed = surroundings.changed() => if changed.is_err() { return },
+            changed = in_force.changed() => if changed.is_err() { return },
         }
     }
 }
 
-fn observe(paths: &Paths, config: &Config, around: &Surroundings) -> Report<Vec<Client>> {
+fn observe(paths: &Paths, in_force: &InForce, around: &Surroundings) -> Report<Vec<Client>> {
+    let config = &in_force.config;
     let mut report = Report::<Vec<Client>>::default();
+    report.conditions.extend(in_force.conditions.iter().cloned());
+    report.conditions.extend(pairing::conditions(paths));
     let now = around.clock_trusted.then(crate::clock_now).flatten();
     for client in &config.client {
         let name = client.name.get_ref();
         let mut status = Client {
             name: name.clone(),
+            quota_bytes: client.quota.as_ref().map(|quota| quota.get_ref().bytes()),
             ..Client::default()
         };
         let mut error = None;
@@ -84,6 +90,7 @@ fn observe(paths: &Paths, config: &Config, around: &Surroundings) -> Report<Vec<
         report
             .conditions
             .extend(decide(name, client.expect_hours, &observation, now, around.booted));
+        report.conditions.extend(client.paused.then(|| paused(name)));
         report.part.push(status);
     }
     if around.array == ArrayState::Mounted {

@@ -26,6 +26,8 @@ pub enum Step {
     Repositories,
     /// A client that is no more, or has no copies any more, is not pushed any more.
     StopTimer(String),
+    /// The supervisor takes up clients that changed.
+    Clients,
     /// The supervisor starts again with the new configuration and secrets. Its jobs are units of their own.
     Supervisor,
 }
@@ -50,6 +52,16 @@ pub fn steps(old: &Config, new: &Config, taken: &Taken, changed: &BTreeSet<Strin
     if changed.contains(generate::NTP_SERVERS) {
         steps.push(Step::TimeSources);
     }
+    steps.extend(client_steps(old, new));
+    if !taken.changes.is_empty() || taken.secrets_changed || !changed.is_empty() {
+        steps.push(Step::Supervisor);
+    }
+    steps
+}
+
+/// What has to be done for clients that came or went.
+pub fn client_steps(old: &Config, new: &Config) -> Vec<Step> {
+    let mut steps = Vec::new();
     let names = |config: &Config| -> BTreeSet<String> {
         config
             .client
@@ -67,9 +79,6 @@ pub fn steps(old: &Config, new: &Config, taken: &Taken, changed: &BTreeSet<Strin
         if pushed(old, client) && !still {
             steps.push(Step::StopTimer(format!("strongroom-push@{name}.timer")));
         }
-    }
-    if !taken.changes.is_empty() || taken.secrets_changed || !changed.is_empty() {
-        steps.push(Step::Supervisor);
     }
     steps
 }
@@ -92,7 +101,7 @@ fn words(step: &Step) -> &'static str {
         Step::Names => "the announced name",
         Step::TimeSources => "the time servers",
         Step::Repositories => "the clients' folders",
-        Step::Supervisor => "the supervisor",
+        Step::Clients | Step::Supervisor => "the supervisor",
     }
 }
 
@@ -123,6 +132,13 @@ fn take(step: &Step) -> Result<(), command::CommandError> {
             systemctl("restart", "strongroom-repositories.service")
         }
         Step::StopTimer(unit) => systemctl("stop", unit),
+        Step::Clients => {
+            if !is_active("strongroomd.service") {
+                return Ok(());
+            }
+            let arguments = ["kill", "--signal=HUP", "--kill-whom=main", "strongroomd.service"];
+            command::run("systemctl", &arguments, "").map(drop)
+        }
         Step::Supervisor => systemctl("try-restart", "strongroomd.service"),
     }
 }

@@ -40,7 +40,7 @@ pub const SERVICE: &str = "/run/systemd/dnssd/strongroom.dnssd";
 pub fn files(config: &Config, id: &str, trust: &Trust) -> Vec<Generated> {
     let mut files = vec![
         file("/run/strongroom/authorized_keys/admin", admin_keys(config)),
-        file("/run/strongroom/authorized_keys/borgbackup", client_keys(config)),
+        client_keys_file(config),
         file(
             "/run/systemd/system/strongroom-push@.timer.d/schedule.conf",
             format!("[Timer]\nOnCalendar=\nOnCalendar={}\n", config.schedule.push),
@@ -140,6 +140,11 @@ fn admin_keys(config: &Config) -> String {
     text
 }
 
+/// What sshd admits as clients.
+pub fn client_keys_file(config: &Config) -> Generated {
+    file("/run/strongroom/authorized_keys/borgbackup", client_keys(config))
+}
+
 /// sshd(8), AUTHORIZED_KEYS FILE FORMAT. Names and keys hold no quote, space or line break: their types see to it.
 fn client_keys(config: &Config) -> String {
     let mut text = String::new();
@@ -155,8 +160,9 @@ fn client_keys(config: &Config) -> String {
             for key in keys {
                 let _ = writeln!(
                     text,
-                    "restrict,{from}command=\"/usr/lib/strongroom/strongroom-serve {}{right}\" {}",
+                    "restrict,{from}command=\"/usr/lib/strongroom/strongroom-serve {}{right} {}\" {}",
                     client.name.get_ref(),
+                    key.get_ref().fingerprint(),
                     key.get_ref().authorized()
                 );
             }

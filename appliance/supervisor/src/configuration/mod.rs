@@ -4,9 +4,9 @@
 //! Offers come from CONFIG on the ESP at each start, and from a USB stick at any time. Whichever was made last counts (see [`sources`]). A configuration is taken over whole or not at all; the last good
 //! one is kept on the state partition. Writes the state partition, `/run`, and a report beside the offer.
 
-mod apply;
+pub(crate) mod apply;
 mod esp;
-mod generate;
+pub(crate) mod generate;
 mod incoming;
 mod note;
 pub mod seal;
@@ -16,6 +16,7 @@ mod take_over;
 
 use crate::boot::console_password;
 use crate::durable;
+use crate::enrol;
 use crate::identity;
 use crate::paths::Paths;
 use crate::services::command;
@@ -25,11 +26,43 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::config::{Config, FileName};
+use strongroom_model::registry::{self, Registry};
 use strongroom_offsite::{Trust, trust};
-pub use take_over::in_force;
+pub use take_over::declared;
 use take_over::{Taken, take_over};
+
+/// What is in force: the last good strongroom.toml and the registry of enrolled clients.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InForce {
+    /// Both together.
+    pub config: Arc<Config>,
+    /// What does not fit together.
+    pub conditions: Vec<Condition>,
+}
+
+/// Reads what is in force.
+pub fn load(paths: &Paths) -> InForce {
+    let declared = declared(paths);
+    let mut conditions = Vec::new();
+    let registry = enrol::registry(paths).unwrap_or_else(|error| {
+        conditions.push(error.condition());
+        Registry::default()
+    });
+    let merged = registry::merge(&declared, &registry);
+    conditions.extend(merged.notes.iter().map(registry::Note::condition));
+    InForce {
+        config: Arc::new(merged.config),
+        conditions,
+    }
+}
+
+/// The configuration in force, with the enrolled clients.
+pub fn in_force(paths: &Paths) -> Config {
+    Arc::unwrap_or_clone(load(paths).config)
+}
 
 /// Name of the configuration file.
 pub const CONFIG_NAME: &str = "strongroom.toml";
@@ -160,7 +193,7 @@ fn take_incoming(paths: &Paths, source: &Source, incoming: &Incoming) -> io::Res
         Ok(None) => Outcome::Old,
         Ok(Some(taken)) => {
             let changed = generate(paths)?;
-            let steps = apply::steps(&old, &incoming.config, &taken, &changed);
+            let steps = apply::steps(&old, &in_force(paths), &taken, &changed);
             let later = apply::perform(&steps);
             Outcome::of(taken.changes, later)
         }
@@ -239,8 +272,8 @@ fn report(paths: &Paths, conditions: &[Condition]) -> io::Result<()> {
     durable::write(&paths.config_report(), &text, 0o644)
 }
 
-/// One offer at a time; released when dropped.
-fn lock(paths: &Paths) -> io::Result<File> {
+/// One change of what is in force at a time; released when dropped.
+pub(crate) fn lock(paths: &Paths) -> io::Result<File> {
     let path = paths.config_lock();
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;

@@ -21,8 +21,9 @@ pub struct Taken {
     pub secrets_changed: bool,
 }
 
-/// The last good configuration, or the defaults when there is none that this version understands.
-pub fn in_force(paths: &Paths) -> Config {
+/// What strongroom.toml says: the last good configuration, or the defaults when there is none that this version
+/// understands.
+pub fn declared(paths: &Paths) -> Config {
     fs::read_to_string(paths.config())
         .ok()
         .and_then(|text| Config::parse(&text).ok())
@@ -57,7 +58,7 @@ pub fn take_over(paths: &Paths, incoming: &Incoming) -> Result<Taken, Refusal> {
 
     let known = paths.config().exists();
     let mut taken = Taken {
-        changes: changes(&in_force(paths), config),
+        changes: changes(&declared(paths), config),
         secrets_changed: false,
     };
     for (usage, name) in &secrets {

@@ -20,7 +20,7 @@ fn a_client_key_admits_one_command_only() {
     assert_eq!(
         lines,
         [format!(
-            "restrict,command=\"/usr/lib/strongroom/strongroom-serve asus\" {key}"
+            "restrict,command=\"/usr/lib/strongroom/strongroom-serve asus SHA256:Pc1/JGh4iN3i6tWuNUUT6mkd/yiapqWo1vok87uKLl0\" {key}"
         )]
     );
 }
@@ -37,7 +37,10 @@ fn addresses_and_the_right_of_a_key_stand_in_its_line() {
     let key = KEY.rsplit_once(' ').unwrap().0;
     assert_eq!(
         lines,
-        [format!("{start}\" {key}"), format!("{start} restore\" {other}")]
+        [
+            format!("{start} SHA256:Pc1/JGh4iN3i6tWuNUUT6mkd/yiapqWo1vok87uKLl0\" {key}"),
+            format!("{start} restore SHA256:B16d+/F55iP1480TIRfcOPPHv/Z7rUxtxt/mCSDWpA0\" {other}")
+        ]
     );
 }
 

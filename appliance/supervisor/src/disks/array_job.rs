@@ -12,7 +12,9 @@ use crate::services::command::{self, CommandError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 use strongroom_model::array::{self, ARRAY_NAME, Decision, DiskFacts, FILE_SYSTEM, Listing, Memory, Plan, Verdict};
 use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::config::{self, Config};
@@ -103,7 +105,8 @@ fn remembered(paths: &Paths) -> Memory {
 }
 
 fn make_ready(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&ArrayUuid>) -> ArrayReport {
-    let (disks, memory, decision) = match observe(paths, wanted, adopt) {
+    // Serial numbers come from udev's database: let it finish with what was found so far.
+    let (disks, memory, decision) = match settle().and_then(|()| observe(paths, wanted, adopt)) {
         Ok(observed) => observed,
         Err(error) => return failed(&error),
     };
@@ -120,7 +123,7 @@ fn make_ready(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&Arra
     // What was done has changed what is there.
     let mut listing = match (&decision.plan, state) {
         (Plan::Stand, _) | (_, ArrayState::Failed) => listing,
-        _ => match observe(paths, wanted, None) {
+        (plan, _) => match settle_after(plan).and_then(|()| observe(paths, wanted, None)) {
             Ok((disks, memory, decision)) => {
                 conditions = decision.conditions.clone();
                 array::list(wanted, &memory, &disks, &decision)
@@ -161,8 +164,6 @@ fn make_ready(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&Arra
 type Observed = (Vec<DiskFacts>, Memory, Decision);
 
 fn observe(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&ArrayUuid>) -> Result<Observed, ArrayError> {
-    // Serial numbers come from udev's database: let it finish with what was found so far.
-    command::run("udevadm", &["settle", "--timeout=30"], "")?;
     let disks = block::disks()?;
     let memory = remembered(paths);
     let decision = array::decide(wanted, &memory, &disks);
@@ -183,6 +184,21 @@ fn observe(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&ArrayUu
         None => eprintln!("The array {adopt} is not adopted: it is not here."),
     }
     observe(paths, wanted, None)
+}
+
+/// Waits until udev has worked off all that it knows of.
+pub(super) fn settle() -> Result<(), ArrayError> {
+    command::run("udevadm", &["settle", "--timeout=30"], "")
+        .map(drop)
+        .map_err(ArrayError::from)
+}
+
+/// A creation writes to every member, which udev then looks at again.
+fn settle_after(plan: &Plan) -> Result<(), ArrayError> {
+    match plan {
+        Plan::Create { .. } => settle(),
+        Plan::Stand | Plan::Assemble { .. } => Ok(()),
+    }
 }
 
 fn failed(error: &ArrayError) -> ArrayReport {
@@ -268,7 +284,23 @@ fn assemble(array_uuid: &str, devices: &[(String, String)], more: &[&str]) -> Re
     arguments.extend(more);
     arguments.extend(devices.iter().map(|(_, path)| path.as_str()));
     command::run("mdadm", &arguments, "")?;
-    create::await_device(ARRAY_DEVICE)
+    await_array()
+}
+
+/// Waits until udev knows the array. What else it has to do at a start takes seconds more, and its own word for the end
+/// of one device's turn does not reach this role, which has no network, netlink's included.
+fn await_array() -> Result<(), ArrayError> {
+    for _ in 0..600 {
+        let known = fs::metadata(ARRAY_DEVICE).is_ok_and(|device| {
+            let (major, minor) = (rustix::fs::major(device.rdev()), rustix::fs::minor(device.rdev()));
+            Path::new(&format!("/run/udev/data/b{major}:{minor}")).exists()
+        });
+        if known {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Err(ArrayError::NoDevice(ARRAY_DEVICE.to_string()))
 }
 
 /// Assembles an array that was made elsewhere, first without writing anything; only when it holds our file system does
@@ -284,7 +316,7 @@ fn adopt(array_uuid: &str, devices: &[(String, String)]) -> Result<(), ArrayErro
     {
         return Err(ArrayError::OtherFileSystem);
     }
-    command::run("udevadm", &["settle", "--timeout=30"], "")?;
+    settle()?;
     let name = format!("--name={ARRAY_NAME}");
     assemble(array_uuid, devices, &["--update=name", &name])
 }

@@ -4,7 +4,7 @@
 //! and marked on the state partition. While the mark stands, nothing was ever stored on an array of that identity: a
 //! member of it without its fellows is made anew, and its file system too.
 
-use super::array_job::{ARRAY_DEVICE, ArrayError};
+use super::array_job::{self, ARRAY_DEVICE, ArrayError};
 use crate::durable;
 use crate::paths::Paths;
 use crate::services::command;
@@ -101,8 +101,7 @@ fn erase_signatures(erasure: &Erasure, system_partition: &str) -> Result<(), Arr
             eprintln!("{line}");
         }
     }
-    command::run("udevadm", &["settle", "--timeout=30"], "")?;
-    Ok(())
+    array_job::settle()
 }
 
 /// Appends the raid partition to the system disk, whose other partitions are in use. The backup header of the image's
@@ -171,7 +170,7 @@ fn make_file_system(paths: &Paths) -> Result<(), ArrayError> {
 
 pub(super) fn await_device(path: &str) -> Result<(), ArrayError> {
     // udev's own queue is the right thing to wait for: the name appears while it is worked off.
-    command::run("udevadm", &["settle", "--timeout=30"], "")?;
+    array_job::settle()?;
     if Path::new(path).exists() {
         Ok(())
     } else {

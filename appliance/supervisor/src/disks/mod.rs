@@ -100,9 +100,7 @@ pub async fn run(
             .is_some_and(|scrub| scrub.is_unfinished());
         publish(&report, new);
         if mounted && std::mem::take(&mut begin) {
-            // The schedule's drop-in was made after systemd read its units.
-            systemd.reload().await?;
-            systemd.restart(SCRUB_TIMER).await?;
+            systemd.restart_anew(SCRUB_TIMER).await?;
             if unfinished && !scrubbing {
                 systemd.start(SCRUB_UNIT).await?;
             }

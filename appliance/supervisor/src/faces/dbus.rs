@@ -1,7 +1,9 @@
 //! The D-Bus face, `org.strongroom.Appliance1`: the snapshot as a property, and methods that start jobs. Who may call
 //! is decided by the bus's policy (`org.strongroom.Appliance1.conf`): root and the group strongroom-admin.
 
+use crate::configuration;
 use crate::disks::array_job::ArrayReport;
+use crate::enrol;
 use crate::paths::Paths;
 use crate::report::Command;
 use crate::services::systemd::Systemd;
@@ -13,8 +15,8 @@ use crate::watch::store;
 use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::array::Verdict;
-use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
+use strongroom_model::registry::{self, Answer, Request};
 use strongroom_model::status::{ArrayState, Status};
 use strongroom_model::superblock::ArrayUuid;
 use strongroom_model::watch::{Record, Remembered};
@@ -27,10 +29,11 @@ pub const BUS_NAME: &str = "org.strongroom.Appliance1";
 pub const OBJECT_PATH: &str = "/org/strongroom/Appliance1";
 /// Least time between two announcements of a change.
 const ANNOUNCE_PERIOD: Duration = Duration::from_millis(500);
+/// How long clients that changed may take to show.
+const TAKEN_UP: Duration = Duration::from_secs(5);
 
 struct ApplianceFace {
     paths: Paths,
-    config: Arc<Config>,
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
     systemd: Systemd,
@@ -147,6 +150,35 @@ impl ApplianceFace {
         self.send(Command::Upkeep(Order { client, work })).await
     }
 
+    /// The clients in force, as JSON (a list of `strongroom_model::registry::ListedClient`).
+    async fn clients(&self) -> fdo::Result<String> {
+        let registry = enrol::registry(&self.paths).map_err(|error| fdo::Error::Failed(error.to_string()))?;
+        let listed = registry::listing(&configuration::declared(&self.paths), &registry);
+        serde_json::to_string(&listed).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
+    /// Enrols or changes a client, or opens a pairing: `strongroom_model::registry::Request` as JSON. Returns the
+    /// `Answer` as JSON, once it is in force; a refusal is an error.
+    async fn enrol(&self, request: &str) -> fdo::Result<String> {
+        let request: Request =
+            serde_json::from_str(request).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
+        if matches!(request, Request::Code { .. }) {
+            return Err(fdo::Error::InvalidArgs("a code is offered by the client itself".into()));
+        }
+        let paths = self.paths.clone();
+        let asked = tokio::task::spawn_blocking(move || enrol::ask::ask(&paths, &request)).await;
+        let answer = asked
+            .map_err(|error| error.to_string())
+            .and_then(|answer| answer.map_err(|error| error.to_string()))
+            .map_err(fdo::Error::Failed)?;
+        if let Answer::Refused(why) = answer {
+            return Err(fdo::Error::Failed(why));
+        }
+        self.send(Command::Clients).await?;
+        self.taken_up().await;
+        serde_json::to_string(&answer).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
     /// What is on every disk and what becomes of it, as JSON (`strongroom_model::array::Listing`): what the last look
     /// at the disks found.
     async fn disks(&self) -> fdo::Result<String> {
@@ -179,6 +211,12 @@ impl ApplianceFace {
             ))),
             Err(error) => Err(fdo::Error::Failed(error.to_string())),
         }
+    }
+
+    /// The public half of the SSH host key, one line, for those who are to know the appliance by it.
+    async fn host_key(&self) -> fdo::Result<String> {
+        std::fs::read_to_string(self.paths.host_key())
+            .map_err(|error| fdo::Error::Failed(format!("the SSH host key could not be read: {error}")))
     }
 
     /// Consents to use the array of this identity, which was made elsewhere. Returns once that is asked for.
@@ -220,8 +258,25 @@ impl ApplianceFace {
             .await
             .map_err(|error| fdo::Error::Failed(error.to_string()))?;
         let status = self.status.borrow().clone();
-        look::look(&self.paths, &self.config, client, &status, sessions)
-            .map_err(|error| fdo::Error::Failed(format!("what is remembered of {client} can't be read: {error}")))
+        look::look(
+            &self.paths,
+            &configuration::in_force(&self.paths),
+            client,
+            &status,
+            sessions,
+        )
+        .map_err(|error| fdo::Error::Failed(format!("what is remembered of {client} can't be read: {error}")))
+    }
+
+    /// Waits a moment until the status shows the clients that are in force now.
+    async fn taken_up(&self) {
+        let in_force = configuration::in_force(&self.paths);
+        let mut status = self.status.clone();
+        let shown = status.wait_for(|status| {
+            let names = in_force.client.iter().map(|client| client.name.get_ref());
+            status.clients.iter().map(|client| &client.name).eq(names)
+        });
+        let _ = tokio::time::timeout(TAKEN_UP, shown).await;
     }
 
     async fn send(&self, command: Command) -> fdo::Result<()> {
@@ -242,7 +297,6 @@ impl ApplianceFace {
 pub async fn serve(
     bus: &Connection,
     paths: Paths,
-    config: Arc<Config>,
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
     systemd: Systemd,
@@ -252,7 +306,6 @@ pub async fn serve(
             OBJECT_PATH,
             ApplianceFace {
                 paths,
-                config,
                 status,
                 commands,
                 systemd,

@@ -17,7 +17,14 @@ use tree::Tree;
 
 /// What is mirrored: names in `/var/lib/strongroom`. Not which offers of a configuration had their turn
 /// (`config/sources.json`): what CONFIG of a new flash holds is a new offer.
-const LASTING: [&str; 5] = ["config/strongroom.toml", "config/files", "secrets", "ssh", "machine-id"];
+const LASTING: [&str; 6] = [
+    "config/strongroom.toml",
+    "config/clients.toml",
+    "config/files",
+    "secrets",
+    "ssh",
+    "machine-id",
+];
 /// The key that opens the sealed secrets (systemd-creds(1)), which systemd keeps elsewhere.
 const CREDENTIAL_SECRET: &str = "credential.secret";
 const MACHINE_ID: &str = "machine-id";

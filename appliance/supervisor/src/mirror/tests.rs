@@ -11,6 +11,7 @@ fn appliance(id: &str) -> (tempfile::TempDir, Paths) {
     for (name, content, mode) in [
         ("machine-id", format!("{id}\n"), 0o444),
         ("config/strongroom.toml", "[network]\n".to_owned(), 0o644),
+        ("config/clients.toml", "paused = []\n".to_owned(), 0o644),
         ("config/files/owner.asc", "certificate".to_owned(), 0o644),
         ("config/sources.json", "[]".to_owned(), 0o644),
         ("secrets/mqtt/word", "sealed".to_owned(), 0o600),
@@ -48,6 +49,7 @@ fn what_lasts_comes_back_and_nothing_else() {
     assert_eq!(state("machine-id"), format!("{ID}\n"));
     assert_eq!(state("ssh/ssh_host_ed25519_key"), format!("private {ID}"));
     assert_eq!(state("config/strongroom.toml"), "[admin]\n");
+    assert_eq!(state("config/clients.toml"), "paused = []\n");
     assert_eq!(state("config/files/owner.asc"), "certificate");
     // What is in CONFIG of a new flash is a new offer, even if it was in force once before.
     assert!(!new.config_sources().exists());

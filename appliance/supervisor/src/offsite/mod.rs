@@ -42,10 +42,8 @@ pub async fn run(
         .filter(|client| config.targets_of(client).next().is_some())
         .map(|client| client.name.get_ref().clone())
         .collect();
-    // The schedule's drop-in was made after systemd read its units.
-    systemd.reload().await?;
     for client in &clients {
-        systemd.restart(&timer(client)).await?;
+        systemd.restart_anew(&timer(client)).await?;
     }
     let units: Vec<String> = clients.iter().map(unit).collect();
     let units: Vec<&str> = units.iter().map(String::as_str).collect();

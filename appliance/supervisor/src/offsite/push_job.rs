@@ -1,7 +1,7 @@
 //! The role `strongroom-push NAME`: pushes one client's repository to each of its targets, and leaves its progress and
 //! its errors where the offsite duty reads them. It ends with an error if any target failed; systemd tries again.
 
-use crate::configuration::seal;
+use crate::configuration::{in_force, seal};
 use crate::durable;
 use crate::paths::Paths;
 use crate::upkeep::hold;
@@ -37,11 +37,8 @@ pub enum PushError {
     /// The name is of the wrong form.
     #[error("strongroom-push needs the name of a client")]
     NoName,
-    /// There is no good configuration.
-    #[error("there is no configuration that could be read")]
-    NoConfig,
     /// The client is not configured.
-    #[error("there is no client `{0}` in strongroom.toml")]
+    #[error("there is no client `{0}`")]
     NoClient(ClientName),
     /// Some targets failed.
     #[error("{0} of {1} targets failed; it is tried again")]
@@ -56,8 +53,7 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
     let name = name
         .and_then(|name| ClientName::new(name).ok())
         .ok_or(PushError::NoName)?;
-    let text = fs::read_to_string(paths.config()).map_err(|_| PushError::NoConfig)?;
-    let config = Config::parse(&text).map_err(|_| PushError::NoConfig)?;
+    let config = in_force(paths);
     let client = config
         .client(name.as_str())
         .ok_or_else(|| PushError::NoClient(name.clone()))?;

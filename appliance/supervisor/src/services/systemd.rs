@@ -44,6 +44,7 @@ impl UnitState {
 trait Manager {
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    fn load_unit(&self, name: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     fn reload(&self) -> zbus::Result<()>;
     #[allow(clippy::type_complexity)]
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<UnitRow>>;
@@ -197,7 +198,7 @@ impl Systemd {
     }
 
     /// Restarts a unit; returns once the job is queued.
-    pub async fn restart(&self, unit: &str) -> Result<(), SystemdError> {
+    async fn restart(&self, unit: &str) -> Result<(), SystemdError> {
         self.manager
             .restart_unit(unit, "replace")
             .await
@@ -288,9 +289,18 @@ impl Systemd {
             .await
     }
 
-    /// Reads all unit files and drop-ins again.
-    pub async fn reload(&self) -> Result<(), SystemdError> {
-        self.manager.reload().await.map_err(error("reload", "its units"))
+    /// Restarts a unit, as its file and drop-ins say now. Only where systemd knows an older form of them does it read
+    /// all units again: that holds up everything else, seconds long while the appliance starts.
+    pub async fn restart_anew(&self, unit: &str) -> Result<(), SystemdError> {
+        let stale = async {
+            let object = self.manager.load_unit(unit).await?;
+            let properties = self.properties(&object).await?;
+            bool::try_from(properties.get(UNIT, "NeedDaemonReload").await?)
+        };
+        if stale.await.map_err(error("load", unit))? {
+            self.manager.reload().await.map_err(error("reload", "its units"))?;
+        }
+        self.restart(unit).await
     }
 
     /// States of the named units, in the order of `names`.

@@ -6,6 +6,7 @@
 
 use super::accounts::Account;
 use super::history;
+use super::serve;
 use super::unit::{Right, Session, SessionId, properties};
 use super::wire::{self, Answer, Request};
 use crate::configuration::in_force;
@@ -198,6 +199,9 @@ impl Broker {
         let client = config
             .client(request.client.as_str())
             .ok_or_else(|| Answer::Refused("the appliance's configuration has no such client any more".into()))?;
+        if client.paused {
+            return Err(Answer::Refused(serve::paused(&request.client)));
+        }
         if mounts::at(&self.paths, ARRAY_MOUNT).is_none() {
             return Err(Answer::NotYet);
         }

@@ -1,9 +1,10 @@
-//! The role `strongroom-serve NAME [restore]`: the forced command of a client's key. It sees that nothing but Borg is
-//! wanted, has the broker start a session with this connection, and waits for its end. Whatever the client asked for, only
+//! The role `strongroom-serve NAME [restore] FINGERPRINT`: the forced command of a client's key. It sees that nothing but
+//! Borg is wanted, and that the key is still admitted (a connection may be older than a revocation), has the broker start a session with this connection, and waits for its end. Whatever the client asked for, only
 //! how much Borg tells is taken from it.
 
 use super::unit::{Level, Right};
 use super::wire::{self, Answer, Request};
+use crate::configuration::in_force;
 use crate::paths::{ARRAY_MOUNT, Paths};
 use crate::services::mounts;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
+use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
 
 /// How long a session waits for a repository that is about to be made ready: right after the array was mounted, or the
@@ -34,6 +36,9 @@ pub enum ServeError {
         "Strongroom: this key belongs to client `{0}` and serves Borg only. Use it as borgbackup@HOST:/mnt/raid/{0}_repository"
     )]
     NotBorg(ClientName),
+    /// The key was admitted when the connection was made, but is no more.
+    #[error("Strongroom: this key of client `{0}` is not admitted any more")]
+    NotAdmitted(ClientName),
     /// The array is not mounted.
     #[error(
         "Strongroom: the array is not ready, so nothing can be backed up or restored now. The appliance's console and status say why"
@@ -55,17 +60,27 @@ pub enum ServeError {
 
 /// Checks what can be checked, and has the session run to its end. Returns Borg's exit code.
 pub fn run(paths: &Paths, arguments: &[String], wanted: Option<OsString>) -> Result<u8, ServeError> {
-    let request = request(arguments, wanted.as_deref())?;
+    let (request, fingerprint) = request(arguments, wanted.as_deref())?;
     let start = Instant::now();
     loop {
-        match attempt(paths, &request) {
+        match attempt(paths, &request, &fingerprint) {
             Err(ServeError::NoRepository(_)) if start.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
             decided => return decided,
         }
     }
 }
 
-fn attempt(paths: &Paths, request: &Request) -> Result<u8, ServeError> {
+fn attempt(paths: &Paths, request: &Request, fingerprint: &str) -> Result<u8, ServeError> {
+    let config = in_force(paths);
+    if !is_admitted(&config, request, fingerprint) {
+        return Err(ServeError::NotAdmitted(request.client.clone()));
+    }
+    if config
+        .client(request.client.as_str())
+        .is_some_and(|client| client.paused)
+    {
+        return Err(ServeError::Refused(paused(&request.client)));
+    }
     if mounts::at(paths, ARRAY_MOUNT).is_none() {
         return Err(ServeError::NoArray);
     }
@@ -109,17 +124,35 @@ fn wait(broker: &OwnedFd, output: &impl AsFd) -> Option<Answer> {
     }
 }
 
-fn request(arguments: &[String], wanted: Option<&OsStr>) -> Result<Request, ServeError> {
-    let (name, right) = match arguments {
-        [name] => (name, Right::Append),
-        [name, restore] if restore == RESTORE => (name, Right::Read),
+/// What the user of a client that is held out is told.
+pub fn paused(client: &ClientName) -> String {
+    format!(
+        "client `{client}` is paused by the appliance's owner; nothing is lost, and `strongroom client resume {client}` there lets it in again"
+    )
+}
+
+/// Whether the key with which the connection was made still has its right.
+fn is_admitted(config: &Config, request: &Request, fingerprint: &str) -> bool {
+    let reads = request.right == Right::Read;
+    let client = config.client(request.client.as_str());
+    client.is_some_and(|client| {
+        let mut keys = client.all_keys();
+        keys.any(|(key, restore)| restore == reads && key.fingerprint() == fingerprint)
+    })
+}
+
+/// What is asked for, and the key's fingerprint.
+fn request(arguments: &[String], wanted: Option<&OsStr>) -> Result<(Request, String), ServeError> {
+    let (name, right, fingerprint) = match arguments {
+        [name, fingerprint] => (name, Right::Append, fingerprint),
+        [name, restore, fingerprint] if restore == RESTORE => (name, Right::Read, fingerprint),
         _ => return Err(ServeError::NoName),
     };
     let client = ClientName::new(name).map_err(|_| ServeError::NoName)?;
     let level = wanted
         .and_then(level)
         .ok_or_else(|| ServeError::NotBorg(client.clone()))?;
-    Ok(Request { client, right, level })
+    Ok((Request { client, right, level }, fingerprint.clone()))
 }
 
 /// How much Borg is to tell, if the wanted command is `borg serve`; `None` when it is anything else.
@@ -145,9 +178,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const KEY: &str = "SHA256:Pc1/JGh4iN3i6tWuNUUT6mkd/yiapqWo1vok87uKLl0";
+    const LINE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmL7ieP3gwJuuv6cGpAjCJwCoozRsUMrUS26sQVj3aO";
+
     fn asked(arguments: &[&str], wanted: Option<&str>) -> Result<Request, ServeError> {
         let arguments: Vec<String> = arguments.iter().map(|text| text.to_string()).collect();
-        request(&arguments, wanted.map(OsStr::new))
+        request(&arguments, wanted.map(OsStr::new)).map(|(request, _)| request)
     }
 
     #[test]
@@ -167,10 +203,10 @@ mod tests {
                 right: Right::Append,
                 level,
             };
-            assert_eq!(asked(&["asus"], Some(wanted)), Ok(expected), "{wanted}");
+            assert_eq!(asked(&["asus", KEY], Some(wanted)), Ok(expected), "{wanted}");
         }
         assert_eq!(
-            asked(&["asus", "restore"], Some("borg serve")).unwrap().right,
+            asked(&["asus", "restore", KEY], Some("borg serve")).unwrap().right,
             Right::Read
         );
     }
@@ -191,12 +227,18 @@ mod tests {
             Some("borg\u{0}serve"),
         ] {
             assert_eq!(
-                asked(&["asus"], wanted),
+                asked(&["asus", KEY], wanted),
                 Err(ServeError::NotBorg(asus.clone())),
                 "{wanted:?}"
             );
         }
-        for arguments in [&["../x"][..], &[], &["asus", "write"], &["asus", "restore", "x"]] {
+        for arguments in [
+            &["../x", KEY][..],
+            &[],
+            &["asus"],
+            &["asus", "write", KEY],
+            &["asus", "restore", KEY, "x"],
+        ] {
             assert_eq!(
                 asked(arguments, Some("borg serve")),
                 Err(ServeError::NoName),
@@ -206,12 +248,33 @@ mod tests {
     }
 
     #[test]
+    fn a_key_counts_as_long_as_it_is_admitted() {
+        let config = |keys: &str| Config::parse(&format!("[[client]]\nname = \"asus\"\n{keys}\n")).unwrap();
+        let backup = config(&format!("keys = [\"{LINE}\"]"));
+        let other = LINE.replace("AAAAIKmL7", "AAAAIKmL8");
+        let restore = config(&format!("keys = [\"{other}\"]\nrestore_keys = [\"{LINE}\"]"));
+        let append = asked(&["asus", KEY], Some("borg serve")).unwrap();
+        let read = asked(&["asus", "restore", KEY], Some("borg serve")).unwrap();
+        assert!(is_admitted(&backup, &append, KEY) && is_admitted(&restore, &read, KEY));
+        assert!(!is_admitted(&backup, &read, KEY) && !is_admitted(&restore, &append, KEY));
+        assert!(!is_admitted(&backup, &append, "") && !is_admitted(&Config::default(), &append, KEY));
+    }
+
+    #[test]
     fn an_array_that_is_not_there_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::new(folder.path());
         std::fs::create_dir_all(paths.at("/proc/self")).unwrap();
         std::fs::write(paths.at("/proc/self/mountinfo"), "").unwrap();
-        let request = asked(&["asus"], Some("borg serve")).unwrap();
+        let request = asked(&["asus", KEY], Some("borg serve")).unwrap();
+        let attempt = |paths: &Paths, request: &Request| attempt(paths, request, KEY);
+        assert!(matches!(attempt(&paths, &request), Err(ServeError::NotAdmitted(_))));
+        crate::durable::write(
+            &paths.config(),
+            format!("[[client]]\nname = \"asus\"\nkeys = [\"{LINE}\"]\n").as_bytes(),
+            0o644,
+        )
+        .unwrap();
         assert_eq!(attempt(&paths, &request), Err(ServeError::NoArray));
         std::fs::write(
             paths.at("/proc/self/mountinfo"),
@@ -242,7 +305,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_the_client_sends_decides_the_level_only(wanted in "\\PC{0,200}") {
-            match asked(&["asus"], Some(&wanted)) {
+            match asked(&["asus", KEY], Some(&wanted)) {
                 Ok(request) => prop_assert_eq!((request.client.as_str(), request.right), ("asus", Right::Append)),
                 Err(error) => prop_assert!(matches!(error, ServeError::NotBorg(_))),
             }

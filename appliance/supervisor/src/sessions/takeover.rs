@@ -2,10 +2,11 @@
 //! that client's own account, whoever owned it before. It runs once the array is mounted, and when clients change.
 //!
 //! Contents are given before the folder itself, whose owner is the record (see [`super::accounts`]): a run that is cut
-//! short is simply done again. Nothing is reached through a link, and no other file system.
+//! short is simply done again. Last, repositories that were given up by command are erased. Nothing is reached through a link, and no other file system.
 
 use super::accounts::{self, Account};
 use crate::configuration::in_force;
+use crate::enrol::{self, folders};
 use crate::paths::{ARRAY_MOUNT, Paths, REPOSITORY_ENDING, repository_name};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::fs::{Gid, Uid, chownat, fchmod, fchown, fstat, mkdirat, openat, statat};
@@ -47,6 +48,11 @@ pub fn run(paths: &Paths) -> io::Result<Vec<TakeoverError>> {
     // On an array that was made elsewhere the root may belong to anybody.
     fchown(&array, Some(Uid::ROOT), Some(Gid::ROOT))?;
     fchmod(&array, Mode::from_raw_mode(0o755))?;
+    // A client that was given another name while the power went.
+    let moving = enrol::registry(paths).ok().and_then(|registry| registry.moving);
+    if let Some(Err(error)) = moving.map(|moving| folders::move_repository(paths, &moving)) {
+        eprintln!("a repository could not be moved to its client's new name: {error}");
+    }
     let clients: Vec<ClientName> = in_force(paths)
         .client
         .iter()
@@ -64,6 +70,7 @@ pub fn run(paths: &Paths) -> io::Result<Vec<TakeoverError>> {
     for (client, account) in accounts::assign(&owners) {
         failed.extend(make_ready(array.as_fd(), &client, account).err());
     }
+    folders::erase(paths)?;
     Ok(failed)
 }
 

@@ -56,6 +56,7 @@ pub struct Watched {
     archives: Option<u32>,
     last_archive: Option<u64>,
     last_change: Option<Change>,
+    quota_used: Option<u64>,
     held: bool,
     checked: Option<u64>,
     damaged: u32,
@@ -75,6 +76,7 @@ impl Watched {
                 deletes: look.deletes,
                 bytes: look.bytes,
             }),
+            quota_used: record.quota_used,
             held: record.hold.is_some(),
             checked: verification.oldest,
             damaged: u32::try_from(verification.unaccepted()).unwrap_or(u32::MAX),
@@ -86,6 +88,7 @@ impl Watched {
         client.archives = self.archives;
         client.last_archive = self.last_archive;
         client.last_change = self.last_change;
+        client.quota_used_bytes = self.quota_used;
         client.held = self.held;
         client.checked = self.checked;
         client.damaged = self.damaged;
@@ -157,9 +160,7 @@ pub async fn run(
         let running = looks.iter().chain(checks).any(UnitState::is_running);
         if mounted {
             if std::mem::take(&mut begin) {
-                // The schedule's drop-in was made after systemd read its units.
-                systemd.reload().await?;
-                systemd.restart(CHECK_TIMER).await?;
+                systemd.restart_anew(CHECK_TIMER).await?;
                 let unfinished = kept.values().any(|one| one.verification.is_unfinished());
                 if unfinished && !checks.iter().any(UnitState::is_running) {
                     systemd.start(&check_unit(verify_job::DUE)).await?;

@@ -7,6 +7,7 @@
 
 use super::ledger::{Known, Ledger, SEGMENTS_MAX, hex};
 use super::store;
+use crate::configuration::in_force;
 use crate::durable;
 use crate::paths::Paths;
 use crate::upkeep::hold;
@@ -19,7 +20,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use strongroom_borg::verify::{Event, Progress, Sum};
 use strongroom_borg::{Plan, Problem, Repository, SegmentFile, SegmentNumber};
-use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
 use strongroom_model::verification::{Age, Damage, TOUCHED_MAX, Touched, TouchedArchive, Verification, due};
 use strongroom_model::watch::kept_name;
@@ -46,11 +46,8 @@ pub enum VerifyError {
     /// The name is of the wrong form.
     #[error("strongroom-verify needs the name of a client, {ALL} or {DUE}")]
     NoName,
-    /// There is no good configuration.
-    #[error("there is no configuration that could be read")]
-    NoConfig,
     /// The client is not configured.
-    #[error("there is no client `{0}` in strongroom.toml")]
+    #[error("there is no client `{0}`")]
     NoClient(ClientName),
     /// It could not be written down.
     #[error("what was found could not be written down ({0})")]
@@ -70,8 +67,7 @@ pub struct VerifyProgress {
 
 /// Runs the role. What is wrong with a repository is part of what it leaves.
 pub fn run(paths: &Paths, instance: Option<&str>) -> Result<(), VerifyError> {
-    let text = fs::read_to_string(paths.config()).map_err(|_| VerifyError::NoConfig)?;
-    let config = Config::parse(&text).map_err(|_| VerifyError::NoConfig)?;
+    let config = in_force(paths);
     let instance = instance.ok_or(VerifyError::NoName)?;
     let names: Vec<ClientName> = match instance {
         ALL | DUE => config

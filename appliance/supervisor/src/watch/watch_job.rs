@@ -202,6 +202,9 @@ fn look_at(path: &Path, folder: &Path, record: &mut Record, now: u64) -> Result<
     }
     let Some(commit) = commit else { return Ok(()) };
     let present = repository.state(commit.transaction)?;
+    // Where Borg left no hints, the segments tell nearly the same: they also hold what was deleted.
+    let segments_bytes = || present.iter().map(|segment| segment.size).sum();
+    record.quota_used = Some(repository.quota_use(commit.transaction)?.unwrap_or_else(segments_bytes));
     segments(&ledger, &present, record, now);
     if record.floor == Floor::Unknown {
         record.floor = floor(&present, record.audited.unwrap_or(commit.transaction.0));

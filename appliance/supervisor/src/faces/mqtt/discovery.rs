@@ -201,6 +201,18 @@ pub fn client(topics: &Topics, status: &Status, client: &Client, leaving: &[Targ
             "value_template": "{{ value_json.size_bytes }}",
         }),
     );
+    // Unknown without a quota.
+    parts.add(
+        "quota_used",
+        "sensor",
+        json!({
+            "name": "Quota used",
+            "unit_of_measurement": "%",
+            "state_class": "measurement",
+            "state_topic": state,
+            "value_template": "{{ value_json.quota_used_percent }}",
+        }),
+    );
     parts.add(
         "transaction",
         "sensor",

@@ -43,6 +43,8 @@ pub(super) fn sample() -> Status {
         name: ClientName::new("asus_home").unwrap(),
         repository: RepositoryState::Present,
         size_bytes: 1_000_000,
+        quota_bytes: Some(1_000_000),
+        quota_used_bytes: Some(805_000),
         transaction: Some(17),
         last_backup: Some(1_700_010_000),
         archives: Some(3),

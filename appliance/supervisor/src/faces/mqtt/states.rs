@@ -5,6 +5,7 @@
 
 use super::topics::Topics;
 use serde_json::{Map, Value, json};
+use strongroom_model::clients::quota_used_permille;
 use strongroom_model::condition::Health;
 use strongroom_model::status::{Array, ArrayState, Client, Clock, ClockState, Disk, DiskRole, STATUS_VERSION, Status};
 
@@ -153,6 +154,9 @@ fn client(client: &Client) -> Value {
         "name": &client.name,
         "repository": client.repository,
         "size_bytes": client.size_bytes,
+        "quota_bytes": client.quota_bytes,
+        "quota_used_bytes": client.quota_used_bytes,
+        "quota_used_percent": quota_used_permille(client).map(|permille| permille as f64 / 10.0),
         "transaction": client.transaction,
         "last_backup": client.last_backup.map(iso8601),
         "archives": client.archives,
@@ -245,6 +249,8 @@ mod tests {
         let client = of("client/asus_home");
         assert_eq!(client["checked"], "2023-11-15T00:00:00+00:00");
         assert_eq!((&client["problem"], &client["archives"]), (&json!(true), &json!(3)));
+        assert_eq!(client["quota_used_percent"], 80.5);
+        assert_eq!(of("client/laptop")["quota_used_percent"], Value::Null);
         assert_eq!(of("client/laptop")["problem"], false);
         assert_eq!(of("client/laptop")["archives"], Value::Null);
         assert_eq!(client["last_backup"], "2023-11-15T01:00:00+00:00");
