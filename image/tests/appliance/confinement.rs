@@ -108,28 +108,6 @@ fn a_key_opens_one_repository_and_nothing_else() {
     machine.shut_down(STOP).unwrap();
 }
 
-#[test]
-#[ignore = "needs the built image: cargo image test"]
-fn sessions_are_bounded_and_accounts_outlive_a_restart() {
-    let (trial, mut machine) = ready("bounds");
-    let admin = trial.admin(&machine);
-    let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
-    client.borg(&["init", "--encryption=none"]);
-    let own = login(&trial, &machine, "client_key");
-    many_at_once_are_bounded(&mut machine, &admin, &own);
-
-    // The owners are the only record of who has which account.
-    let owners = "stat -c '%n %u' /mnt/raid/*_repository";
-    let before = admin.run(owners).unwrap();
-    machine.shut_down(STOP).unwrap();
-    let mut machine = start(&trial, "again", Firmware::Bios);
-    wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, mounted);
-    assert_eq!(trial.admin(&machine).run(owners).unwrap(), before);
-    let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
-    assert!(client.archives().is_empty());
-    machine.shut_down(STOP).unwrap();
-}
-
 fn each_has_an_account_of_its_own(admin: &Login) {
     let owners = admin.run("stat -c '%U %a' /mnt/raid/*_repository | sort").unwrap();
     assert_eq!(owners, "strongroom-c00 700\nstrongroom-c01 700\nstrongroom-c02 700\n");
@@ -449,4 +427,30 @@ fn many_at_once_are_bounded(machine: &mut Machine, admin: &Login, login: &Login)
         child.wait().unwrap();
     }
     wait_for_sessions(machine, admin, 0);
+}
+
+mod thorough {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs the built image: cargo image test"]
+    fn sessions_are_bounded_and_accounts_outlive_a_restart() {
+        let (trial, mut machine) = ready("bounds");
+        let admin = trial.admin(&machine);
+        let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
+        client.borg(&["init", "--encryption=none"]);
+        let own = login(&trial, &machine, "client_key");
+        many_at_once_are_bounded(&mut machine, &admin, &own);
+
+        // The owners are the only record of who has which account.
+        let owners = "stat -c '%n %u' /mnt/raid/*_repository";
+        let before = admin.run(owners).unwrap();
+        machine.shut_down(STOP).unwrap();
+        let mut machine = start(&trial, "again", Firmware::Bios);
+        wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, mounted);
+        assert_eq!(trial.admin(&machine).run(owners).unwrap(), before);
+        let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
+        assert!(client.archives().is_empty());
+        machine.shut_down(STOP).unwrap();
+    }
 }

@@ -10,7 +10,6 @@ mod console;
 mod damage;
 mod enrol;
 mod full;
-mod kit;
 mod reflash;
 mod thorough;
 mod trouble;

@@ -1,5 +1,5 @@
-//! What belongs to a client by its name: its repository on the array, what is remembered of it, and its ledgers. Moving
-//! them to another name, and giving a repository up. Each step is one rename, so that a power cut leaves the one or the
+//! What belongs to a client by its name: its repository on the array with what rollbacks took out of it, what is
+//! remembered of it, and its ledgers. Moving them to another name, and giving a repository up. Each step is one rename, so that a power cut leaves the one or the
 //! other, and doing it again does the rest.
 
 use crate::paths::{ARRAY_MOUNT, Paths};
@@ -15,6 +15,11 @@ const ERASE: &str = ".erase-";
 /// Moves a repository to its client's new name, unless that is done. What bears the new name already stays as it is,
 /// unless it is an empty folder.
 pub fn move_repository(paths: &Paths, moving: &Moving) -> io::Result<()> {
+    let (from, to) = (paths.rolled_back(&moving.from), paths.rolled_back(&moving.to));
+    if exists(&from) {
+        set_aside(&to)?;
+        move_folder(&from, &to)?;
+    }
     move_folder(&paths.repository(&moving.from), &paths.repository(&moving.to))
 }
 
@@ -24,6 +29,9 @@ pub fn move_memory(paths: &Paths, moving: &Moving, targets: &[TargetName]) -> io
     if exists(&from) {
         set_aside(&to)?;
         move_folder(&from, &to)?;
+    }
+    for of in [Paths::session_history, Paths::upkeep_outcome] {
+        move_file(&of(paths, &moving.from), &of(paths, &moving.to))?;
     }
     for target in targets {
         let (from, to) = (paths.ledger(&moving.from, target), paths.ledger(&moving.to, target));
@@ -52,14 +60,18 @@ pub fn set_aside(folder: &Path) -> io::Result<()> {
     move_folder(folder, &free(&name.to_string_lossy()))
 }
 
-/// Takes a client's repository out of sight; [`erase`] does the rest. Returns whether there was one.
+/// Takes a client's repository out of sight, with what rollbacks took out of it; [`erase`] does the rest. Returns whether
+/// there was one.
 pub fn give_up_repository(paths: &Paths, client: &ClientName) -> io::Result<bool> {
-    let repository = paths.repository(client);
-    if !exists(&repository) {
-        return Ok(false);
-    }
     let start = paths.at(ARRAY_MOUNT).join(format!("{ERASE}{client}-"));
-    move_folder(&repository, &free(&start.to_string_lossy())).map(|()| true)
+    let mut any = false;
+    for folder in [paths.rolled_back(client), paths.repository(client)] {
+        if exists(&folder) {
+            move_folder(&folder, &free(&start.to_string_lossy()))?;
+            any = true;
+        }
+    }
+    Ok(any)
 }
 
 /// Erases the repositories that were given up. It may be cut short at any time.
@@ -90,6 +102,18 @@ fn free(start: &str) -> PathBuf {
 
 fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
+}
+
+/// Renames a file, unless it is gone; it takes the place of another.
+fn move_file(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => match to.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        },
+    }
 }
 
 /// Renames a folder, unless it is gone. rename(2) takes the place of an empty folder, and of no other.
@@ -132,6 +156,9 @@ mod tests {
         put(&paths.repository(&moving.from).join("config"), "repository");
         put(&paths.watch(&moving.from).join("record.json"), "record");
         put(&paths.watch(&moving.to).join("record.json"), "of an earlier client");
+        put(&paths.rolled_back(&moving.from).join("7-9/8"), "segment");
+        put(&paths.session_history(&moving.from), "sessions");
+        put(&paths.upkeep_outcome(&moving.from), "outcome");
         put(&paths.ledger(&moving.from, &one).join("summary.json"), "one");
         put(&paths.ledger(&moving.from, &other).join("summary.json"), "other");
         for _ in 0..2 {
@@ -141,6 +168,9 @@ mod tests {
         let read = |path: PathBuf| fs::read_to_string(path).unwrap();
         assert_eq!(read(paths.repository(&moving.to).join("config")), "repository");
         assert_eq!(read(paths.watch(&moving.to).join("record.json")), "record");
+        assert_eq!(read(paths.rolled_back(&moving.to).join("7-9/8")), "segment");
+        assert_eq!(read(paths.session_history(&moving.to)), "sessions");
+        assert_eq!(read(paths.upkeep_outcome(&moving.to)), "outcome");
         assert_eq!(
             read(paths.at("/var/lib/strongroom/watch/laptop.1/record.json")),
             "of an earlier client"

@@ -10,6 +10,7 @@ use crate::paths::{ARRAY_MOUNT, Paths, repository_name};
 use crate::services::command::CommandError;
 use crate::services::mounts;
 use crate::sessions::unit::SessionId;
+use crate::upkeep::hold::{self, Hold};
 use std::fs;
 use std::io;
 use strongroom_borg::Repository;
@@ -278,6 +279,10 @@ impl Scene<'_> {
         }
         if let Some(session) = self.running.sessions.iter().find(|session| session.client == *name) {
             return Err(Refusal::Session(session.clone()));
+        }
+        // One that was cut short as well: it is finished under the name that it began with.
+        if hold::of(self.paths, name) != Hold::Open {
+            return Err(Refusal::Job(name.clone(), "a compaction or rollback"));
         }
         match self.running.jobs.iter().find(|(client, _)| client == name) {
             Some((client, job)) => Err(Refusal::Job(client.clone(), job)),

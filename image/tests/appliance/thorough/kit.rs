@@ -97,7 +97,7 @@ fn a_kit_of_the_appliance_backs_up_to_it_and_a_quota_is_told_in_time() {
         "{pasted}"
     );
     let key = admin.run("ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null").unwrap();
-    let key = key.trim().split_once(' ').unwrap().1.to_owned();
+    let key = key.lines().last().unwrap().split_once(' ').unwrap().1.to_owned();
     assert!(pasted.contains(&key), "{key} in {pasted}");
     let stranger = admin.output("strongroom client kit nobody").unwrap();
     assert!(String::from_utf8_lossy(&stranger.stderr).contains("is not a client of this appliance yet"));
