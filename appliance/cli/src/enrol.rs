@@ -375,7 +375,8 @@ fn instructions(name: &ClientName, opened: &Opened, hosts: &[String]) -> String 
     );
     let _ = writeln!(
         text,
-        "Then `strongroom client kit {name}` makes what the machine needs: script, timer, known_hosts."
+        "Script and timer are in the kit (`strongroom client kit {name}`): there, `./install {code}` does the same and sets \
+         them up."
     );
     text
 }

@@ -105,7 +105,7 @@ async fn facts(arguments: &KitArguments) -> Result<Facts, KitFailure> {
             let status = appliance.status().await?;
             if !status.clients.iter().any(|client| client.name == arguments.client) {
                 eprintln!(
-                    "strongroom: `{}` is not a client of this appliance yet; add a [[client]] of this name, or see whether it is spelt right.",
+                    "strongroom: `{}` is not a client of this appliance yet; `strongroom client pair` enrols it, or see whether the name is spelt right.",
                     arguments.client
                 );
             }

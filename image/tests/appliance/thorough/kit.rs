@@ -16,13 +16,14 @@ use crate::{SOON, STOP, folder, is_sound, start};
 /// A client on this machine, with an /etc, /usr/local/sbin, home and environment of its own.
 struct Place {
     folder: PathBuf,
+    client: &'static str,
 }
 
 impl Place {
     const ENTER: &str = "mount --bind \"$1/etc\" /etc && mount --bind \"$1/sbin\" /usr/local/sbin \
                          && mount -t tmpfs none /run && shift && exec \"$@\"";
 
-    fn new(folder: PathBuf) -> Self {
+    fn new(folder: PathBuf, client: &'static str) -> Self {
         std::fs::create_dir_all(folder.join("sbin")).unwrap();
         std::fs::create_dir_all(folder.join("home")).unwrap();
         // Not all of it may be read by an ordinary user.
@@ -31,7 +32,7 @@ impl Place {
         let own = folder.join("etc/strongroom-backup");
         let _ = std::fs::remove_dir_all(&own);
         std::fs::create_dir(own).unwrap();
-        Self { folder }
+        Self { folder, client }
     }
 
     /// A file of the client's settings.
@@ -44,7 +45,7 @@ impl Place {
             .args(["-rm", "sh", "-c", Self::ENTER, "sh"])
             .arg(&self.folder)
             .args(words)
-            .current_dir(self.folder.join(format!("strongroom-{CLIENT}")))
+            .current_dir(self.folder.join(format!("strongroom-{}", self.client)))
             .env_clear()
             .env("HOME", self.folder.join("home"))
             .env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -103,14 +104,18 @@ fn a_kit_of_the_appliance_backs_up_to_it_and_a_quota_is_told_in_time() {
     assert!(String::from_utf8_lossy(&stranger.stderr).contains("is not a client of this appliance yet"));
 
     // The kit itself, for a client that comes by a forwarded port and whose key is known already.
-    let place = Place::new(trial.folder.join("client"));
-    let kit = format!(
-        "strongroom client kit {CLIENT} --host 127.0.0.1 --port {} --output -",
-        machine.ssh_port()
-    );
-    let kit = admin.output(&kit).unwrap();
-    assert!(kit.status.success(), "{}", String::from_utf8_lossy(&kit.stderr));
-    unpack(&kit.stdout, &place.folder);
+    let place = Place::new(trial.folder.join("client"), CLIENT);
+    let port = machine.ssh_port();
+    let take = |place: &Place| {
+        let kit = format!(
+            "strongroom client kit {} --host 127.0.0.1 --port {port} --output -",
+            place.client
+        );
+        let kit = admin.output(&kit).unwrap();
+        assert!(kit.status.success(), "{}", String::from_utf8_lossy(&kit.stderr));
+        unpack(&kit.stdout, &place.folder);
+    };
+    take(&place);
     std::fs::copy(trial.folder.join("client_key"), place.setting("id_ed25519")).unwrap();
     std::fs::copy(trial.folder.join("client_key.pub"), place.setting("id_ed25519.pub")).unwrap();
     std::fs::set_permissions(place.setting("id_ed25519"), PermissionsExt::from_mode(0o600)).unwrap();
@@ -146,6 +151,20 @@ fn a_kit_of_the_appliance_backs_up_to_it_and_a_quota_is_told_in_time() {
     let extract = format!("cd '{}' && strongroom-backup borg extract '::{newest}'", into.display());
     place.run(&["sh", "-c", &extract]);
     assert_same(&files, &into.join(source.trim_start_matches('/')));
+
+    // A machine that nobody has enrolled yet, by the code of a pairing.
+    let pairing = admin.run("strongroom client pair workshop").unwrap();
+    let code = pairing
+        .split("pair@")
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap();
+    let workshop = Place::new(trial.folder.join("workshop"), "workshop");
+    take(&workshop);
+    workshop.run(&["./install", code]);
+    assert!(workshop.archives().is_empty());
 
     // Somebody else in the appliance's place.
     let known = std::fs::read_to_string(place.setting("known_hosts")).unwrap();
