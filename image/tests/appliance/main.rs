@@ -9,7 +9,6 @@ mod confinement;
 mod console;
 mod damage;
 mod enrol;
-mod full;
 mod reflash;
 mod thorough;
 mod trouble;

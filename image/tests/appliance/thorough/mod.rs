@@ -5,6 +5,7 @@ mod clock;
 mod disk_health;
 mod disks;
 mod duplicate;
+mod full;
 mod kit;
 mod matrix;
 mod mdns;
