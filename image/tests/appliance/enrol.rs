@@ -144,7 +144,8 @@ fn clients_come_and_go_while_others_work() {
 
     // Gone: with its data kept, and erased.
     verb("remove desk");
-    assert!(said(&desk.output(&["list"])).contains("Permission denied"));
+    let output = desk.output(&["list"]);
+    assert!(said(&output).contains("Permission denied"), "{}", said(&output));
     machine
         .wait_until("the repository was not kept by the system", SOON, |_| {
             Ok(admin.run("stat -c %u /mnt/raid/desk_repository")?.trim() == "0")
