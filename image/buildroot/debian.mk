@@ -63,7 +63,7 @@ $(eval $(call room-tool,KMOD,kmod))
 $(eval $(call room-tool,LIBCAP,))
 $(eval $(call room-tool,LIBFFI,))
 $(eval $(call room-tool,LIBGLIB2,gdbus-codegen glib-genmarshal glib-mkenums glib-compile-schemas glib-compile-resources))
-$(eval $(call room-tool,LIBOPENSSL,openssl))
+$(eval $(call room-tool,LIBOPENSSL,openssl c_rehash))
 $(eval $(call room-tool,LIBTOOL,libtoolize))
 $(eval $(call room-tool,LIBXCRYPT,))
 $(eval $(call room-tool,LIBZLIB,))
@@ -108,6 +108,7 @@ override PYTHON3_VERSION_MAJOR = 3.13
 # Without Buildroot's patches: configure is whole, and has no options that leave out modules.
 override PYTHON3_AUTORECONF = NO
 PYTHON3_CONF_ENV += \
+	ac_cv_buggy_getaddrinfo=no \
 	py_cv_module__curses=n/a \
 	py_cv_module__curses_panel=n/a \
 	py_cv_module__sqlite3=n/a \
@@ -120,6 +121,11 @@ PYTHON3_POST_INSTALL_TARGET_HOOKS += PYTHON3_REMOVE_MODULES
 
 # Archives as their authors tag them, without the files that autotools make.
 override KMOD_AUTORECONF = YES
+# As kmod's own autogen.sh does where there is no gtkdocize: automake reads this file even when it is not used.
+define KMOD_WITHOUT_GTKDOC
+	touch $(@D)/libkmod/docs/gtk-doc.make
+endef
+KMOD_PRE_CONFIGURE_HOOKS += KMOD_WITHOUT_GTKDOC
 override LIBXCRYPT_AUTORECONF = YES
 override EXPAT_AUTORECONF = YES
 override EXPAT_SUBDIR = expat
