@@ -68,9 +68,9 @@ $(eval $(call room-tool,LIBTOOL,libtoolize))
 $(eval $(call room-tool,LIBXCRYPT,))
 $(eval $(call room-tool,LIBZLIB,))
 $(eval $(call room-tool,M4,m4))
-$(eval $(call room-tool,MESON,meson))
+# Meson is what asks for Ninja, and it has no dependencies here.
+$(eval $(call room-tool,MESON,meson ninja))
 $(eval $(call room-tool,NCURSES,tic))
-$(eval $(call room-tool,NINJA,ninja))
 $(eval $(call room-tool,PATCHELF,patchelf))
 $(eval $(call room-tool,PCRE2,))
 $(eval $(call room-tool,PKGCONF,pkgconf))
@@ -119,6 +119,19 @@ define PYTHON3_REMOVE_MODULES
 endef
 PYTHON3_POST_INSTALL_TARGET_HOOKS += PYTHON3_REMOVE_MODULES
 
+# Bare, it lacks Debian's patch for Python since 3.11, and names a Cython of its time. Where the compiled module fails it
+# installs a slow one without a word.
+define PYTHON_MSGPACK_PUBLIC_NAMES
+	$(SED) 's/_PyFloat_\(Pack[48]\)(d, /PyFloat_\1(d, (char *)/; s/_PyFloat_\(Unpack[48]\)((unsigned char\*)/PyFloat_\1((const char *)/' \
+		$(@D)/msgpack/pack_template.h $(@D)/msgpack/unpack_template.h
+endef
+PYTHON_MSGPACK_POST_RSYNC_HOOKS += PYTHON_MSGPACK_PUBLIC_NAMES
+PYTHON_MSGPACK_BUILD_OPTS = --skip-dependency-check
+define PYTHON_MSGPACK_CHECK
+	ls $(TARGET_DIR)/usr/lib/python$(PYTHON3_VERSION_MAJOR)/site-packages/msgpack/_cmsgpack.*.so
+endef
+PYTHON_MSGPACK_POST_INSTALL_TARGET_HOOKS += PYTHON_MSGPACK_CHECK
+
 # Archives as their authors tag them, without the files that autotools make.
 override KMOD_AUTORECONF = YES
 # As kmod's own autogen.sh does where there is no gtkdocize: automake reads this file even when it is not used.
@@ -127,10 +140,13 @@ define KMOD_WITHOUT_GTKDOC
 endef
 KMOD_PRE_CONFIGURE_HOOKS += KMOD_WITHOUT_GTKDOC
 override LIBXCRYPT_AUTORECONF = YES
+# In the source folder: with one of its own, its makefile looks for another named after the machine that builds.
+override LIBFFI_CONF_OPTS = --disable-multi-os-directory --disable-exec-static-tramp --disable-builddir
 override EXPAT_AUTORECONF = YES
 override EXPAT_SUBDIR = expat
 
-# Debian's patches change configure.ac, not configure.
+# Debian's patches change configure.ac and Makefile.am, not what is made of them.
+override UTIL_LINUX_LIBS_AUTORECONF = YES
 override OPENSSH_AUTORECONF = YES
 # sshd of version 10 is three programs.
 define OPENSSH_INSTALL_SSHD_AUTH
@@ -141,10 +157,12 @@ OPENSSH_POST_INSTALL_TARGET_HOOKS += OPENSSH_INSTALL_SSHD_AUTH
 # These have left autotools for Meson.
 # $(1): the package in capitals, $(2): its options
 define room-meson
-override $(1)_CONFIGURE_CMDS = rm -rf $$(@D)/build && $$(TARGET_MAKE_ENV) $$(HOST_DIR)/bin/meson setup \
-	--cross-file=$$(HOST_DIR)/etc/meson/cross-compilation.conf \
+override $(1)_CONFIGURE_CMDS = rm -rf $$(@D)/build && mkdir $$(@D)/build && \
+	sed $$(call PKG_MESON_CROSSCONFIG_SED,TARGET_CFLAGS,TARGET_CXXFLAGS,TARGET_LDFLAGS,TARGET_FCFLAGS) \
+		>$$(@D)/build/cross-compilation.conf && \
+	$$(TARGET_MAKE_ENV) $$(HOST_DIR)/bin/meson setup --cross-file=$$(@D)/build/cross-compilation.conf \
 	--prefix=/usr --libdir=/usr/lib --sysconfdir=/etc --localstatedir=/var \
-	--buildtype=release --wrap-mode=nodownload $(2) $$(@D) $$(@D)/build
+	--default-library=shared --buildtype=release --wrap-mode=nodownload $(2) $$(@D) $$(@D)/build
 override $(1)_BUILD_CMDS = $$(TARGET_MAKE_ENV) $$(HOST_DIR)/bin/ninja -C $$(@D)/build
 override $(1)_INSTALL_STAGING_CMDS = $$(TARGET_MAKE_ENV) DESTDIR=$$(STAGING_DIR) $$(HOST_DIR)/bin/ninja -C $$(@D)/build install
 override $(1)_INSTALL_TARGET_CMDS = $$(TARGET_MAKE_ENV) DESTDIR=$$(TARGET_DIR) $$(HOST_DIR)/bin/ninja -C $$(@D)/build install
