@@ -168,6 +168,11 @@ override $(1)_INSTALL_STAGING_CMDS = $$(TARGET_MAKE_ENV) DESTDIR=$$(STAGING_DIR)
 override $(1)_INSTALL_TARGET_CMDS = $$(TARGET_MAKE_ENV) DESTDIR=$$(TARGET_DIR) $$(HOST_DIR)/bin/ninja -C $$(@D)/build install
 endef
 
+# Without translations 1.7.0 asks for a variable that it has not set.
+define LINUX_PAM_WITHOUT_LIBINTL
+	$(SED) 's/, libintl\]/]/' $(@D)/libpam/meson.build
+endef
+LINUX_PAM_POST_RSYNC_HOOKS += LINUX_PAM_WITHOUT_LIBINTL
 $(eval $(call room-meson,LINUX_PAM,\
 	-Di18n=disabled -Ddocs=disabled -Daudit=disabled -Deconf=disabled \
 	-Dlogind=disabled -Dopenssl=disabled -Dselinux=disabled -Dnis=disabled \
