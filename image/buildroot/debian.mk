@@ -119,6 +119,12 @@ define PYTHON3_REMOVE_MODULES
 endef
 PYTHON3_POST_INSTALL_TARGET_HOOKS += PYTHON3_REMOVE_MODULES
 
+# Stands before the room's own of this name, which sends what is installed to Debian's places.
+define PYTHON3_WITHOUT_DEBIAN_PLACES
+	touch $(STAGING_DIR)/usr/lib/python$(PYTHON3_VERSION_MAJOR)/_distutils_system_mod.py
+endef
+PYTHON3_POST_INSTALL_STAGING_HOOKS += PYTHON3_WITHOUT_DEBIAN_PLACES
+
 # Bare, it lacks Debian's patch for Python since 3.11, and names a Cython of its time. Where the compiled module fails it
 # installs a slow one without a word.
 define PYTHON_MSGPACK_PUBLIC_NAMES
