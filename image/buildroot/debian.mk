@@ -119,9 +119,11 @@ define PYTHON3_REMOVE_MODULES
 endef
 PYTHON3_POST_INSTALL_TARGET_HOOKS += PYTHON3_REMOVE_MODULES
 
-# Stands before the room's own of this name, which sends what is installed to Debian's places.
+# Stands before the room's own of this name, which sends what is installed to Debian's places. The room's setuptools
+# asks for these two things from it.
 define PYTHON3_WITHOUT_DEBIAN_PLACES
-	touch $(STAGING_DIR)/usr/lib/python$(PYTHON3_VERSION_MAJOR)/_distutils_system_mod.py
+	printf 'from distutils.command.install import install\ninstall.install_layout = install.prefix_option = None\n' \
+		>$(STAGING_DIR)/usr/lib/python$(PYTHON3_VERSION_MAJOR)/_distutils_system_mod.py
 endef
 PYTHON3_POST_INSTALL_STAGING_HOOKS += PYTHON3_WITHOUT_DEBIAN_PLACES
 
