@@ -192,4 +192,5 @@ $(eval $(call room-meson,DBUS,\
 	-Dlibaudit=disabled -Dselinux=disabled -Dx11_autolaunch=disabled \
 	-Dmodular_tests=disabled -Dinstalled_tests=false -Dsystemd=enabled -Duser_session=false \
 	-Ddbus_user=dbus -Druntime_dir=/run -Dsession_socket_dir=/tmp \
-	-Dsystem_socket=/run/dbus/system_bus_socket -Dsystem_pid_file=/run/messagebus.pid))
+	-Dsystem_socket=/run/dbus/system_bus_socket -Dsystem_pid_file=/run/messagebus.pid \
+	-Dsystemd_system_unitdir=/usr/lib/systemd/system -Dsystemd_user_unitdir=/usr/lib/systemd/user))
