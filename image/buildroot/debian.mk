@@ -73,7 +73,7 @@ $(eval $(call room-tool,MESON,meson ninja))
 $(eval $(call room-tool,NCURSES,tic))
 $(eval $(call room-tool,PATCHELF,patchelf))
 $(eval $(call room-tool,PCRE2,))
-$(eval $(call room-tool,PKGCONF,pkgconf))
+$(eval $(call room-tool,PKGCONF,,&& install -m 0755 $$(BR2_EXTERNAL_STRONGROOM_PATH)/buildroot/pkgconf.sh $$(HOST_DIR)/bin/pkgconf))
 $(eval $(call room-tool,PYTHON_CYTHON,cython cythonize))
 $(eval $(call room-tool,PYTHON_FLIT_CORE,))
 $(eval $(call room-tool,PYTHON_INSTALLER,))
@@ -162,6 +162,12 @@ define OPENSSH_INSTALL_SSHD_AUTH
 endef
 OPENSSH_POST_INSTALL_TARGET_HOOKS += OPENSSH_INSTALL_SSHD_AUTH
 
+# The recipe's version looks for the wide ncurses where Buildroot has it; this one in a folder.
+define PROCPS_NG_NCURSES
+	$(SED) 's#<ncursesw/ncurses.h>#<ncurses.h>#' $(@D)/src/watch.c
+endef
+PROCPS_NG_POST_RSYNC_HOOKS += PROCPS_NG_NCURSES
+
 # These have left autotools for Meson.
 # $(1): the package in capitals, $(2): its options
 define room-meson
@@ -192,5 +198,4 @@ $(eval $(call room-meson,DBUS,\
 	-Dlibaudit=disabled -Dselinux=disabled -Dx11_autolaunch=disabled \
 	-Dmodular_tests=disabled -Dinstalled_tests=false -Dsystemd=enabled -Duser_session=false \
 	-Ddbus_user=dbus -Druntime_dir=/run -Dsession_socket_dir=/tmp \
-	-Dsystem_socket=/run/dbus/system_bus_socket -Dsystem_pid_file=/run/messagebus.pid \
-	-Dsystemd_system_unitdir=/usr/lib/systemd/system -Dsystemd_user_unitdir=/usr/lib/systemd/user))
+	-Dsystem_socket=/run/dbus/system_bus_socket -Dsystem_pid_file=/run/messagebus.pid))
