@@ -197,15 +197,6 @@ impl Systemd {
             .map_err(error("start", unit))
     }
 
-    /// Restarts a unit; returns once the job is queued.
-    async fn restart(&self, unit: &str) -> Result<(), SystemdError> {
-        self.manager
-            .restart_unit(unit, "replace")
-            .await
-            .map(drop)
-            .map_err(error("restart", unit))
-    }
-
     /// Has systemd tell of changes, until this connection ends.
     pub async fn subscribe(&self) -> zbus::Result<()> {
         self.manager.subscribe().await
@@ -289,7 +280,7 @@ impl Systemd {
             .await
     }
 
-    /// Restarts a unit, as its file and drop-ins say now. Only where systemd knows an older form of them does it read
+    /// Restarts a unit, as its file and drop-ins say now; returns once the job is queued. Only where systemd knows an older form of them does it read
     /// all units again: that holds up everything else, seconds long while the appliance starts.
     pub async fn restart_anew(&self, unit: &str) -> Result<(), SystemdError> {
         let stale = async {
@@ -300,7 +291,11 @@ impl Systemd {
         if stale.await.map_err(error("load", unit))? {
             self.manager.reload().await.map_err(error("reload", "its units"))?;
         }
-        self.restart(unit).await
+        self.manager
+            .restart_unit(unit, "replace")
+            .await
+            .map(drop)
+            .map_err(error("restart", unit))
     }
 
     /// States of the named units, in the order of `names`.
