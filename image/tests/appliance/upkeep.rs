@@ -27,6 +27,16 @@ fn refused(admin: &Login, command: &str) -> String {
     said
 }
 
+/// The number of the repository's last transaction.
+fn number(status: &serde_json::Value) -> Option<u64> {
+    status["clients"][0]["transaction"].as_u64()
+}
+
+/// Whether a transaction later than `earlier` is the last one, and was looked at.
+fn looked_at(status: &serde_json::Value, earlier: Option<u64>) -> bool {
+    number(status) > earlier && status["clients"][0]["last_change"]["transaction"].as_u64() == number(status)
+}
+
 #[test]
 #[ignore = "needs the built image: cargo image test"]
 fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
@@ -46,12 +56,13 @@ fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
     client.borg(&["create", "::one", source]);
     std::fs::write(files.join("photo"), random(1 << 20)).unwrap();
     client.borg(&["create", "::two", source]);
+    let backed_up = wait_for_status(&trial, &mut machine, "the client was not watched", LONG, |status| {
+        looked_at(status, None)
+    });
     client.borg(&["delete", "::one"]);
-    let looked_at = |status: &serde_json::Value| {
-        let client = &status["clients"][0];
-        client["transaction"].is_u64() && client["last_change"]["transaction"] == client["transaction"]
-    };
-    let before = wait_for_status(&trial, &mut machine, "the client was not watched", LONG, looked_at);
+    let before = wait_for_status(&trial, &mut machine, "the deletion was not watched", LONG, |status| {
+        looked_at(status, number(&backed_up))
+    });
     let size = |status: &serde_json::Value| status["clients"][0]["size_bytes"].as_u64().unwrap();
 
     // Neither checked nor pushed: refused, with what to do; and without a confirmation nothing happens either.
@@ -107,11 +118,13 @@ fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
 
     // All of it is deleted, and undone.
     client.borg(&["create", "::three", source]);
-    let good = wait_for_status(&trial, &mut machine, "the backup was not looked at", LONG, looked_at);
-    let to = good["clients"][0]["transaction"].as_u64().unwrap();
+    let good = wait_for_status(&trial, &mut machine, "the backup was not looked at", LONG, |status| {
+        looked_at(status, number(&after))
+    });
+    let to = number(&good).unwrap();
     client.borg(&["delete", "--glob-archives", "*"]);
     let gone = wait_for_status(&trial, &mut machine, "the deletion was not looked at", LONG, |status| {
-        looked_at(status) && status["clients"][0]["transaction"].as_u64() > Some(to)
+        looked_at(status, Some(to))
     });
     let listed = admin.run(&format!("strongroom rollback {CLIENT}")).unwrap();
     eprintln!("{listed}");
@@ -124,7 +137,6 @@ fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
         said.contains("borg delete --cache-only") && said.contains("manifest-timestamp"),
         "{said}"
     );
-    let number = |status: &serde_json::Value| status["clients"][0]["transaction"].as_u64();
     let back = wait_for_status(&trial, &mut machine, "the rollback is not told", LONG, |status| {
         number(status) > number(&gone) && status["jobs"].as_array().is_some_and(Vec::is_empty)
     });
@@ -146,7 +158,7 @@ fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
     admin.run(&format!("strongroom push {CLIENT}")).unwrap();
     admin.run(&format!("strongroom check {CLIENT}")).unwrap();
     let last = wait_for_status(&trial, &mut machine, "something is wrong afterwards", LONG, |status| {
-        looked_at(status) && status["health"] == "good"
+        looked_at(status, number(&back)) && status["health"] == "good"
     });
     assert_eq!(last["clients"][0]["held"], false, "{last:#}");
     machine.shut_down(STOP).unwrap();
