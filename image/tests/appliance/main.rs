@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use image::grub;
-use image::loopback::StoreOptions;
 use image::partitions::SYSTEM_A;
 use image::qemu::{Firmware, Hardware, Machine};
 use image::trial::Trial;
@@ -111,64 +110,4 @@ fn variable(environment: &[(String, String)], name: &str) -> String {
         .find(|(found, _)| found == name)
         .map(|(_, value)| value.clone())
         .unwrap()
-}
-
-#[test]
-#[ignore = "needs the built image: cargo image test"]
-fn both_firmwares_start_the_same_system_and_share_one_grubenv() {
-    let trial = Trial::new(&Workspace::here(), &folder("start"), &StoreOptions::default()).unwrap();
-    trial.flash().unwrap();
-    let before = environment(&trial);
-    assert_eq!(variable(&before, "ORDER"), "A B");
-    assert_eq!(
-        (variable(&before, "A_OK"), variable(&before, "A_TRY")),
-        ("1".to_owned(), "0".to_owned())
-    );
-
-    let machine = start(&trial, "bios", Firmware::Bios);
-    is_sound(&trial, &machine);
-    let admin = trial.admin(&machine);
-    assert_eq!(
-        admin
-            .run("test -d /sys/firmware/efi && echo uefi || echo bios")
-            .unwrap()
-            .trim(),
-        "bios"
-    );
-    let identity = admin.run("cat /etc/machine-id").unwrap();
-    let host_key = admin.run("ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null").unwrap();
-    eprintln!("{}", admin.run("free -m").unwrap());
-    console::over_ssh(&admin);
-    machine.shut_down(STOP).unwrap();
-    // GRUB wrote into the file that this program made; the system then marked its start as good, and named the disk.
-    let after = environment(&trial);
-    assert_eq!(variable(&after, "A_TRY"), "0");
-    assert!(
-        after
-            .iter()
-            .any(|(name, value)| name == "START" && value.starts_with("20"))
-    );
-    let disk = variable(&after, "DISK_ID");
-    assert_eq!(variable(&after, "ORDER"), "A B");
-
-    let machine = start(&trial, "uefi", Firmware::Uefi);
-    is_sound(&trial, &machine);
-    let admin = trial.admin(&machine);
-    assert_eq!(
-        admin
-            .run("test -d /sys/firmware/efi && echo uefi || echo bios")
-            .unwrap()
-            .trim(),
-        "uefi"
-    );
-    assert_eq!(admin.run("cat /etc/machine-id").unwrap(), identity);
-    assert_eq!(
-        admin.run("ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null").unwrap(),
-        host_key
-    );
-    machine.shut_down(STOP).unwrap();
-    let last = environment(&trial);
-    assert_eq!(variable(&last, "A_TRY"), "0");
-    assert_eq!(variable(&last, "DISK_ID"), disk);
-    assert_ne!(variable(&last, "START"), variable(&after, "START"));
 }

@@ -10,6 +10,7 @@ mod kit;
 mod matrix;
 mod mdns;
 mod media;
+mod missing;
 mod recovery;
 mod stick;
 mod watchdog;

@@ -28,6 +28,7 @@ fn a_reflash_changes_nothing_for_clients_and_a_factory_reset_forgets_all_but_the
     make_files(&files, 1 << 20);
     client.borg(&["init", "--encryption=none", "--append-only"]);
     client.borg(&["create", "::one", files.to_str().unwrap()]);
+    reflash::one_more_is_enrolled(&trial, &mut machine);
     let port = machine.ssh_port();
     machine
         .wait_until("the start was not marked as good", SOON, |machine| {
