@@ -76,21 +76,27 @@ pub fn run(paths: &Paths, adopt: Option<&ArrayUuid>) -> std::io::Result<()> {
         .ok()
         .and_then(|text| Config::parse(&text).ok())
         .and_then(|config| config.array);
-    let report = make_ready(paths, wanted.as_ref(), adopt);
+    let (mut report, done) = make_ready(paths, wanted.as_ref(), adopt);
+    if let Some(plan) = done {
+        // Told before the disks are looked at once more, which takes seconds on a slow machine: the duty can mount it.
+        write(paths, &report)?;
+        report = looked_at_again(paths, wanted.as_ref(), &plan, report);
+    }
     for condition in &report.conditions {
         eprintln!("{}: {} {}", condition.subject, condition.text, condition.advice);
     }
-    durable::write(
-        &paths.array_report(),
-        &serde_json::to_vec(&report).unwrap_or_default(),
-        0o644,
-    )
+    write(paths, &report)
+}
+
+fn write(paths: &Paths, report: &ArrayReport) -> std::io::Result<()> {
+    let json = serde_json::to_vec(report).unwrap_or_default();
+    durable::write(&paths.array_report(), &json, 0o644)
 }
 
 /// Assembles the array if it is there with all its members. Never creates one: that takes a configuration, and none is
 /// looked at.
 pub fn assemble_existing(paths: &Paths) -> ArrayReport {
-    make_ready(paths, None, None)
+    make_ready(paths, None, None).0
 }
 
 fn remembered(paths: &Paths) -> Memory {
@@ -104,15 +110,16 @@ fn remembered(paths: &Paths) -> Memory {
     }
 }
 
-fn make_ready(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&ArrayUuid>) -> ArrayReport {
+/// What was found and done, and the plan if it was carried out.
+fn make_ready(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&ArrayUuid>) -> (ArrayReport, Option<Plan>) {
     // Serial numbers come from udev's database: let it finish with what was found so far.
     let (disks, memory, decision) = match settle().and_then(|()| observe(paths, wanted, adopt)) {
         Ok(observed) => observed,
-        Err(error) => return failed(&error),
+        Err(error) => return (failed(&error), None),
     };
     let listing = array::list(wanted, &memory, &disks, &decision);
-    let (state, members, mut conditions) = match act(paths, &disks, &decision.plan) {
-        Ok((state, members)) => (state, members, decision.conditions.clone()),
+    let (state, members, conditions) = match act(paths, &disks, &decision.plan) {
+        Ok((state, members)) => (state, members, decision.conditions),
         Err(error) => (ArrayState::Failed, Vec::new(), failed(&error).conditions),
     };
     let state = match (&decision.plan, state) {
@@ -120,42 +127,45 @@ fn make_ready(paths: &Paths, wanted: Option<&config::Array>, adopt: Option<&Arra
         (Plan::Stand, _) => ArrayState::Failed,
         (_, state) => state,
     };
-    // What was done has changed what is there.
-    let mut listing = match (&decision.plan, state) {
-        (Plan::Stand, _) | (_, ArrayState::Failed) => listing,
-        (plan, _) => match settle_after(plan).and_then(|()| observe(paths, wanted, None)) {
-            Ok((disks, memory, decision)) => {
-                conditions = decision.conditions.clone();
-                array::list(wanted, &memory, &disks, &decision)
-            }
-            Err(_) => listing,
-        },
+    let array = Array {
+        state,
+        members: members
+            .iter()
+            .map(|(disk, path)| array::member_words(disk, path))
+            .take(16)
+            .collect(),
+        ..Array::default()
     };
+    let done = (state == ArrayState::Assembled).then_some(decision.plan);
+    (report(array, listing, conditions), done)
+}
+
+/// What was done has changed what is there.
+fn looked_at_again(paths: &Paths, wanted: Option<&config::Array>, plan: &Plan, before: ArrayReport) -> ArrayReport {
+    match settle_after(plan).and_then(|()| observe(paths, wanted, None)) {
+        Ok((disks, memory, decision)) => {
+            let listing = array::list(wanted, &memory, &disks, &decision);
+            report(before.array, listing, decision.conditions)
+        }
+        Err(_) => before,
+    }
+}
+
+fn report(array: Array, mut listing: Listing, conditions: Vec<Condition>) -> ArrayReport {
     let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     listing.looked_ms = up.tv_sec.unsigned_abs() * 1000 + up.tv_nsec.unsigned_abs() / 1_000_000;
+    let disks = listing.disks.iter().map(|disk| Disk {
+        serial: disk.serial.as_str().into(),
+        model: disk.model.as_str().into(),
+        kernel_name: disk.kernel_name.as_str().into(),
+        size_bytes: disk.size_bytes,
+        role: disk.role,
+        member: disk.member && array.state == ArrayState::Assembled,
+        ..Disk::default()
+    });
     ArrayReport {
-        array: Array {
-            state,
-            members: members
-                .iter()
-                .map(|(disk, path)| array::member_words(disk, path))
-                .take(16)
-                .collect(),
-            ..Array::default()
-        },
-        disks: listing
-            .disks
-            .iter()
-            .map(|disk| Disk {
-                serial: disk.serial.as_str().into(),
-                model: disk.model.as_str().into(),
-                kernel_name: disk.kernel_name.as_str().into(),
-                size_bytes: disk.size_bytes,
-                role: disk.role,
-                member: disk.member && state == ArrayState::Assembled,
-                ..Disk::default()
-            })
-            .collect(),
+        disks: disks.collect(),
+        array,
         conditions,
         listing,
     }

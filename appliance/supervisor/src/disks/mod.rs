@@ -74,12 +74,13 @@ pub async fn run(
         let mount_failed = states[1].is_failed() || states[2].is_failed();
         let working = states[0].is_running();
         let found = read_report(&paths.array_report());
-        if !mounted && !working {
+        if !mounted {
             match &found {
+                // The array's job may still be looking at the disks once more.
                 Some(found) if found.array.state == ArrayState::Assembled && !mount_failed => {
                     systemd.start(MOUNT_UNIT).await?;
                 }
-                _ if Instant::now() >= next_attempt => {
+                _ if !working && Instant::now() >= next_attempt => {
                     systemd.start(ARRAY_UNIT).await?;
                     next_attempt = Instant::now() + RETRY;
                 }
