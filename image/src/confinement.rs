@@ -152,7 +152,7 @@ fn backups(
         // Nothing that is there already.
         make_noise(&source, mib * MIB)?;
         let archive = format!("::pair{pair}");
-        let mut run = |way: &Way, costs: &mut Vec<Cost>| -> Result<()> {
+        let run = |way: &Way, costs: &mut Vec<Cost>| -> Result<()> {
             let (began, before) = (Instant::now(), busy(admin)?);
             way.borg(&["create", "--compression=none", &archive, "source"], folder)?;
             costs.push(Cost {

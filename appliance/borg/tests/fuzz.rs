@@ -133,7 +133,8 @@ fn mutate(random: &mut Random, content: &mut Content, corpus: &[Content]) {
 
 fn change(random: &mut Random, bytes: &mut Vec<u8>) {
     let at = random.below(bytes.len());
-    let length = random.below((bytes.len() - at).min(1 + random.below(300)));
+    let most = 1 + random.below(300);
+    let length = random.below(most.min(bytes.len() - at));
     let numbers = [0, 1, 8, 9, 10, 40, 41, 42, 255, 1 << 20, 20 << 20, (20 << 20) + 1, u32::MAX / 2, u32::MAX];
     match random.below(9) {
         0 | 1 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),

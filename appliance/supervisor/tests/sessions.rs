@@ -250,6 +250,7 @@ fn a_client_that_goes_on_above_its_quota_is_stopped() {
     for number in 0..40_u8 {
         id[0] = number + 1;
         match hostile.call("put", &[("id", Arg::Bytes(&id)), ("data", Arg::Bytes(&data))]) {
+            Ok(_) => assert!(number < 2, "{} bytes were taken", on_disk()),
             Err(error) if error == "StorageQuotaExceeded" => assert!(on_disk() > 20_000_000),
             Err(error) if error == "gone" => break,
             other => panic!("{other:?}"),
