@@ -92,7 +92,9 @@ fn start(trial: &Trial) -> Result<Machine> {
     let mut machine = Machine::start(&hardware)?;
     let admin = trial.admin(&machine);
     machine.wait_until("has no place for plain backups", START, |_| {
-        admin.run("test -w /mnt/raid/plain && test -d /mnt/raid/*_repository").map(|_| true)
+        admin
+            .run("test -w /mnt/raid/plain && test -d /mnt/raid/*_repository")
+            .map(|_| true)
     })?;
     admin.run("systemctl is-system-running --wait || true")?;
     Ok(machine)
@@ -192,7 +194,11 @@ fn busy(admin: &Login) -> Result<f64> {
 }
 
 fn worked(line: &str) -> f64 {
-    let ticks: Vec<f64> = line.split_ascii_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let ticks: Vec<f64> = line
+        .split_ascii_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
     // Neither idle nor waiting for disks; time of guests counts as the machine's own already.
     let at = |number: usize| ticks.get(number).copied().unwrap_or_default();
     [0, 1, 2, 5, 6].into_iter().map(at).sum::<f64>() / 100.0

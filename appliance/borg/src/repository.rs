@@ -431,7 +431,10 @@ mod tests {
         assert_eq!(numbers, [1000]);
         fs::remove_dir_all(dir.path().join("data")).unwrap();
         symlink(other.path().join("data"), dir.path().join("data")).unwrap();
-        assert!(matches!(Repository::open(dir.path()), Err(Error::NotARepository { .. })));
+        assert!(matches!(
+            Repository::open(dir.path()),
+            Err(Error::NotARepository { .. })
+        ));
     }
 
     #[test]

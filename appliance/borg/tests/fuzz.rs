@@ -65,7 +65,13 @@ fn corpus() -> Vec<Content> {
         for (number, compression) in compressions.iter().enumerate() {
             borg.write(&format!("noise{number}"), &noise(3_000, number as u64));
             borg.write(&format!("letter{number}"), "dear diary\n".repeat(300).as_bytes());
-            borg.run(&["create", "-C", compression, &borg.archive(&format!("a{number}")), "files"]);
+            borg.run(&[
+                "create",
+                "-C",
+                compression,
+                &borg.archive(&format!("a{number}")),
+                "files",
+            ]);
         }
         borg.run(&["delete", &borg.archive("a1")]);
         let repo = borg.path("repo");
@@ -77,7 +83,12 @@ fn corpus() -> Vec<Content> {
         made("repokey-blake2", &["lz4", "none"]),
     ];
     let mut torn = all[0].clone();
-    let last = torn.keys().filter(|path| is_segment(path)).max_by_key(|path| number(path)).unwrap().clone();
+    let last = torn
+        .keys()
+        .filter(|path| is_segment(path))
+        .max_by_key(|path| number(path))
+        .unwrap()
+        .clone();
     let mut content = torn[&last].clone();
     content.extend(&b"BORG_SEG and so on"[8..]);
     torn.insert(last, content);
@@ -98,7 +109,11 @@ fn mutate(random: &mut Random, content: &mut Content, corpus: &[Content]) {
     for _ in 0..=random.below(3) {
         let paths: Vec<PathBuf> = content.keys().cloned().collect();
         let segments: Vec<PathBuf> = paths.iter().filter(|path| is_segment(path)).cloned().collect();
-        let wanted = if random.one_in(3) || segments.is_empty() { &paths } else { &segments };
+        let wanted = if random.one_in(3) || segments.is_empty() {
+            &paths
+        } else {
+            &segments
+        };
         if wanted.is_empty() {
             return;
         }
@@ -135,13 +150,32 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>) {
     let at = random.below(bytes.len());
     let most = 1 + random.below(300);
     let length = random.below(most.min(bytes.len() - at));
-    let numbers = [0, 1, 8, 9, 10, 40, 41, 42, 255, 1 << 20, 20 << 20, (20 << 20) + 1, u32::MAX / 2, u32::MAX];
+    let numbers = [
+        0,
+        1,
+        8,
+        9,
+        10,
+        40,
+        41,
+        42,
+        255,
+        1 << 20,
+        20 << 20,
+        (20 << 20) + 1,
+        u32::MAX / 2,
+        u32::MAX,
+    ];
     match random.below(9) {
         0 | 1 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
         2 if !bytes.is_empty() => bytes[at] = random.next() as u8,
         3 | 4 if bytes.len() >= at + 4 => {
             let number = *random.pick(&numbers);
-            bytes[at..at + 4].copy_from_slice(&if random.one_in(2) { number.to_le_bytes() } else { number.to_be_bytes() });
+            bytes[at..at + 4].copy_from_slice(&if random.one_in(2) {
+                number.to_le_bytes()
+            } else {
+                number.to_be_bytes()
+            });
         }
         5 => bytes.truncate(at),
         6 => drop(bytes.drain(at..at + length)),
@@ -162,7 +196,11 @@ fn mend(bytes: &mut [u8]) {
     let mut at = 8;
     while let Some(size) = bytes.get(at + 4..at + 8) {
         let size = u32::from_le_bytes(size.try_into().unwrap()) as usize;
-        let Some(entry) = at.checked_add(size).and_then(|end| bytes.get_mut(at..end)).filter(|_| size >= 9) else {
+        let Some(entry) = at
+            .checked_add(size)
+            .and_then(|end| bytes.get_mut(at..end))
+            .filter(|_| size >= 9)
+        else {
             return;
         };
         let crc = crc32fast::hash(&entry[4..]);
@@ -192,7 +230,9 @@ fn segment_is_read_right(repository: &Repository, file: &SegmentFile, bytes: &[u
     if let Some(before) = before {
         let same = bytes.iter().zip(before).take_while(|(one, other)| one == other).count() as u64;
         let (expected, _) = entries(before);
-        let untouched = expected.iter().take_while(|entry| entry.offset + u64::from(entry.size) <= same);
+        let untouched = expected
+            .iter()
+            .take_while(|entry| entry.offset + u64::from(entry.size) <= same);
         for (number, entry) in untouched.enumerate() {
             assert_eq!(found.get(number), Some(entry), "{}: entry {number}", file.name);
         }
@@ -223,6 +263,7 @@ fn read(path: &Path, content: &Content, before: &Content) -> Result<(), Error> {
     let mut problems = 0;
     let plan = Plan {
         sums: true,
+        from_disk: false,
         ..Plan::new()
     };
     let verified = repository.verify(&plan, &mut |event| {
@@ -231,7 +272,10 @@ fn read(path: &Path, content: &Content, before: &Content) -> Result<(), Error> {
     });
     if let Ok(outcome) = verified {
         assert!(outcome.bytes <= facts.bytes);
-        let counted = damaged.iter().filter(|number| Some(**number) <= outcome.transaction).count() as u64;
+        let counted = damaged
+            .iter()
+            .filter(|number| Some(**number) <= outcome.transaction)
+            .count() as u64;
         assert!(problems >= counted, "{problems} problems told of {damaged:?}");
     }
     for depth in [Depth::Headers, Depth::Everything] {
@@ -263,7 +307,10 @@ impl Place {
         for name in self.content.keys().filter(|name| !wanted.contains_key(*name)) {
             fs::remove_file(path.join(name)).unwrap();
         }
-        for (name, bytes) in wanted.iter().filter(|(name, bytes)| self.content.get(*name) != Some(bytes)) {
+        for (name, bytes) in wanted
+            .iter()
+            .filter(|(name, bytes)| self.content.get(*name) != Some(bytes))
+        {
             fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
             fs::write(path.join(name), bytes).unwrap();
         }
@@ -299,7 +346,13 @@ fn whatever_lies_in_a_repository_is_read_safely() {
     let time = setting("STRONGROOM_FUZZ_SECONDS").map(Duration::from_secs);
     // Not on the disk, where there is such a place.
     let fast = Path::new("/dev/shm");
-    let folder = || if fast.is_dir() { tempfile::tempdir_in(fast) } else { tempfile::tempdir() };
+    let folder = || {
+        if fast.is_dir() {
+            tempfile::tempdir_in(fast)
+        } else {
+            tempfile::tempdir()
+        }
+    };
     let mut places: Vec<Place> = corpus
         .iter()
         .map(|_| Place {
@@ -335,6 +388,12 @@ fn whatever_lies_in_a_repository_is_read_safely() {
         }
     }
     let inputs = seed - first;
-    println!("{inputs} inputs, {opened} of them repositories; memory grew by {} KiB", memory_peak() - memory);
-    assert!(inputs < 10 || opened > inputs / 4, "hardly anything got past the door: {opened} of {inputs}");
+    println!(
+        "{inputs} inputs, {opened} of them repositories; memory grew by {} KiB",
+        memory_peak() - memory
+    );
+    assert!(
+        inputs < 10 || opened > inputs / 4,
+        "hardly anything got past the door: {opened} of {inputs}"
+    );
 }

@@ -125,7 +125,11 @@ fn compare(what: &str, pairs: usize, mut work: impl FnMut(Way) -> Cost) -> (Vec<
     let (mut plain, mut session) = (Vec::new(), Vec::new());
     for pair in 0..pairs {
         // Who is first changes from pair to pair.
-        for way in if pair % 2 == 0 { [Way::Plain, Way::Session] } else { [Way::Session, Way::Plain] } {
+        for way in if pair % 2 == 0 {
+            [Way::Plain, Way::Session]
+        } else {
+            [Way::Session, Way::Plain]
+        } {
             let all = if way == Way::Plain { &mut plain } else { &mut session };
             all.push(work(way));
         }

@@ -7,8 +7,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -84,7 +84,13 @@ impl Served {
         let own = self.repository();
         let mut command = Command::new(SESSION);
         command.arg(self.right).arg(&own);
-        command.args(["/usr/bin/borg", "serve", "--append-only", "--umask=077", "--restrict-to-repository"]);
+        command.args([
+            "/usr/bin/borg",
+            "serve",
+            "--append-only",
+            "--umask=077",
+            "--restrict-to-repository",
+        ]);
         command
             .arg(&own)
             .args(more)
@@ -183,18 +189,49 @@ fn a_client_that_speaks_the_protocol_by_hand_gains_nothing() {
     // Another repository, under whatever name, to open or to make.
     let mut hostile = served.by_hand(&[]);
     let (link, up) = (format!("{own}/link"), format!("{own}/../attic_repository"));
-    for path in [&attic, &link, &up, "/", "", ".", "~", "~root", "/~/x", "/./x", "/proc/self/root", "/etc"] {
-        for more in [&[][..], &[("create", Arg::Flag(true)), ("make_parent_dirs", Arg::Flag(true))]] {
+    for path in [
+        &attic,
+        &link,
+        &up,
+        "/",
+        "",
+        ".",
+        "~",
+        "~root",
+        "/~/x",
+        "/./x",
+        "/proc/self/root",
+        "/etc",
+    ] {
+        for more in [
+            &[][..],
+            &[("create", Arg::Flag(true)), ("make_parent_dirs", Arg::Flag(true))],
+        ] {
             assert_eq!(hostile.open(path, more).unwrap_err(), "PathNotAllowed", "{path}");
         }
     }
     // Its own anew, or without a lock.
-    assert_eq!(hostile.open(&own, &[("create", Arg::Flag(true))]).unwrap_err(), "AlreadyExists");
+    assert_eq!(
+        hostile.open(&own, &[("create", Arg::Flag(true))]).unwrap_err(),
+        "AlreadyExists"
+    );
     let as_told = [("lock", Arg::Flag(false)), ("append_only", Arg::Flag(false))];
     hostile.open(&own, &as_told).unwrap();
     assert_eq!(hostile.call("destroy", &[]).unwrap_err(), "ValueError");
-    assert_eq!(hostile.call("check", &[("repair", Arg::Flag(true))]).unwrap_err(), "ValueError");
-    for method in ["close", "create", "compact_segments", "save_config", "serve", "__init__", "__class__", "os.system"] {
+    assert_eq!(
+        hostile.call("check", &[("repair", Arg::Flag(true))]).unwrap_err(),
+        "ValueError"
+    );
+    for method in [
+        "close",
+        "create",
+        "compact_segments",
+        "save_config",
+        "serve",
+        "__init__",
+        "__class__",
+        "os.system",
+    ] {
         assert_eq!(hostile.call(method, &[]).unwrap_err(), "InvalidRPCMethod", "{method}");
     }
     // Objects that are not objects.
@@ -203,7 +240,11 @@ fn a_client_that_speaks_the_protocol_by_hand_gains_nothing() {
     };
     assert!(put(&mut hostile, b"short", b"x").is_err());
     assert!(put(&mut hostile, &[1; 32], &vec![0; 20 << 20]).is_err());
-    assert!(hostile.call("put", &[("id", Arg::Number(1)), ("data", Arg::Text("x"))]).is_err());
+    assert!(
+        hostile
+            .call("put", &[("id", Arg::Number(1)), ("data", Arg::Text("x"))])
+            .is_err()
+    );
     // All that there is, deleted, and every compaction that can be asked for.
     let Value::List(ids) = hostile.call("list", &[]).unwrap() else {
         panic!("no list");
@@ -242,7 +283,13 @@ fn a_client_that_goes_on_above_its_quota_is_stopped() {
     let served = Served::new();
     let own = served.repository().to_str().unwrap().to_owned();
     served.good(&["init", "--encryption=none"]);
-    let on_disk = || served.segments().iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
+    let on_disk = || {
+        served
+            .segments()
+            .iter()
+            .map(|path| fs::metadata(path).unwrap().len())
+            .sum::<u64>()
+    };
     let mut hostile = served.by_hand(&["--storage-quota=20000000"]);
     hostile.open(&own, &[]).unwrap();
     let data = vec![7; 8 << 20];
@@ -281,10 +328,20 @@ fn the_session_that_makes_a_repository_makes_it_and_no_more() {
     hostile.open(&own, &[("create", Arg::Flag(true))]).unwrap();
     assert!(hostile.close().success());
     let mut hostile = served.by_hand(&[]);
-    assert_eq!(hostile.open(&own, &[("create", Arg::Flag(true))]).unwrap_err(), "AlreadyExists");
+    assert_eq!(
+        hostile.open(&own, &[("create", Arg::Flag(true))]).unwrap_err(),
+        "AlreadyExists"
+    );
     assert!(hostile.close().success());
     let status = Command::new(SESSION)
-        .args(["append", &own, "/usr/bin/borg", "serve", "--storage-quota=5", "--no-such-option"])
+        .args([
+            "append",
+            &own,
+            "/usr/bin/borg",
+            "serve",
+            "--storage-quota=5",
+            "--no-such-option",
+        ])
         .stderr(std::process::Stdio::null())
         .status()
         .unwrap();

@@ -98,7 +98,10 @@ fn committed(repository: &Path) -> u64 {
 fn size(data: &Path) -> u64 {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries(data).flat_map(|folder| entries(&folder.path()));
-    folders.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+    folders
+        .filter_map(|file| file.metadata().ok())
+        .map(|file| file.len())
+        .sum()
 }
 
 #[cfg(test)]

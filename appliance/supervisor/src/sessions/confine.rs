@@ -49,7 +49,9 @@ pub enum ConfineError {
     #[error("borg failed ({0})")]
     Program(std::process::ExitStatus),
     /// It stored more than it may. systemd's record of the exit code tells the appliance.
-    #[error("Strongroom: more was stored than the quota allows, so the session was ended; nothing that was confirmed is lost")]
+    #[error(
+        "Strongroom: more was stored than the quota allows, so the session was ended; nothing that was confirmed is lost"
+    )]
     Quota,
     /// It made a repository, and stayed.
     #[error("Strongroom: a session that makes a repository may not last longer; begin another")]
@@ -105,7 +107,10 @@ fn serve(repository: &Path, right: Right, program: &str, arguments: &[String]) -
         return Err(ConfineError::Start(program.exec()));
     };
     match bounds.hold(&mut program).map_err(ConfineError::Start)? {
-        Ok(status) => status.code().and_then(|code| code.try_into().ok()).ok_or(ConfineError::Program(status)),
+        Ok(status) => status
+            .code()
+            .and_then(|code| code.try_into().ok())
+            .ok_or(ConfineError::Program(status)),
         Err(Passed::Quota) => Err(ConfineError::Quota),
         Err(Passed::Making) => Err(ConfineError::Making),
     }

@@ -138,7 +138,9 @@ pub enum Value {
 fn value(from: &mut impl Read) -> io::Result<Value> {
     let kind = read(from, 1)?[0];
     let length = |from: &mut _, bytes: usize| -> io::Result<usize> {
-        Ok(read(from, bytes)?.iter().fold(0, |sum, byte| (sum << 8) | usize::from(*byte)))
+        Ok(read(from, bytes)?
+            .iter()
+            .fold(0, |sum, byte| (sum << 8) | usize::from(*byte)))
     };
     match kind {
         0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => Ok(Value::Other),
@@ -159,7 +161,10 @@ fn value(from: &mut impl Read) -> io::Result<Value> {
 }
 
 fn list(from: &mut impl Read, length: usize) -> io::Result<Value> {
-    (0..length).map(|_| value(from)).collect::<io::Result<_>>().map(Value::List)
+    (0..length)
+        .map(|_| value(from))
+        .collect::<io::Result<_>>()
+        .map(Value::List)
 }
 
 fn map(from: &mut impl Read, length: usize) -> io::Result<Value> {

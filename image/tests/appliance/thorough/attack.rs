@@ -136,9 +136,14 @@ fn a_replaced_key_is_told(trial: &Trial, machine: &mut image::qemu::Machine, log
 /// All objects are deleted, the manifest too, and every way to erase is tried.
 fn nothing_is_erased(login: &Login) {
     let mut hostile = by_hand(login);
-    hostile.open(&repository(CLIENT), &[("append_only", Arg::Flag(false))]).unwrap();
+    hostile
+        .open(&repository(CLIENT), &[("append_only", Arg::Flag(false))])
+        .unwrap();
     assert_eq!(hostile.call("destroy", &[]).unwrap_err(), "ValueError");
-    assert_eq!(hostile.call("check", &[("repair", Arg::Flag(true))]).unwrap_err(), "ValueError");
+    assert_eq!(
+        hostile.call("check", &[("repair", Arg::Flag(true))]).unwrap_err(),
+        "ValueError"
+    );
     let Value::List(ids) = hostile.call("list", &[]).unwrap() else {
         panic!("no list");
     };
@@ -189,7 +194,10 @@ fn nobody_fills_the_disk(trial: &Trial, admin: &Login, client: &Client, source: 
         std::thread::sleep(Duration::from_secs(1));
         stopped = hostile.call("get_free_nonce", &[]) == Err("gone".into());
     }
-    assert!(stopped && refused > 0, "{refused} were refused, but the session goes on");
+    assert!(
+        stopped && refused > 0,
+        "{refused} were refused, but the session goes on"
+    );
     let log = "journalctl -b --no-pager -o cat -u strongroom-sessions";
     let log = admin.run(log).unwrap();
     assert!(log.contains("stored more than its client's quota allows"), "{log}");
@@ -298,7 +306,10 @@ fn thousands_of_connections_shut_nobody_else_out() {
     }
     machine
         .wait_until("another client was shut out", LONG, |_| {
-            Ok(other.output(&["create", "--lock-wait=60", "::meanwhile", source]).status.success())
+            Ok(other
+                .output(&["create", "--lock-wait=60", "::meanwhile", source])
+                .status
+                .success())
         })
         .unwrap();
     machine
@@ -308,7 +319,10 @@ fn thousands_of_connections_shut_nobody_else_out() {
     drop(crowd);
     machine
         .wait_until("the crowd's own address stays shut out", LONG, |_| {
-            Ok(client.output(&["create", "--lock-wait=60", "::after", source]).status.success())
+            Ok(client
+                .output(&["create", "--lock-wait=60", "::after", source])
+                .status
+                .success())
         })
         .unwrap();
     assert_eq!(other.archives(), ["meanwhile"]);
@@ -319,7 +333,9 @@ fn thousands_of_connections_shut_nobody_else_out() {
 
 /// Kills borg and its ssh at once, as when a machine loses its power.
 fn kill(mut borg: Child) {
-    let _ = Command::new("pkill").args(["-KILL", "-P", &borg.id().to_string()]).status();
+    let _ = Command::new("pkill")
+        .args(["-KILL", "-P", &borg.id().to_string()])
+        .status();
     let _ = borg.kill();
     borg.wait().unwrap();
 }
@@ -366,11 +382,23 @@ fn a_client_that_is_killed_at_any_moment_goes_on() {
     client.borg(&["check", "--verify-data"]);
     wait_for_sessions(&mut machine, &admin, 0);
     admin.run(&format!("strongroom check {CLIENT}")).unwrap();
-    let status = wait_for_status(&trial, &mut machine, "the last backup was not looked at", LONG, |status| {
-        let client = &status["clients"][0];
-        client["transaction"].is_u64() && client["last_change"]["transaction"] == client["transaction"]
-    });
-    for wrong in ["segments-changed", "transactions-gone", "repository-damaged", "audit-failed", "manifest-lost"] {
+    let status = wait_for_status(
+        &trial,
+        &mut machine,
+        "the last backup was not looked at",
+        LONG,
+        |status| {
+            let client = &status["clients"][0];
+            client["transaction"].is_u64() && client["last_change"]["transaction"] == client["transaction"]
+        },
+    );
+    for wrong in [
+        "segments-changed",
+        "transactions-gone",
+        "repository-damaged",
+        "audit-failed",
+        "manifest-lost",
+    ] {
         assert!(!has(&status, wrong), "{status:#}");
     }
     is_sound(&trial, &machine);

@@ -137,7 +137,9 @@ fn sixty_four_clients_back_up_sixteen_at_once() {
     let watching = "while sleep 2; do grep MemAvailable /proc/meminfo; done";
     let mut memory = admin.command(watching).stdout(Stdio::piped()).spawn().unwrap();
     let as_client = trial.client(&machine);
-    let clients: Vec<One> = (0..CLIENTS).map(|number| One::new(&trial, &as_client, number)).collect();
+    let clients: Vec<One> = (0..CLIENTS)
+        .map(|number| One::new(&trial, &as_client, number))
+        .collect();
     for_all(&clients, One::back_up);
     eprintln!("all have backed up, {} s after power-on", machine.age().as_secs());
     for_all(&clients, One::restore);
@@ -145,27 +147,52 @@ fn sixty_four_clients_back_up_sixteen_at_once() {
     memory.kill().unwrap();
     let told = memory.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    let least = told.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).min();
+    let least = told
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .min();
     eprintln!("least memory available: {} MiB", least.unwrap() / 1024);
-    eprintln!("{}", admin.run("free -m; systemctl show -p MemoryPeak strongroom-sessions.slice").unwrap());
+    eprintln!(
+        "{}",
+        admin
+            .run("free -m; systemctl show -p MemoryPeak strongroom-sessions.slice")
+            .unwrap()
+    );
 
     // The appliance has seen each of them, and reads all that they stored.
     wait_for_sessions(&mut machine, &admin, 0);
     let mut check = admin.command("strongroom check");
     let check = check.output().unwrap();
-    eprintln!("{}{}", String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));
+    eprintln!(
+        "{}{}",
+        String::from_utf8_lossy(&check.stdout),
+        String::from_utf8_lossy(&check.stderr)
+    );
     assert!(check.status.success());
-    let status = wait_for_status(&trial, &mut machine, "not all were looked at and checked", LONG, |status| {
-        let clients = status["clients"].as_array().cloned().unwrap_or_default();
-        clients.len() == CLIENTS
-            && clients.iter().all(|client| {
-                client["checked"].is_u64() && client["last_change"]["transaction"] == client["transaction"]
-            })
-    });
-    for wrong in ["repository-damaged", "segments-changed", "audit-failed", "client-silent"] {
+    let status = wait_for_status(
+        &trial,
+        &mut machine,
+        "not all were looked at and checked",
+        LONG,
+        |status| {
+            let clients = status["clients"].as_array().cloned().unwrap_or_default();
+            clients.len() == CLIENTS
+                && clients.iter().all(|client| {
+                    client["checked"].is_u64() && client["last_change"]["transaction"] == client["transaction"]
+                })
+        },
+    );
+    for wrong in [
+        "repository-damaged",
+        "segments-changed",
+        "audit-failed",
+        "client-silent",
+    ] {
         assert!(!has(&status, wrong), "{status:#}");
     }
-    let killed = admin.run("journalctl -b -q -k -o cat --grep 'Out of memory|oom-kill' || true").unwrap();
+    let killed = admin
+        .run("journalctl -b -q -k -o cat --grep 'Out of memory|oom-kill' || true")
+        .unwrap();
     assert_eq!(killed, "", "the memory did not suffice");
     is_sound(&trial, &machine);
     machine.shut_down(STOP).unwrap();
