@@ -18,7 +18,7 @@ use crate::qemu::{Firmware, Machine};
 use crate::ssh::{self, Login};
 use crate::trial::Trial;
 use crate::workspace::Workspace;
-use crate::{bmap::Bmap, build, process};
+use crate::{bmap::Bmap, build, confinement, process};
 
 /// How to measure.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Options {
     pub pairs: u32,
     /// Measure the image that is there instead of building it; no stage is timed.
     pub built: bool,
+    /// MiB of each backup by which the cost of confinement is measured; 0 leaves that out.
+    pub backup: u64,
 }
 
 const BEGIN: &str = "<!-- from here on written by `cargo image figures` -->";
@@ -82,6 +84,11 @@ pub fn figures(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     let folder = workspace.root.join("target/figures");
     let details = machine(workspace, &folder, options.pairs, &mut table)?;
+    if options.backup > 0 {
+        confinement::measure(workspace, options.backup, options.pairs, &mut |what, figure| {
+            row(&mut table, what, figure);
+        })?;
+    }
     write(workspace, &table, &details)
 }
 

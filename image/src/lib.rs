@@ -6,6 +6,7 @@
 pub mod bmap;
 mod build;
 pub mod buildroot;
+mod confinement;
 mod crates;
 mod debian;
 mod dependencies;
@@ -116,6 +117,9 @@ enum Command {
         /// Measure the image that is there; build nothing.
         #[arg(long)]
         built: bool,
+        /// MiB of each backup by which the cost of confinement is measured; 0 leaves that out.
+        #[arg(long, value_name = "MIB", default_value_t = 64)]
+        backup: u64,
     },
     /// Build twice, on two paths, and compare byte for byte: whether others get the same image.
     Reproduce {
@@ -189,7 +193,15 @@ pub fn main() -> ExitCode {
             },
         ),
         Command::Pack => pack::pack(&workspace, &build::Options { install, locked: None }).map(drop),
-        Command::Figures { pairs, built } => figures::figures(&workspace, &figures::Options { install, pairs, built }),
+        Command::Figures { pairs, built, backup } => figures::figures(
+            &workspace,
+            &figures::Options {
+                install,
+                pairs,
+                built,
+                backup,
+            },
+        ),
         Command::Reproduce { at } => reproduce::reproduce(&workspace, &reproduce::Options { install, at }),
         Command::Run {
             bios: _,

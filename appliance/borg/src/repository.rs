@@ -92,7 +92,8 @@ impl Repository {
         }
         let text = std::str::from_utf8(&config_bytes).map_err(|_| missing("its config is not text"))?;
         let config = RepositoryConfig::parse(&path, text)?;
-        if !path.join("data").is_dir() {
+        // A link could lead into another client's repository.
+        if !fs::symlink_metadata(path.join("data")).is_ok_and(|found| found.is_dir()) {
             return Err(missing("it has no data directory"));
         }
         Ok(Self {
@@ -239,13 +240,15 @@ impl Repository {
         }
     }
 
-    /// Numbers of the directories below `data`, ascending.
+    /// Numbers of the directories below `data`, ascending. Links are none.
     fn directories(&self) -> Result<Vec<u32>, Error> {
         let data = self.path.join("data");
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&data).map_err(Error::io(&data))? {
             let entry = entry.map_err(Error::io(&data))?;
-            numbers.extend(entry.file_name().to_str().and_then(canonical_number));
+            if entry.file_type().is_ok_and(|found| found.is_dir()) {
+                numbers.extend(entry.file_name().to_str().and_then(canonical_number));
+            }
         }
         numbers.sort_unstable();
         Ok(numbers)
@@ -414,6 +417,23 @@ mod tests {
         assert!(matches!(
             Repository::open(dir.path()),
             Err(Error::UnsupportedVersion { .. })
+        ));
+    }
+
+    #[test]
+    fn links_lead_nowhere() {
+        use std::os::unix::fs::symlink;
+        let (other, _) = repository(&[(0, put()), (1, commit())]);
+        let (dir, own) = repository(&[(1000, commit())]);
+        symlink(other.path().join("data/0"), dir.path().join("data/0")).unwrap();
+        symlink(other.path().join("data/0/0"), dir.path().join("data/1/1001")).unwrap();
+        let numbers: Vec<_> = own.segments().unwrap().iter().map(|s| s.number.0).collect();
+        assert_eq!(numbers, [1000]);
+        fs::remove_dir_all(dir.path().join("data")).unwrap();
+        symlink(other.path().join("data"), dir.path().join("data")).unwrap();
+        assert!(matches!(
+            Repository::open(dir.path()),
+            Err(Error::NotARepository { .. })
         ));
     }
 

@@ -1,6 +1,6 @@
 //! How fast a check is, against Borg's own, on the same repository in the same run. Prints; asserts no time.
 //!
-//! `cargo test --release -p strongroom-borg --test figures -- --ignored --nocapture`
+//! `STRONGROOM_FIGURES_MB=1300 cargo test --release -p strongroom-borg --test figures -- --ignored --nocapture`
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +20,8 @@ use strongroom_borg::{Depth, Plan, Repository};
 use support::{Borg, noise};
 
 const PAIRS: usize = 7;
-const FILES: u64 = 26;
+/// Size of the repository in MB, unless STRONGROOM_FIGURES_MB says otherwise.
+const SIZE: u64 = 1300;
 const FILE: usize = 50_000_000;
 
 /// What some work took, by the clock and of the processor.
@@ -106,7 +107,8 @@ fn peak_memory() -> String {
 fn check_of_a_large_repository() {
     let borg = Borg::new();
     borg.run(&["init", "--encryption=none", &borg.repo()]);
-    for file in 0..FILES {
+    let size = std::env::var("STRONGROOM_FIGURES_MB").map_or(SIZE, |text| text.parse().unwrap());
+    for file in 0..(size * 1_000_000).div_ceil(FILE as u64) {
         borg.write(&file.to_string(), &noise(FILE, file));
     }
     borg.run(&["create", "-C", "none", &borg.archive("big"), "files"]);

@@ -20,6 +20,14 @@ pub struct Session {
     pub written_bytes: Option<u64>,
 }
 
+/// The most that the segments of a repository may take on the array while a session runs, in bytes: its `quota`, or what is
+/// `committed` already where that is more, and room for what the quota does not count: deletions, what a compaction left,
+/// and what Borg had been sent before it could say that the quota is reached.
+pub const fn largest(quota: u64, committed: u64) -> u64 {
+    let held = if quota > committed { quota } else { committed };
+    held.saturating_add(quota / 8).saturating_add(256 << 20)
+}
+
 /// Sessions of one client that are remembered.
 pub const PAST_MAX: usize = 400;
 /// By how much a session's end and its last transaction may be told apart, in seconds: the one is noted when systemd tells

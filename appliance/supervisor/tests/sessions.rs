@@ -5,12 +5,15 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 use strongroom_supervisor::sessions::confine;
+use support::rpc::{Arg, Hostile, Value};
 use support::sshd::{As, SERVE, Sshd, folder, run, said};
 
 const SESSION: &str = env!("CARGO_BIN_EXE_strongroom-session");
@@ -74,6 +77,32 @@ impl Served {
         let output = self.borg(&self.repository(), arguments);
         assert!(!output.status.success(), "{arguments:?} was let in");
         said(&output)
+    }
+
+    /// What runs for the client, without any client.
+    fn by_hand(&self, more: &[&str]) -> Hostile {
+        let own = self.repository();
+        let mut command = Command::new(SESSION);
+        command.arg(self.right).arg(&own);
+        command.args([
+            "/usr/bin/borg",
+            "serve",
+            "--append-only",
+            "--umask=077",
+            "--restrict-to-repository",
+        ]);
+        command
+            .arg(&own)
+            .args(more)
+            .env("BORG_BASE_DIR", "/tmp/strongroom-session-test")
+            .env("BORG_HOST_ID", "test")
+            .current_dir("/tmp");
+        Hostile::start(&mut command)
+    }
+
+    fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let all = self.segments().into_iter();
+        all.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }
 
     fn segments(&self) -> Vec<PathBuf> {
@@ -141,6 +170,206 @@ fn borg_works_within_the_second_wall_and_erases_nothing() {
     served.bad(&["create", "::three", "letter"]);
     served.bad(&["delete", "--force", "--bypass-lock", "::two"]);
     assert_eq!(served.segments(), left);
+}
+
+/// A client that knows Borg's protocol asks for what no `borg` would: all that matters is refused, nothing is erased.
+#[test]
+fn a_client_that_speaks_the_protocol_by_hand_gains_nothing() {
+    let served = Served::new();
+    let there = served.folder.path().to_owned();
+    let own = served.repository().to_str().unwrap().to_owned();
+    let attic = there.join("attic_repository").to_str().unwrap().to_owned();
+    fs::write(there.join("letter"), "dear diary").unwrap();
+    served.good(&["init", "--encryption=repokey-blake2"]);
+    assert!(confine::settle(&served.repository()).unwrap());
+    served.good(&["create", "::one", "letter"]);
+    let stored = served.contents();
+    std::os::unix::fs::symlink(&attic, served.repository().join("link")).unwrap();
+
+    // Another repository, under whatever name, to open or to make.
+    let mut hostile = served.by_hand(&[]);
+    let (link, up) = (format!("{own}/link"), format!("{own}/../attic_repository"));
+    for path in [
+        &attic,
+        &link,
+        &up,
+        "/",
+        "",
+        ".",
+        "~",
+        "~root",
+        "/~/x",
+        "/./x",
+        "/proc/self/root",
+        "/etc",
+    ] {
+        for more in [
+            &[][..],
+            &[("create", Arg::Flag(true)), ("make_parent_dirs", Arg::Flag(true))],
+        ] {
+            assert_eq!(hostile.open(path, more).unwrap_err(), "PathNotAllowed", "{path}");
+        }
+    }
+    // Its own anew, or without a lock.
+    assert_eq!(
+        hostile.open(&own, &[("create", Arg::Flag(true))]).unwrap_err(),
+        "AlreadyExists"
+    );
+    let as_told = [("lock", Arg::Flag(false)), ("append_only", Arg::Flag(false))];
+    hostile.open(&own, &as_told).unwrap();
+    assert_eq!(hostile.call("destroy", &[]).unwrap_err(), "ValueError");
+    assert_eq!(
+        hostile.call("check", &[("repair", Arg::Flag(true))]).unwrap_err(),
+        "ValueError"
+    );
+    for method in [
+        "close",
+        "create",
+        "compact_segments",
+        "save_config",
+        "serve",
+        "__init__",
+        "__class__",
+        "os.system",
+    ] {
+        assert_eq!(hostile.call(method, &[]).unwrap_err(), "InvalidRPCMethod", "{method}");
+    }
+    // Objects that are not objects.
+    let put = |hostile: &mut Hostile, id: &[u8], data: &[u8]| {
+        hostile.call("put", &[("id", Arg::Bytes(id)), ("data", Arg::Bytes(data))])
+    };
+    assert!(put(&mut hostile, b"short", b"x").is_err());
+    assert!(put(&mut hostile, &[1; 32], &vec![0; 20 << 20]).is_err());
+    assert!(
+        hostile
+            .call("put", &[("id", Arg::Number(1)), ("data", Arg::Text("x"))])
+            .is_err()
+    );
+    // All that there is, deleted, and every compaction that can be asked for.
+    let Value::List(ids) = hostile.call("list", &[]).unwrap() else {
+        panic!("no list");
+    };
+    assert!(ids.len() > 2);
+    for id in &ids {
+        let Value::Bytes(id) = id else { panic!("{id:?}") };
+        hostile.call("delete", &[("id", Arg::Bytes(id))]).unwrap();
+    }
+    let fully = [
+        ("compact", Arg::Flag(true)),
+        ("cleanup_commits", Arg::Flag(true)),
+        ("save_space", Arg::Flag(true)),
+        ("threshold", Arg::Number(0)),
+    ];
+    hostile.call("commit", &fully).unwrap();
+    hostile.call("rollback", &[]).unwrap();
+    hostile.call("break_lock", &[]).unwrap();
+    // A message that is none, or that never ends, ends the session.
+    hostile.send(b"\xdd\xff\xff\xff\xff").unwrap();
+    let _ = hostile.send(&vec![0xc0; 1 << 20]);
+    assert_eq!(hostile.call("list", &[]).unwrap_err(), "gone");
+    drop(hostile);
+
+    let left = served.contents();
+    for (segment, content) in &stored {
+        assert_eq!(left.get(segment), Some(content), "{} was changed", segment.display());
+    }
+    assert_eq!(fs::read_dir(&attic).unwrap().count(), 0);
+    assert!(fs::symlink_metadata(there.join("x")).is_err());
+}
+
+/// Borg says that the quota is reached, but goes on writing: whoever does not listen would fill the disk.
+#[test]
+fn a_client_that_goes_on_above_its_quota_is_stopped() {
+    let served = Served::new();
+    let own = served.repository().to_str().unwrap().to_owned();
+    served.good(&["init", "--encryption=none"]);
+    let on_disk = || {
+        served
+            .segments()
+            .iter()
+            .map(|path| fs::metadata(path).unwrap().len())
+            .sum::<u64>()
+    };
+    let mut hostile = served.by_hand(&["--storage-quota=20000000"]);
+    hostile.open(&own, &[]).unwrap();
+    let data = vec![7; 8 << 20];
+    let mut id = [0; 32];
+    for number in 0..40_u8 {
+        id[0] = number + 1;
+        match hostile.call("put", &[("id", Arg::Bytes(&id)), ("data", Arg::Bytes(&data))]) {
+            Ok(_) => assert!(number < 2, "{} bytes were taken", on_disk()),
+            Err(error) if error == "StorageQuotaExceeded" => assert!(on_disk() > 20_000_000),
+            Err(error) if error == "gone" => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut stopped = false;
+    for _ in 0..60 {
+        stopped = hostile.call("get_free_nonce", &[]) == Err("gone".into());
+        if stopped {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(stopped, "{} bytes were stored", on_disk());
+    assert_eq!(hostile.close().code(), Some(198));
+    // What was never committed goes with the next backup, whose lock nobody holds any more.
+    fs::write(served.folder.path().join("letter"), "dear diary").unwrap();
+    served.good(&["create", "::one", "letter"]);
+    assert!(on_disk() < 20_000_000, "{} bytes stay", on_disk());
+}
+
+/// While Borg makes a repository it is not append-only: that session is watched, and what Borg ends with comes through.
+#[test]
+fn the_session_that_makes_a_repository_makes_it_and_no_more() {
+    let served = Served::new();
+    let own = served.repository().to_str().unwrap().to_owned();
+    let mut hostile = served.by_hand(&[]);
+    hostile.open(&own, &[("create", Arg::Flag(true))]).unwrap();
+    assert!(hostile.close().success());
+    let mut hostile = served.by_hand(&[]);
+    assert_eq!(
+        hostile.open(&own, &[("create", Arg::Flag(true))]).unwrap_err(),
+        "AlreadyExists"
+    );
+    assert!(hostile.close().success());
+    let status = Command::new(SESSION)
+        .args([
+            "append",
+            &own,
+            "/usr/bin/borg",
+            "serve",
+            "--storage-quota=5",
+            "--no-such-option",
+        ])
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+/// A key of more than one line is still one value, or Borg itself does not open the repository any more: no setting
+/// changes by it.
+#[test]
+fn a_key_with_lines_in_it_sets_nothing_else() {
+    for ending in ["\n", "\r", "\r\n", "\u{2028}", "\u{85}", "\u{b}"] {
+        let served = Served::new();
+        served.good(&["init", "--encryption=none"]);
+        let own = served.repository().to_str().unwrap().to_owned();
+        let key = format!("x{ending}append_only = 0{ending}[repository]{ending}storage_quota = 0{ending}");
+        let mut hostile = served.by_hand(&[]);
+        hostile.open(&own, &[]).unwrap();
+        hostile.call("save_key", &[("keydata", Arg::Text(&key))]).unwrap();
+        assert!(hostile.close().success());
+        let _ = confine::settle(&served.repository()).unwrap();
+        let config = fs::read_to_string(served.repository().join("config")).unwrap();
+        assert!(config.contains("\nappend_only = 1\n"), "{config:?}");
+        // What is shorter than it was is shorter for Borg as well.
+        let mut hostile = served.by_hand(&[]);
+        if hostile.open(&own, &[]).is_ok() {
+            assert_eq!(hostile.call("destroy", &[]).unwrap_err(), "ValueError", "{ending:?}");
+        }
+    }
 }
 
 #[test]
@@ -254,4 +483,24 @@ fn sshd_understands_the_addresses_of_a_key() {
     let outside = sshd_of_a_client("from=\"192.0.2.0/24,fd00::/64\",");
     let output = outside.ssh(&[], &["sh"]);
     assert!(said(&output).contains("Permission denied"), "{}", said(&output));
+}
+
+/// Connections that never log in, as many as one address may have, held open. sshd turns new ones away at random once
+/// there are thirty: nobody gets that far alone.
+#[test]
+fn a_crowd_from_one_address_shuts_no_other_out() {
+    let sshd = sshd_of_a_client("");
+    // Those that sshd turned away are closed; the others stay.
+    let crowd: Vec<TcpStream> = (0..200).map(|_| sshd.connect()).collect();
+    for _ in 0..10 {
+        let output = sshd.ssh(&["-b", "127.0.0.2"], &["sh"]);
+        assert!(said(&output).contains("serves Borg only"), "{}", said(&output));
+    }
+    drop(crowd);
+    // Its own address as well, once sshd has seen that they are gone.
+    let is_back = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        said(&sshd.ssh(&[], &["sh"])).contains("serves Borg only")
+    });
+    assert!(is_back);
 }

@@ -24,6 +24,11 @@ impl Client {
         }
     }
 
+    /// How it logs in.
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
     /// The same key, but asking for another repository.
     pub fn asking_for(&self, repository: &str) -> Self {
         Self {

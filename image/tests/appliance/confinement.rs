@@ -16,7 +16,7 @@ use crate::client::{Client, assert_same, make_files, random};
 use crate::{SOON, STOP, folder, is_sound, start};
 
 /// A second client, which has a quota.
-const OTHER: &str = "attic";
+pub const OTHER: &str = "attic";
 /// A third, whose key is admitted from elsewhere only.
 const ELSEWHERE: &str = "cellar";
 /// Most sessions of one client.
@@ -24,7 +24,7 @@ const OF_CLIENT_MAX: usize = 8;
 /// Until a session that lost its client is over.
 const END: Duration = Duration::from_secs(150);
 
-fn configuration(trial: &Trial) -> String {
+pub fn configuration(trial: &Trial) -> String {
     let key = |name: &str| ssh::key(&trial.folder.join(name), name).unwrap();
     let client = format!("name = \"{CLIENT}\"");
     trial.default_config().replace(
@@ -37,12 +37,12 @@ fn configuration(trial: &Trial) -> String {
     )
 }
 
-fn mounted(status: &serde_json::Value) -> bool {
+pub fn mounted(status: &serde_json::Value) -> bool {
     status["array"]["state"] == "mounted"
 }
 
 /// A machine after its first start, with its array.
-fn ready(name: &str) -> (Trial, Machine) {
+pub fn ready(name: &str) -> (Trial, Machine) {
     let trial = Trial::new(&Workspace::here(), &folder(name), &StoreOptions::default()).unwrap();
     trial.configure(&configuration(&trial)).unwrap();
     trial.flash().unwrap();
@@ -60,7 +60,7 @@ fn sessions(admin: &Login) -> Vec<serde_json::Value> {
     serde_json::from_str(&text).unwrap()
 }
 
-fn wait_for_sessions(machine: &mut Machine, admin: &Login, count: usize) {
+pub fn wait_for_sessions(machine: &mut Machine, admin: &Login, count: usize) {
     machine
         .wait_until(&format!("there were not {count} sessions"), END, |_| {
             Ok(sessions(admin).len() == count)

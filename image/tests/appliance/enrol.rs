@@ -98,6 +98,20 @@ fn clients_come_and_go_while_others_work() {
     refused(&admin, "add 'Bad Name' --key x", "a name has 1 to 31 characters");
     refused(&admin, "add ../x --key x", "a name has 1 to 31 characters");
     refused(&admin, "add other --key 'ssh-dss AAAAB3NzaC1kc3M='", "DSA");
+    let plain = key("other_key");
+    for options in [
+        "command=\"sh\" ",
+        "no-pty,from=\"*\" ",
+        "environment=\"LD_PRELOAD=/x\" ",
+    ] {
+        refused(
+            &admin,
+            &format!("add other --key '{options}{plain}'"),
+            "stands before the key's type",
+        );
+    }
+    let lines = format!("add other --key \"$(printf '%s\\n%s' '{plain}' 'command=\"sh\" {plain}')\"");
+    refused(&admin, &lines, "an SSH key is one line");
     refused(
         &admin,
         &format!("add other --key '{}'", key("asus_key")),

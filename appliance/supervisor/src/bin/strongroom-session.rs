@@ -6,10 +6,10 @@ use strongroom_supervisor::sessions::confine;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match confine::run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{error}\n"));
-            ExitCode::FAILURE
+            ExitCode::from(error.code())
         }
     }
 }

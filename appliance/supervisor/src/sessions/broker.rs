@@ -5,6 +5,7 @@
 //! when nobody has needed it for a while. Sessions don't depend on it.
 
 use super::accounts::Account;
+use super::bounds;
 use super::history;
 use super::serve;
 use super::unit::{Right, Session, SessionId, properties};
@@ -289,7 +290,7 @@ impl Broker {
             }
         };
         let _ = self.systemd.unref(&unit).await;
-        eprintln!("Session {} is over: {ended}.", session.id);
+        eprintln!("Session {} is over: {ended}{}.", session.id, why(&ended));
         Ok((!gone).then(|| answer(&ended)))
     }
 }
@@ -319,6 +320,15 @@ fn admit(running: &HashMap<ClientName, usize>, client: &ClientName) -> Result<()
     Ok(())
 }
 
+/// What the log says beside an end for which the appliance gave the reason.
+fn why(ended: &Ended) -> &'static str {
+    match ended {
+        Ended::Exited(bounds::PASSED_QUOTA) => ", since it stored more than its client's quota allows",
+        Ended::Exited(bounds::TOO_LONG) => ", since it made a repository and stayed too long",
+        _ => "",
+    }
+}
+
 /// What the client's user is told of a session's end.
 fn answer(ended: &Ended) -> Answer {
     match ended {
@@ -326,6 +336,7 @@ fn answer(ended: &Ended) -> Answer {
         Ended::Exited(code @ 200..) => Answer::Refused(format!(
             "the session could not be confined (code {code}), so it was not started; make a report to the appliance's owner"
         )),
+        // It has told its user why.
         Ended::Exited(code) => Answer::Ended(*code),
         Ended::OutOfMemory => Answer::Refused(
             "the session needed more memory than there is for it and was ended; nothing that was confirmed is lost"

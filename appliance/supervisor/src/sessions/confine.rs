@@ -1,20 +1,20 @@
 //! The role `strongroom-session`, which runs in a session's unit as the client's own account.
 //!
 //! `append|read REPOSITORY PROGRAM ARGUMENTS…` puts up Landlock, a second wall that does not depend on the unit's, and
-//! becomes the program. `settle REPOSITORY` sees, once the session is over, that the repository says of itself that it
+//! becomes the program, or runs it within its [`bounds`] where there are some. `settle REPOSITORY` sees, once the session is over, that the repository says of itself that it
 //! only grows: `borg init` does not write so by itself, and whoever opens the array elsewhere should know.
 //!
 //! `compact REPOSITORY PROGRAM ARGUMENTS…` is for the compaction alone, which no client can ask for: for as long as the
 //! program runs, and no longer, the repository does not say so.
 
 use crate::durable;
+use crate::sessions::bounds::{self, Bounds, Passed};
 use crate::sessions::unit::Right;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{Mode, OFlags};
-use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -48,17 +48,36 @@ pub enum ConfineError {
     /// The program that was run to its end failed.
     #[error("borg failed ({0})")]
     Program(std::process::ExitStatus),
+    /// It stored more than it may. systemd's record of the exit code tells the appliance.
+    #[error(
+        "Strongroom: more was stored than the quota allows, so the session was ended; nothing that was confirmed is lost"
+    )]
+    Quota,
+    /// It made a repository, and stayed.
+    #[error("Strongroom: a session that makes a repository may not last longer; begin another")]
+    Making,
     /// The repository's `config` could not be read or written.
     #[error("the repository's config could not be looked after: {0}")]
     Config(io::Error),
 }
 
-/// Runs the role. Returns only once the repository is settled, or with an error.
-pub fn run(arguments: &[String]) -> Result<(), ConfineError> {
+impl ConfineError {
+    /// The role's exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Quota => bounds::PASSED_QUOTA,
+            Self::Making => bounds::TOO_LONG,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs the role. Returns the exit code of what it ran to its end.
+pub fn run(arguments: &[String]) -> Result<u8, ConfineError> {
     match arguments {
-        [verb, repository] if verb == "settle" => settle(Path::new(repository)).map(drop),
+        [verb, repository] if verb == "settle" => settle(Path::new(repository)).map(|_| 0),
         [verb, repository, program, arguments @ ..] if verb == "compact" => {
-            compact(Path::new(repository), program, arguments)
+            compact(Path::new(repository), program, arguments).map(|()| 0)
         }
         [verb, repository, program, arguments @ ..] => {
             let right = match verb.as_str() {
@@ -66,20 +85,35 @@ pub fn run(arguments: &[String]) -> Result<(), ConfineError> {
                 "read" => Right::Read,
                 _ => return Err(ConfineError::Usage),
             };
-            become_program(Path::new(repository), right, program, arguments).map(|never| match never {})
+            serve(Path::new(repository), right, program, arguments)
         }
         _ => Err(ConfineError::Usage),
     }
 }
 
-fn become_program(
-    repository: &Path,
-    right: Right,
-    program: &str,
-    arguments: &[String],
-) -> Result<Infallible, ConfineError> {
+fn serve(repository: &Path, right: Right, program: &str, arguments: &[String]) -> Result<u8, ConfineError> {
     confine(repository, right)?;
-    Err(ConfineError::Start(Command::new(program).args(arguments).exec()))
+    let mut program = Command::new(program);
+    program.args(arguments);
+    // The one that Borg is told.
+    let quota = arguments
+        .iter()
+        .find_map(|word| word.strip_prefix("--storage-quota=")?.parse().ok());
+    let bounds = match right {
+        Right::Append => Bounds::new(repository, quota),
+        Right::Read => None,
+    };
+    let Some(bounds) = bounds else {
+        return Err(ConfineError::Start(program.exec()));
+    };
+    match bounds.hold(&mut program).map_err(ConfineError::Start)? {
+        Ok(status) => status
+            .code()
+            .and_then(|code| code.try_into().ok())
+            .ok_or(ConfineError::Program(status)),
+        Err(Passed::Quota) => Err(ConfineError::Quota),
+        Err(Passed::Making) => Err(ConfineError::Making),
+    }
 }
 
 /// Lets the program free what was deleted. Whatever stops this, the unit settles the repository afterwards; and after a

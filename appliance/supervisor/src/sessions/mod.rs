@@ -2,11 +2,12 @@
 //!
 //! sshd runs `strongroom-serve NAME` ([`serve`]), which hands its connection to the broker ([`broker`]), the only part that
 //! has power; the broker builds the unit ([`unit`]) from the name alone and has systemd start it. In the unit,
-//! `strongroom-session` ([`confine`]) puts up the last wall and becomes Borg. [`takeover`] gives the repositories to
+//! `strongroom-session` ([`confine`]) puts up the last wall and becomes Borg, or watches over it ([`bounds`]). [`takeover`] gives the repositories to
 //! their accounts ([`accounts`]). The unit is the only record of a session that runs ([`list`]); of those that are over, the last are
 //! remembered ([`history`]).
 
 pub mod accounts;
+pub mod bounds;
 pub mod broker;
 pub mod confine;
 pub mod history;

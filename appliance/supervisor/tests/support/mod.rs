@@ -3,4 +3,5 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod repository;
+pub mod rpc;
 pub mod sshd;

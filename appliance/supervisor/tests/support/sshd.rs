@@ -118,6 +118,11 @@ impl Sshd {
         Paths::new(self.folder.path())
     }
 
+    /// A connection on which nothing is said.
+    pub fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).unwrap()
+    }
+
     /// A file in its folder.
     pub fn place(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_string()
@@ -144,24 +149,40 @@ impl Sshd {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap()
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A repository in its folder, as Borg's clients name it.
+    pub fn repository(&self, name: &str) -> String {
+        format!("ssh://{}@127.0.0.1{}", self.user, self.place(name))
+    }
+
+    /// For `BORG_RSH`.
+    pub fn shell(&self) -> String {
+        format!("ssh {}", self.options().join(" "))
+    }
+
+    fn options(&self) -> Vec<String> {
+        let mut options: Vec<String> = ["-F", "none", "-i", &self.place("key")].map(String::from).into();
+        for option in [
+            format!("Port={}", self.port),
+            "IdentitiesOnly=yes".into(),
+            "BatchMode=yes".into(),
+            "StrictHostKeyChecking=accept-new".into(),
+            format!("UserKnownHostsFile={}", self.place("known")),
+            "LogLevel=ERROR".into(),
+        ] {
+            options.extend(["-o".into(), option]);
+        }
+        options
+    }
+
     fn command(&self, options: &[&str], remote: &[&str]) -> Command {
         let mut command = Command::new("ssh");
         command
-            .args(["-F", "none", "-i", &self.place("key"), "-p", &self.port.to_string()])
-            .args([
-                "-o",
-                "IdentitiesOnly=yes",
-                "-o",
-                "BatchMode=yes",
-                "-o",
-                "StrictHostKeyChecking=accept-new",
-            ])
-            .args([
-                "-o",
-                &format!("UserKnownHostsFile={}", self.place("known")),
-                "-o",
-                "LogLevel=ERROR",
-            ])
+            .args(self.options())
             .args(options)
             .arg(format!("{}@127.0.0.1", self.user))
             .args(remote)

@@ -34,6 +34,7 @@ borg init --encryption=none --append-only /run/old/laptop_repository
 borg create /run/old/laptop_repository::old /usr/lib/strongroom
 borg init --encryption=none /run/old/attic_repository
 ln -s /var/lib/strongroom/config /run/old/laptop_repository/link
+ln -s /mnt/raid/attic_repository /run/old/laptop_repository/other
 head -c 450M /dev/urandom > /run/old/pattern
 cd /run/old
 sha256sum pattern > pattern.sum
@@ -142,6 +143,10 @@ fn an_array_made_by_hand_elsewhere_is_adopted_and_its_client_goes_on() {
         })
         .unwrap();
     assert_eq!(client.archives(), ["old"]);
+    for link in ["link", "other", "other/../../attic_repository"] {
+        let through = client.asking_for(&format!("/mnt/raid/{CLIENT}_repository/{link}"));
+        assert!(!through.output(&["list"]).status.success(), "{link} was followed");
+    }
     let files = trial.folder.join("files");
     make_files(&files, 1 << 20);
     client.borg(&["create", "::new", files.to_str().unwrap()]);

@@ -1,7 +1,9 @@
 //! Scenarios that take long: `cargo image test --thorough` runs them, the plain command passes them over.
 
 mod adopt;
+mod attack;
 mod clock;
+mod crowd;
 mod disk_health;
 mod disks;
 mod duplicate;
