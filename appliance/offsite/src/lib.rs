@@ -17,6 +17,7 @@ pub mod target;
 pub mod trust;
 pub mod verify;
 
+pub use openpgp::Encryption;
 pub use progress::{OnProgress, Phase, Progress};
 pub use push::{PushError, PushReport, PushRequest, Tuning, push};
 pub use restore::{RestoreError, RestoreReport, RestoreRequest, list_states, restore};

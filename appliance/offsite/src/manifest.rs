@@ -179,7 +179,7 @@ How to restore this backup without the program that made it
 ===========================================================
 
 These objects are a Borg repository, each file encrypted with OpenPGP to the owner's certificate.
-You need: the secret key, gpg, borg (1.x), and any program that copies from S3, such as rclone.
+You need: the secret key, gpg (2.2.21 or later), borg (1.x), and any program that copies from S3, such as rclone.
 
 In an archive bucket, first restore all objects to the readable tier (the provider's console can do it).
 

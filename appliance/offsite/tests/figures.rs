@@ -13,9 +13,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use strongroom_offsite::openpgp::Recipients;
+use strongroom_offsite::openpgp::{Mode, Recipients};
 use strongroom_offsite::s3::system_clock;
-use strongroom_offsite::{Multipart, PushRequest, Tuning, push};
+use strongroom_offsite::{Encryption, Multipart, PushRequest, Tuning, push};
 use support::{Gpg, HASTY, credentials, noise, server, target};
 
 const MIB: usize = 1024 * 1024;
@@ -69,6 +69,7 @@ async fn measure(sizes: &[usize], multipart: Multipart, label: &str) {
         target,
         credentials: credentials("ALL"),
         recipients: vec![gpg.export("owner")],
+        encryption: Encryption::Auto,
         ledger: dir.path().join("ledger"),
         now: 1_800_000_000,
     };
@@ -127,10 +128,12 @@ fn sealing() {
     gpg.generate("owner", "future-default", "0", "");
     let recipients = Recipients::parse(&[gpg.export("owner")], SystemTime::now()).unwrap();
     let data = noise(300 * MIB, 5);
-    let started = Instant::now();
-    let sealed = recipients.seal().unwrap().seal(&data).unwrap();
-    println!(
-        "sealing: {:.0} MB/s on one core",
-        sealed.len() as f64 / 1e6 / started.elapsed().as_secs_f64()
-    );
+    for mode in Mode::ALL {
+        let started = Instant::now();
+        let sealed = recipients.seal(mode).unwrap().seal(&data).unwrap();
+        println!(
+            "sealing, {mode:?}: {:.0} MB/s on one core",
+            sealed.len() as f64 / 1e6 / started.elapsed().as_secs_f64()
+        );
+    }
 }

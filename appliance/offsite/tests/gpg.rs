@@ -11,7 +11,12 @@ mod support;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use strongroom_offsite::openpgp::{Keyring, OpenError, RecipientError, Recipients};
+use pgp::composed::{Deserializable, SignedSecretKey};
+use pgp::packet::{Features, KeyFlags, SignatureConfig, SignatureType, Subpacket, SubpacketData};
+use pgp::ser::Serialize;
+use pgp::types::{Password, Tag};
+use strongroom_offsite::Encryption;
+use strongroom_offsite::openpgp::{Keyring, Mode, OpenError, RecipientError, Recipients, sealed_length};
 use support::{Gpg, noise};
 use zeroize::Zeroizing;
 
@@ -21,50 +26,155 @@ fn open(keyring: &Keyring, message: &[u8]) -> Result<Vec<u8>, OpenError> {
     Ok(out)
 }
 
+/// The gpg that is installed: its version is printed, and both modes are known to work from 2.2.21 on.
+fn print_version(gpg: &Gpg) {
+    let text = String::from_utf8(gpg.run(&["--version"])).unwrap();
+    println!("{}", text.lines().next().unwrap());
+}
+
 #[test]
 fn gpg_opens_what_we_seal() {
     let gpg = Gpg::new();
+    print_version(&gpg);
     gpg.generate("modern", "future-default", "0", "");
     gpg.generate("rsa", "rsa4096", "0", "correct horse");
     let both = [gpg.export("modern"), gpg.export("rsa")];
     let now = SystemTime::now();
     let recipients = Recipients::parse(&both, now).unwrap();
-    for size in [0, 1, 100, 191, 192, 8383, 8384, 70_000, 3_000_000] {
-        let data = noise(size, 5 + size as u64);
-        let seal = recipients.seal().unwrap();
-        let message = seal.seal(&data).unwrap();
-        assert_eq!(
-            message.len() as u64,
-            strongroom_offsite::openpgp::sealed_length(recipients.key_packets_length(), size as u64).unwrap()
-        );
-        assert_eq!(gpg.decrypt(&message).unwrap(), data, "{size} bytes");
-    }
-    // Each of them alone, with our own reader.
-    let data = noise(100_000, 9);
-    let message = recipients.seal().unwrap().seal(&data).unwrap();
     let modern = Keyring::parse(&[gpg.export_secret("modern", "")], &Zeroizing::new(String::new())).unwrap();
-    assert_eq!(open(&modern, &message).unwrap(), data);
     let secret = gpg.export_secret("rsa", "correct horse");
     let rsa = Keyring::parse(&[&secret], &Zeroizing::new("correct horse".into())).unwrap();
-    assert_eq!(open(&rsa, &message).unwrap(), data);
     let wrong = Keyring::parse(&[&secret], &Zeroizing::new("battery staple".into())).unwrap();
-    assert!(matches!(open(&wrong, &message), Err(OpenError::NoKey { .. })));
+    // OCB has chunks of 64 KiB, of which 12 octets are the literal packet's header.
+    let chunk = 65_536 - 12;
+    let sizes = [
+        0,
+        1,
+        30,
+        33,
+        34,
+        35,
+        98,
+        191,
+        192,
+        8383,
+        8384,
+        chunk - 1,
+        chunk,
+        chunk + 1,
+        chunk + 65_536,
+        3_000_000,
+    ];
+    for (mode, size) in Mode::ALL.into_iter().flat_map(|mode| sizes.map(|size| (mode, size))) {
+        let data = noise(size, 5 + size as u64);
+        let message = recipients.seal(mode).unwrap().seal(&data).unwrap();
+        assert_eq!(
+            message.len() as u64,
+            sealed_length(mode, recipients.key_packets_length(), size as u64).unwrap()
+        );
+        assert!(gpg.decrypt(&message).unwrap() == data, "{mode:?}, {size} bytes");
+        assert!(open(&modern, &message).unwrap() == data, "{mode:?}, {size} bytes");
+    }
+    for mode in Mode::ALL {
+        // Each of them alone, with our own reader.
+        let data = noise(200_000, 9);
+        let message = recipients.seal(mode).unwrap().seal(&data).unwrap();
+        assert!(open(&modern, &message).unwrap() == data);
+        assert!(open(&rsa, &message).unwrap() == data);
+        assert!(matches!(open(&wrong, &message), Err(OpenError::NoKey { .. })));
 
-    // Damage is seen by both.
-    let end = message.len();
-    for (at, what) in [
-        (end - 1, "in the MDC"),
-        (end - 50_000, "inside"),
-        (end - 100_040, "in the prefix"),
+        // Damage is seen by both.
+        let end = message.len();
+        for (at, what) in [
+            (end - 1, "in the last sum"),
+            (end - 18, "near the end"),
+            (end - 50_000, "inside"),
+            (end - 200_040, "at the start"),
+        ] {
+            let mut bad = message.clone();
+            bad[at] ^= 1;
+            assert!(gpg.decrypt(&bad).is_none(), "{mode:?}, {what}");
+            assert!(open(&modern, &bad).is_err(), "{mode:?}, {what}");
+        }
+        for cut in [1, 16, 17, 22, 23, 32, 33, 1000, 199_000] {
+            assert!(open(&modern, &message[..end - cut]).is_err(), "{mode:?}, cut by {cut}");
+        }
+    }
+    // A whole chunk of OCB that is missing or in another place.
+    let message = recipients.seal(Mode::Ocb).unwrap().seal(&noise(200_000, 9)).unwrap();
+    let start = message.len() - sealed_length(Mode::Ocb, 0, 200_000).unwrap() as usize + 6 + 19;
+    let sealed = 65_536 + 16;
+    let (first, second) = (start..start + sealed, start + sealed..start + 2 * sealed);
+    let without = [&message[..first.start], &message[second.start..]].concat();
+    let swapped = [
+        &message[..first.start],
+        &message[second.clone()],
+        &message[first],
+        &message[second.end..],
+    ]
+    .concat();
+    for bad in [without, swapped] {
+        assert!(gpg.decrypt(&bad).is_none() && open(&modern, &bad).is_err());
+    }
+}
+
+#[test]
+fn ocb_is_used_where_every_certificate_says_that_it_is_read() {
+    let gpg = Gpg::new();
+    gpg.generate("one", "future-default", "0", "");
+    gpg.generate("two", "rsa2048", "0", "");
+    let now = SystemTime::now();
+    let certificates = |one: u8, two: u8| {
+        let changed = [("one", one), ("two", two)].map(|(name, features)| with_features(&gpg, name, features));
+        Recipients::parse(&changed, now).unwrap()
+    };
+    let auto = |one, two| certificates(one, two).mode(Encryption::Auto);
+    assert_eq!(auto(1, 1), Mode::Cfb);
+    // As gpg 2.4 writes it, and with the flag of SEIPD version 2 only, which gpg can't read.
+    assert_eq!(auto(7, 1), Mode::Cfb);
+    assert_eq!(auto(7, 9), Mode::Cfb);
+    assert_eq!(auto(1, 7), Mode::Cfb);
+    let both = certificates(7, 3);
+    for (encryption, mode) in [
+        (Encryption::Auto, Mode::Ocb),
+        (Encryption::Always(Mode::Cfb), Mode::Cfb),
+        (Encryption::Always(Mode::Ocb), Mode::Ocb),
     ] {
-        let mut bad = message.clone();
-        bad[at] ^= 1;
-        assert!(gpg.decrypt(&bad).is_none(), "{what}");
-        assert!(open(&modern, &bad).is_err(), "{what}");
+        assert_eq!(both.mode(encryption), mode);
+        let message = both.seal(mode).unwrap().seal(b"hello").unwrap();
+        assert_eq!(gpg.decrypt(&message).unwrap(), b"hello");
     }
-    for cut in [1, 22, 23, 1000, 99_000] {
-        assert!(open(&modern, &message[..end - cut]).is_err(), "cut by {cut}");
+    let forced = certificates(1, 1).mode(Encryption::Always(Mode::Ocb));
+    assert_eq!(forced, Mode::Ocb);
+}
+
+/// A certificate of gpg's, certified anew with these features.
+fn with_features(gpg: &Gpg, name: &str, features: u8) -> Vec<u8> {
+    let (mut key, _) = SignedSecretKey::from_reader_single(gpg.export_secret(name, "").as_slice()).unwrap();
+    let mut random = rand::thread_rng();
+    let primary = key.primary_key.clone();
+    for user in &mut key.details.users {
+        let mut config = SignatureConfig::from_key(&mut random, &primary, SignatureType::CertPositive).unwrap();
+        let mut flags = KeyFlags::default();
+        flags.set_certify(true);
+        let data = [
+            SubpacketData::SignatureCreationTime(pgp::types::Timestamp::now()),
+            SubpacketData::KeyFlags(flags),
+            SubpacketData::Features(Features::from([features].as_slice())),
+        ];
+        config.hashed_subpackets = data.into_iter().map(|data| Subpacket::regular(data).unwrap()).collect();
+        let signature = config
+            .sign_certification(
+                &primary,
+                primary.public_key(),
+                &Password::empty(),
+                Tag::UserId,
+                &user.id,
+            )
+            .unwrap();
+        user.signatures = vec![signature];
     }
+    key.to_public_key().to_bytes().unwrap()
 }
 
 #[test]
@@ -72,9 +182,9 @@ fn every_message_has_the_same_overhead() {
     let gpg = Gpg::new();
     gpg.generate("rsa", "rsa2048", "0", "");
     let recipients = Recipients::parse(&[gpg.export("rsa")], SystemTime::now()).unwrap();
-    let overhead = recipients.seal().unwrap().seal(b"").unwrap().len();
+    let overhead = recipients.seal(Mode::Cfb).unwrap().seal(b"").unwrap().len();
     for _ in 0..600 {
-        assert_eq!(recipients.seal().unwrap().seal(b"").unwrap().len(), overhead);
+        assert_eq!(recipients.seal(Mode::Cfb).unwrap().seal(b"").unwrap().len(), overhead);
     }
 }
 

@@ -16,10 +16,11 @@ use std::time::Duration;
 use s3_double::{Action, Rule, Server};
 use strongroom_borg::{Repository, SegmentNumber};
 use strongroom_offsite::ledger::read_summary;
+use strongroom_offsite::openpgp::Mode;
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
-    Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest, Target, Tuning,
-    VerifyError, VerifyRequest, push, restore, verify,
+    Encryption, Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest, Target,
+    Tuning, VerifyError, VerifyRequest, push, restore, verify,
 };
 use support::{Borg, Gpg, HASTY, client, credentials, noise, run, server, target};
 use zeroize::Zeroizing;
@@ -59,6 +60,7 @@ struct Scene {
     server: Server,
     target: Target,
     who: &'static str,
+    encryption: Encryption,
     now: u64,
 }
 
@@ -74,6 +76,7 @@ impl Scene {
             server,
             target,
             who: "ALL",
+            encryption: Encryption::Auto,
             now: NOW,
         }
     }
@@ -88,6 +91,7 @@ impl Scene {
             target: self.target.clone(),
             credentials: credentials(self.who),
             recipients: vec![keys().public.clone()],
+            encryption: self.encryption,
             ledger: self.ledger(),
             now: self.now,
         }
@@ -229,6 +233,49 @@ async fn full_incremental_and_nothing_to_do() {
         restore(&request, &tuning(), &mut |_| {}).await,
         Err(RestoreError::NotEmpty { .. })
     ));
+}
+
+/// Each object says itself how it is encrypted, so a bucket may hold both kinds.
+#[tokio::test]
+async fn the_encryption_may_change_between_pushes() {
+    let mut scene = Scene::new("plain").await;
+    scene.encryption = Encryption::Always(Mode::Ocb);
+    scene.borg.file("a", &noise(20 * MIB, 1));
+    scene.borg.create("one");
+    scene.push().await;
+    let first_packets = |scene: &Scene, name: &str| {
+        let path = scene
+            .store
+            .path()
+            .join(format!("plain/asus_home%2Fdata%2F0%2F{name}.gpg.data"));
+        fs::read(path).unwrap()
+    };
+    let gpg = Gpg::new();
+    gpg.run(&[
+        "--import",
+        write(&scene, "secret.asc", &keys().secret).to_str().unwrap(),
+    ]);
+    let segment = fs::read(scene.borg.repository().join("data/0/1")).unwrap();
+    assert!(gpg.decrypt(&first_packets(&scene, "1")).unwrap() == segment);
+    scene.restores("restored", "one").await;
+
+    scene.encryption = Encryption::Always(Mode::Cfb);
+    scene.borg.file("b", &noise(MIB, 2));
+    scene.borg.create("two");
+    scene.push().await;
+    scene.restores("both", "two").await;
+    // The ledger is lost, and the sums can't be read: sizes tell, whichever kind it is.
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    scene.fault("GET", "SHA256SUMS", 0, 1, Action::Status(403));
+    let again = scene.push().await;
+    assert_eq!(again.taken_on + 1, again.total_objects);
+    scene.restores("blind", "two").await;
+}
+
+fn write(scene: &Scene, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = scene.borg.dir.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    path
 }
 
 #[tokio::test]

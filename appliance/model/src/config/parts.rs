@@ -259,6 +259,19 @@ pub enum Multipart {
     Never,
 }
 
+/// How what is pushed is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encryption {
+    /// OCB when every recipient's certificate says that it is understood, CFB otherwise.
+    #[default]
+    Auto,
+    /// OpenPGP's SEIPD version 1: every OpenPGP program reads it.
+    Cfb,
+    /// LibrePGP's OCB: gpg reads it from 2.2.21 on.
+    Ocb,
+}
+
 /// `[[offsite.target]]`: a bucket and its credentials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -283,6 +296,9 @@ pub struct Target {
     /// Whether large objects may be sent in parts.
     #[serde(default)]
     pub multipart: Multipart,
+    /// How what is pushed is encrypted.
+    #[serde(default)]
+    pub encryption: Encryption,
 }
 
 fn prefix() -> Spanned<Prefix> {

@@ -111,6 +111,23 @@ fn one_key_for_two_clients() {
 }
 
 #[test]
+fn encryption_of_a_target() {
+    let with = |line: &str| {
+        let text = full().replace("recipients = [\"owner\"]", &format!("recipients = [\"owner\"]\n{line}"));
+        Config::parse(&text).map(|config| config.offsite.target[0].encryption)
+    };
+    assert_eq!(with("").unwrap(), Encryption::Auto);
+    for (value, encryption) in [
+        ("auto", Encryption::Auto),
+        ("cfb", Encryption::Cfb),
+        ("ocb", Encryption::Ocb),
+    ] {
+        assert_eq!(with(&format!("encryption = \"{value}\"")).unwrap(), encryption);
+    }
+    assert!(with("encryption = \"aes\"").is_err());
+}
+
+#[test]
 fn checks_within_a_year() {
     let text = full().replace("[schedule]", "[schedule]\ncheck = \"Sun 02:00\"\ncheck_days = 90");
     let schedule = Config::parse(&text).unwrap().schedule;

@@ -1,6 +1,6 @@
 //! Opening messages with a secret key, for a restore.
 //!
-//! The library decrypts as it reads and checks the MDC at the end. What came out before the end counts
+//! The library decrypts as it reads and checks the MDC, or the last tag, at the end. What came out before the end counts
 //! for nothing until [`Keyring::open`] has returned without an error: write it to a temporary place.
 
 use std::fmt;
@@ -102,7 +102,9 @@ impl Keyring {
         if !message.is_encrypted() {
             return Err(OpenError::NotAMessage("it is not encrypted".into()));
         }
-        let options = DecryptionOptions::new().set_seipdv1_read_mode(Seipdv1ReadMode::Streaming);
+        let options = DecryptionOptions::new()
+            .enable_gnupg_aead()
+            .set_seipdv1_read_mode(Seipdv1ReadMode::Streaming);
         let ring = TheRing {
             secret_keys: self.keys.iter().collect(),
             key_passwords: vec![&self.passphrase],

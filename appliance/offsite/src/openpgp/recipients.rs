@@ -15,7 +15,7 @@ use pgp::types::{EncryptionKey, KeyDetails, KeyVersion};
 use rand::RngCore;
 use zeroize::Zeroizing;
 
-use super::message::Seal;
+use super::message::{Encryption, Mode, Seal};
 
 /// Why recipients cannot be used. `certificate` is a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +82,8 @@ enum Key {
 struct Recipient {
     certificate: String,
     key: Key,
+    /// The certificate says that OCB can be read.
+    reads_ocb: bool,
     /// Length of its key packet: the longest that can come out, so that every message has it.
     packet_length: usize,
 }
@@ -142,16 +144,26 @@ impl Recipients {
         self.0.iter().map(|recipient| recipient.packet_length as u64).sum()
     }
 
+    /// The mode for these recipients.
+    #[must_use]
+    pub fn mode(&self, encryption: Encryption) -> Mode {
+        match encryption {
+            Encryption::Always(mode) => mode,
+            Encryption::Auto if self.0.iter().all(|recipient| recipient.reads_ocb) => Mode::Ocb,
+            Encryption::Auto => Mode::Cfb,
+        }
+    }
+
     /// Makes the secrets and key packets of one new message.
     ///
     /// # Errors
     /// [`RecipientError::Encrypt`].
-    pub fn seal(&self) -> Result<Seal, RecipientError> {
+    pub fn seal(&self, mode: Mode) -> Result<Seal, RecipientError> {
         let mut random = rand::thread_rng();
         let mut session_key = Zeroizing::new([0; 32]);
-        let mut prefix = [0; 16];
+        let mut octets = [0; 16];
         random.fill_bytes(&mut *session_key);
-        random.fill_bytes(&mut prefix);
+        random.fill_bytes(&mut octets);
         let mut key_packets = Vec::new();
         for recipient in &self.0 {
             let packet = loop {
@@ -164,18 +176,20 @@ impl Recipients {
             key_packets.extend(packet);
         }
         Ok(Seal {
+            mode,
             key_packets,
             session_key,
-            prefix,
+            random: octets,
         })
     }
 }
 
 impl Recipient {
-    fn new(certificate: String, key: Key) -> Result<Self, RecipientError> {
+    fn new(certificate: String, key: Key, reads_ocb: bool) -> Result<Self, RecipientError> {
         let mut recipient = Self {
             certificate,
             key,
+            reads_ocb,
             packet_length: 0,
         };
         // Eight tries miss the full length with a chance of 256⁻⁸.
@@ -237,6 +251,12 @@ fn can_encrypt(signature: &Signature) -> bool {
     flags.encrypt_storage() || flags.encrypt_comms()
 }
 
+/// Whether the owner's programs read LibrePGP's OCB packet: bit 2 of the features (draft-koch-librepgp 5.2.3.32).
+fn reads_ocb(signature: &Signature) -> bool {
+    let octets = signature.features().map(Vec::from).unwrap_or_default();
+    octets.first().is_some_and(|flags| flags & 2 != 0)
+}
+
 fn usable_algorithm(key: &impl KeyDetails) -> bool {
     key.version() == KeyVersion::V4
         && matches!(
@@ -280,6 +300,7 @@ fn choose(certificate: SignedPublicKey, now: Option<SystemTime>) -> Result<Recip
     if expired(primary, own, now) {
         return fail(|certificate| RecipientError::Expired { certificate });
     }
+    let reads_ocb = reads_ocb(own);
     let mut reasons = Vec::new();
     let mut best: Option<(SystemTime, &pgp::packet::PublicSubkey)> = None;
     for subkey in &certificate.public_subkeys {
@@ -311,9 +332,9 @@ fn choose(certificate: SignedPublicKey, now: Option<SystemTime>) -> Result<Recip
         reasons.push(format!("{} {fault}", fingerprint(&subkey.key)));
     }
     match best {
-        Some((_, key)) => Recipient::new(name, Key::Sub(key.clone())),
+        Some((_, key)) => Recipient::new(name, Key::Sub(key.clone()), reads_ocb),
         None if can_encrypt(own) && usable_algorithm(primary) => {
-            Recipient::new(name, Key::Primary(certificate.primary_key))
+            Recipient::new(name, Key::Primary(certificate.primary_key), reads_ocb)
         }
         None => {
             let reason = if reasons.is_empty() {

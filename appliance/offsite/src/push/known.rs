@@ -15,7 +15,7 @@ use crate::digest::Sha256Sum;
 use crate::layout::{Name, parse_manifest, sums_of_manifest};
 use crate::ledger::{Item, LedgerError, What};
 use crate::manifest::{FileEntry, Sums};
-use crate::openpgp::sealed_length;
+use crate::openpgp::{Mode, sealed_length};
 use crate::s3::{Listed, S3Error};
 
 /// The clear sums of 20,000 segments have 3 MB.
@@ -98,16 +98,17 @@ fn match_segment(
     objects: &BTreeMap<&str, &Listed>,
     key_packets: u64,
 ) -> Option<Item> {
-    let (object, expected, sha256) = match entry {
-        Some(entry) if entry.size == segment.size => (entry.object.clone(), entry.object_size, entry.object_sha256),
-        Some(_) => return None,
-        None => (
-            Name::segment(&segment.name).revision(None),
-            sealed_length(key_packets, segment.size)?,
-            None,
-        ),
+    let (object, sha256) = match entry {
+        Some(entry) => (entry.object.clone(), entry.object_sha256),
+        None => (Name::segment(&segment.name).revision(None), None),
     };
-    let listed = objects.get(object.as_str()).filter(|listed| listed.size == expected)?;
+    let listed = objects.get(object.as_str()).filter(|listed| match entry {
+        Some(entry) => entry.size == segment.size && entry.object_size == listed.size,
+        // Either mode may have been in force when it was sent.
+        None => Mode::ALL
+            .iter()
+            .any(|mode| sealed_length(*mode, key_packets, segment.size) == Some(listed.size)),
+    })?;
     Some(Item {
         size: listed.size,
         etag: listed.etag.clone(),

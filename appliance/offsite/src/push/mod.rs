@@ -27,7 +27,7 @@ use crate::digest::{Digest, Sha256Sum};
 use crate::layout::Name;
 use crate::ledger::{Identity, Item, Ledger, Summary, What};
 use crate::manifest::{FORMAT, FileEntry, Manifest, RECOVERY, VERSION};
-use crate::openpgp::Recipients;
+use crate::openpgp::{Encryption, Mode, RecipientError, Recipients, Seal};
 use crate::progress::{OnProgress, Phase, Progress};
 use crate::s3::{Client, Clock, Payload, Retry, system_clock};
 use crate::target::{Credentials, Multipart, Target};
@@ -46,6 +46,8 @@ pub struct PushRequest {
     pub credentials: Credentials,
     /// The recipients' certificates, armoured or binary.
     pub recipients: Vec<Vec<u8>>,
+    /// How it is encrypted.
+    pub encryption: Encryption,
     /// The ledger's directory, of this client and this target alone. Made if it is missing.
     pub ledger: PathBuf,
     /// Now, in Unix seconds: stands in manifests and names, and decides whether a certificate has expired.
@@ -91,6 +93,19 @@ pub struct PushReport {
     pub taken_on: u64,
 }
 
+/// Who can read what is pushed, and how it is encrypted.
+struct Sealing {
+    recipients: Recipients,
+    mode: Mode,
+}
+
+impl Sealing {
+    /// Makes the secrets and key packets of one new message.
+    fn seal(&self) -> Result<Seal, RecipientError> {
+        self.recipients.seal(self.mode)
+    }
+}
+
 /// The repository's state that is pushed.
 struct Local<'a> {
     repository_id: &'a str,
@@ -122,6 +137,10 @@ pub async fn push(
     on_progress(Progress::new(Phase::Compare));
     let now = UNIX_EPOCH + Duration::from_secs(request.now);
     let recipients = Recipients::parse(&request.recipients, now)?;
+    let sealing = Sealing {
+        mode: recipients.mode(request.encryption),
+        recipients,
+    };
     let wrap = |source| PushError::Target {
         target: target.name.clone(),
         source,
@@ -163,7 +182,7 @@ pub async fn push(
     sender.settle().await?;
     let mut taken_on = 0;
     if fresh {
-        taken_on = known::rebuild(&mut sender, &local, recipients.key_packets_length()).await?;
+        taken_on = known::rebuild(&mut sender, &local, sealing.recipients.key_packets_length()).await?;
         sender.ledger.ready()?;
     }
     check_unaltered(&mut sender, &repository, &segments).await?;
@@ -178,8 +197,8 @@ pub async fn push(
 
     let nothing_to_do = sender.ledger.state.manifest == Some((transaction, local.config_sha256));
     if !nothing_to_do {
-        send_new(&mut sender, &repository, &local, &recipients, on_progress).await?;
-        publish(&mut sender, &local, &recipients, request.now).await?;
+        send_new(&mut sender, &repository, &local, &sealing, on_progress).await?;
+        publish(&mut sender, &local, &sealing, request.now).await?;
     }
     let (objects, bytes) = (sender.sent_objects, sender.sent_bytes);
     let (total_objects, total_bytes) = totals(sender.ledger, &local);
@@ -253,7 +272,7 @@ async fn send_new(
     sender: &mut Sender<'_>,
     repository: &Repository,
     local: &Local<'_>,
-    recipients: &Recipients,
+    sealing: &Sealing,
     on_progress: OnProgress<'_>,
 ) -> Result<(), PushError> {
     let state = &sender.ledger.state;
@@ -269,10 +288,7 @@ async fn send_new(
     };
     on_progress(progress);
     if !state.configs.contains_key(&local.config_sha256) {
-        let sealed = recipients
-            .seal()?
-            .seal(local.config)
-            .ok_or(too_large(SegmentNumber(0)))?;
+        let sealed = sealing.seal()?.seal(local.config).ok_or(too_large(SegmentNumber(0)))?;
         let plain = (local.config_sha256, local.config.len() as u64);
         let name = Name::config(&local.config_sha256);
         sender
@@ -283,7 +299,7 @@ async fn send_new(
         let plan = Plan {
             path: repository.path().join(&segment.name),
             size: segment.size,
-            seal: recipients.seal()?,
+            seal: sealing.seal()?,
         };
         let length = plan
             .seal
@@ -347,12 +363,7 @@ fn totals(ledger: &Ledger, local: &Local<'_>) -> (u64, u64) {
     (files.len() as u64, files.iter().map(|file| file.object_size).sum())
 }
 
-async fn publish(
-    sender: &mut Sender<'_>,
-    local: &Local<'_>,
-    recipients: &Recipients,
-    now: u64,
-) -> Result<(), PushError> {
+async fn publish(sender: &mut Sender<'_>, local: &Local<'_>, sealing: &Sealing, now: u64) -> Result<(), PushError> {
     if !sender.ledger.state.recovery {
         let text = Bytes::from_static(RECOVERY.as_bytes());
         let object = Name::recovery().revision(None);
@@ -379,7 +390,7 @@ async fn publish(
     let mut revision = sender.choose_revision(&names).await?;
     for _ in 0..3 {
         let [sums_object, manifest_object] = names.each_ref().map(|name| name.revision(revision));
-        let sealed = recipients.seal()?.seal(&json).ok_or(too_large(SegmentNumber(0)))?;
+        let sealed = sealing.seal()?.seal(&json).ok_or(too_large(SegmentNumber(0)))?;
         let sums = manifest.sums((&manifest_object, Payload::of(&sealed).sha256));
         let what = What::Manifest(local.transaction, local.config_sha256);
         if sender

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use strongroom_model::config::{self, Config, FileName};
 use strongroom_model::name::{ClientName, TargetName};
+use strongroom_offsite::openpgp::{Encryption, Mode};
 use strongroom_offsite::push::{self, PushRequest, Tuning};
 use strongroom_offsite::{Credentials, Target, Trust, trust};
 use zeroize::Zeroizing;
@@ -135,6 +136,11 @@ async fn push_to(
         },
         credentials: Credentials::new(target.access_key_id.as_str(), secret(&target.secret_key)?),
         recipients,
+        encryption: match target.encryption {
+            config::Encryption::Auto => Encryption::Auto,
+            config::Encryption::Cfb => Encryption::Always(Mode::Cfb),
+            config::Encryption::Ocb => Encryption::Always(Mode::Ocb),
+        },
         ledger: paths.ledger(client, target.name.get_ref()),
         now: crate::clock_now().unwrap_or_default(),
     };
