@@ -14,6 +14,7 @@ use strongroom_model::pairing::MINUTES_MAX;
 use strongroom_model::registry::{Answer, Change, ListedClient, Opened, Request, Settings};
 use strongroom_model::ssh_key::SshPublicKey;
 use strongroom_model::status::Status;
+use strongroom_model::upkeep::policy;
 
 /// Largest file of keys that is read, in bytes.
 const KEY_FILE_MAX: u64 = 64 * 1024;
@@ -137,6 +138,19 @@ pub struct SettingsArguments {
     /// `anywhere` lifts the limit.
     #[arg(long, value_name = "CIDR")]
     from: Vec<String>,
+    /// Free what it deleted without being asked, once nothing more was deleted for so many days, 7 to 365; `never` by
+    /// default.
+    #[arg(long, value_name = "DAYS", value_parser = quarantine)]
+    compact_after_days: Option<u16>,
+}
+
+/// 0 stands for never.
+fn quarantine(text: &str) -> Result<u16, String> {
+    match text {
+        "never" => Ok(0),
+        text => (text.parse().ok().filter(|days| policy::DAYS.contains(days)))
+            .ok_or_else(|| "it is a number of days, 7 to 365, or `never`".into()),
+    }
 }
 
 fn size(text: &str) -> Result<Size, String> {
@@ -208,6 +222,7 @@ impl SettingsArguments {
             quota: self.quota.clone(),
             expect_hours: self.expect_hours.or(rhythm),
             from,
+            compact_after_days: self.compact_after_days,
         })
     }
 }
@@ -425,7 +440,15 @@ fn table(clients: &[ListedClient], status: &Status, now: u64) -> String {
         } else {
             format!(", from {}", client.from.join(" "))
         };
-        let _ = writeln!(text, "  {size}{quota}, expected every {} h{from}", client.expect_hours);
+        let freed = match client.compact_after_days {
+            Some(days) => format!(", freed by itself after {days} days"),
+            None => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            "  {size}{quota}, expected every {} h{from}{freed}",
+            client.expect_hours
+        );
         if client.keys.is_empty() {
             text.push_str("  no key is admitted\n");
         }
@@ -462,6 +485,8 @@ mod tests {
             "x rotate asus --restore-key one --keep-old",
             "x revoke asus SHA256:abc",
             "x remove asus --delete-repository --yes-delete asus",
+            "x set asus --compact-after-days 30",
+            "x set asus --compact-after-days never",
             "x list --json",
         ] {
             assert!(parse(good).is_ok(), "{good}");
@@ -474,6 +499,8 @@ mod tests {
             "x add asus --expect hourly",
             "x add asus --expect daily --expect-hours 5",
             "x set asus --expect-hours 0",
+            "x set asus --compact-after-days 0",
+            "x set asus --compact-after-days 6",
             "x pair asus --minutes 0",
             "x pair asus --minutes 61",
             "x remove asus --yes-delete asus",
@@ -516,6 +543,7 @@ mod tests {
             expect: Some("weekly".into()),
             expect_hours: None,
             from: Vec::new(),
+            compact_after_days: None,
         };
         let settings = said.settings().unwrap();
         assert_eq!((settings.expect_hours, settings.from), (Some(192), None));
@@ -587,10 +615,12 @@ mod tests {
             quota: Some("500 GB".into()),
             expect_hours: 48,
             from: vec!["192.168.1.0/24".into()],
+            compact_after_days: Some(30),
         };
         assert_eq!(
             table(&[client], &Status::default(), 0),
-            "asus  enrolled, PAUSED, last backup never\n  0 B of 500 GB, expected every 48 h, from 192.168.1.0/24\n  \
+            "asus  enrolled, PAUSED, last backup never\n  0 B of 500 GB, expected every 48 h, from 192.168.1.0/24, freed by itself \
+             after 30 days\n  \
              SHA256:abc  root@asus  (reads only)\n"
         );
     }

@@ -174,6 +174,9 @@ fn deletions(client: &str, upkeep: &Upkeep, now: u64) -> String {
         }
         None => text.push_str("How much would be freed can't be told before the client's next backup.\n"),
     }
+    if let Some(when) = &upkeep.automatic {
+        let _ = writeln!(text, "By its policy it is compacted: {when}.");
+    }
     text
 }
 
@@ -334,6 +337,12 @@ mod tests {
         );
         assert!(!text.contains("          17"), "{text}");
         assert!(text.ends_with("About 1.0 MiB would be freed.\n"), "{text}");
+        upkeep.automatic = Some("in 3 days, unless something more is deleted".into());
+        let text = deletions("asus", &upkeep, 1_000_000);
+        assert!(
+            text.ends_with("compacted: in 3 days, unless something more is deleted.\n"),
+            "{text}"
+        );
     }
 
     #[test]

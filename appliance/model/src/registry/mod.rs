@@ -108,6 +108,9 @@ impl Registry {
                 let _ = writeln!(text, "quota = {}", quoted(&quota.get_ref().to_string()));
             }
             let _ = writeln!(text, "expect_hours = {}", client.expect_hours);
+            if let Some(days) = &client.compact_after_days {
+                let _ = writeln!(text, "compact_after_days = {}", days.get_ref());
+            }
             if let Some(targets) = &client.targets {
                 let names: Vec<String> = targets.iter().map(|name| quoted(name.get_ref().as_str())).collect();
                 let _ = writeln!(text, "targets = [{}]", names.join(", "));

@@ -84,6 +84,7 @@ fn what_is_written_can_be_read_and_moved_to_the_file() {
             quota: Size::new("1.5 TB"),
             expect_hours: Some(200),
             from: Some([crate::config::AddressRange::new("fd00::/64").unwrap()].into()),
+            compact_after_days: Some(30),
         },
     };
     let changes = [
@@ -375,6 +376,26 @@ fn settings_are_bounded() {
             ..Settings::default()
         };
         assert!(refused(&attic(), &[], &with(settings)).contains("8760"));
+    }
+    for (days, kept) in [
+        (0, Ok(None)),
+        (6, Err(())),
+        (7, Ok(Some(7))),
+        (365, Ok(Some(365))),
+        (366, Err(())),
+    ] {
+        let settings = Settings {
+            compact_after_days: Some(days),
+            ..Settings::default()
+        };
+        let set = Change::Set {
+            name: name("asus"),
+            settings,
+        };
+        let changed = after(&attic(), &[add("asus", 1)]).changed(&attic(), &set);
+        let registry = changed.map(|changed| changed.registry).map_err(drop);
+        let listed = registry.map(|registry| listing(&attic(), &registry)[1].compact_after_days);
+        assert_eq!(listed, kept, "{days}");
     }
     let nothing = Change::Set {
         name: name("asus"),

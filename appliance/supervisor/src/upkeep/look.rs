@@ -7,11 +7,13 @@ use crate::sessions::history;
 use crate::watch::ledger::{Ledger, SEGMENTS_MAX};
 use crate::watch::store;
 use std::io;
+use strongroom_model::condition::Condition;
 use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
 use strongroom_model::session;
 use strongroom_model::status::{ArrayState, ClockState, Job, JobKind, Status};
 use strongroom_model::upkeep::compaction::{self, Reading, Situation};
+use strongroom_model::upkeep::policy::{self, Next};
 use strongroom_model::upkeep::{Obstacle, Surroundings, Upkeep, Work, rollback};
 use strongroom_model::verification::Verification;
 use strongroom_model::watch::{Floor, Record, TransactionNote};
@@ -20,6 +22,8 @@ use strongroom_model::watch::{Floor, Record, TransactionNote};
 pub struct Look {
     /// For the face.
     pub upkeep: Upkeep,
+    /// What the client's policy says comes next, and what a person should know of that; none without one.
+    pub next: Option<(Next, Option<Condition>)>,
     compaction: Vec<Obstacle>,
     record: Record,
     sessions: Vec<String>,
@@ -70,9 +74,10 @@ pub fn look(
         record: &record,
     };
     let mut against_rollback = rollback::obstacles(&around);
+    let now = crate::clock_now().filter(|_| trusted);
     let situation = Situation {
         around,
-        now: crate::clock_now().filter(|_| trusted),
+        now,
         verification: &verification,
         reading: reading(&Ledger::read(&folder, &record.repository)?, &verification),
         check_days: *config.schedule.check_days.get_ref(),
@@ -83,11 +88,31 @@ pub fn look(
         against_rollback.insert(0, Obstacle::Unknown);
         compaction.insert(0, Obstacle::Unknown);
     }
+    let last = hold::outcome(paths, name);
+    let bytes = client.map_or(0, |client| client.size_bytes);
+    let next = config.client(name.as_str()).and_then(|client| {
+        let days = client.compact_after_days.as_ref()?;
+        let mut obstacles = compaction.clone();
+        if client.paused {
+            obstacles.push(Obstacle::Paused(name.clone()));
+        }
+        let situation = policy::Situation {
+            days: *days.get_ref(),
+            now,
+            bytes,
+            record: &record,
+            last: last.as_ref(),
+            obstacles: &obstacles,
+        };
+        let next = policy::next(&situation);
+        let told = next.condition(name, &situation);
+        Some((next, told))
+    });
     let words = |all: &[Obstacle]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
     let upkeep = Upkeep {
         transaction,
         repository: record.repository.clone(),
-        bytes: client.map_or(0, |client| client.size_bytes),
+        bytes,
         compacted: record.compacted,
         transactions: transactions(paths, name),
         floor: match record.floor {
@@ -106,10 +131,12 @@ pub fn look(
         no_copy: copies.is_empty(),
         against_rollback: words(&against_rollback),
         standing: standing.clone(),
-        last: hold::outcome(paths, name),
+        last,
+        automatic: next.as_ref().map(|(next, _)| next.words()),
     };
     Ok(Look {
         upkeep,
+        next,
         compaction,
         record,
         sessions,
