@@ -7,6 +7,7 @@ use crate::config::{AddressRange, CONFIG_BYTES_MAX, Client, Config, QUOTA_MIN, S
 use crate::name::{ClientName, TargetName};
 use crate::ssh_key::SshPublicKey;
 use crate::upkeep::policy;
+use crate::upkeep::rollback::KeptRange;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -109,6 +110,22 @@ pub enum Request {
         minutes: u16,
         /// What else is said of a new client.
         settings: Settings,
+    },
+    /// Closes the pairing that is open, and takes note of one that wrong codes closed.
+    ClosePairing,
+    /// Sets a registry that can't be read aside, and begins another with what of it holds at once.
+    SetRegistryAside,
+    /// Lets a client in again whose journal of a compaction or rollback can't be read.
+    Reopen {
+        /// Its name.
+        name: ClientName,
+    },
+    /// Erases what a rollback took out of a client's repository and kept.
+    RemoveKept {
+        /// The client's name.
+        name: ClientName,
+        /// Which.
+        kept: KeptRange,
     },
     /// The code of a pairing, from whoever holds the key.
     Code {

@@ -119,6 +119,51 @@ fn what_is_written_can_be_read_and_moved_to_the_file() {
 }
 
 #[test]
+fn of_a_damaged_registry_what_was_forbidden_stays_forbidden() {
+    let revoke = Change::Revoke {
+        name: name("asus"),
+        fingerprint: Some(key(2).fingerprint()),
+    };
+    let both = Change::Rotate {
+        name: name("asus"),
+        keys: [key(2)].into(),
+        restore_keys: Vec::new(),
+        keep_old: true,
+    };
+    let changes = [add("asus", 1), both, revoke, Change::Pause { name: name("attic") }];
+    let registry = after(&attic(), &changes);
+    let only = Registry {
+        paused: registry.paused.clone(),
+        revoked: registry.revoked.clone(),
+        ..Registry::default()
+    };
+    let text = registry.to_toml();
+    assert_eq!(only.revoked[0], key(2));
+    assert_eq!(Registry::salvaged(&text), only);
+    // As a newer release may have written it, and with a torn end.
+    for damaged in [
+        format!("root = true\n{text}"),
+        text.replace("[[client]]", "[[client"),
+        text[..text.find("[[client]]").unwrap() + 3].to_string(),
+        text.replace("keys = [", "keys = [\n    \"\u{0}\","),
+    ] {
+        assert!(Registry::parse(&damaged).is_err(), "{damaged}");
+        assert_eq!(Registry::salvaged(&damaged), only, "{damaged}");
+    }
+    let one = text.replace(KEYS[2], "ssh-ed25519 AAAA");
+    assert_eq!(Registry::salvaged(&one).revoked, []);
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_made_of_noise(noise in "[\\PC\n\"\\\\\\[\\]=]{0,300}") {
+        let rest = Registry::salvaged(&noise);
+        prop_assert!(rest.client.is_empty() && rest.moving.is_none());
+        prop_assert_eq!(Registry::parse(&rest.to_toml()).unwrap(), rest);
+    }
+}
+
+#[test]
 fn what_the_file_declares_is_changed_there() {
     let file = attic();
     for change in [

@@ -149,6 +149,8 @@ pub struct Upkeep {
     pub no_copy: bool,
     /// What stands against any rollback now, in words.
     pub against_rollback: Vec<String>,
+    /// What rollbacks kept, the newest first.
+    pub kept: Vec<rollback::Kept>,
     /// When it is compacted by itself, in words; none without that policy.
     pub automatic: Option<String>,
     /// The job that stands.
@@ -182,7 +184,7 @@ pub enum Obstacle {
     Busy(&'static str),
     /// An earlier one is in an unknown state.
     #[error(
-        "it can't be read how far an earlier compaction or rollback came; make a report (`strongroom report`) before anything else"
+        "it can't be read how far an earlier compaction or rollback came; make a report (`strongroom report`), then let the client in again with `strongroom client reopen`"
     )]
     Unknown,
     /// It is under way already.

@@ -6,7 +6,9 @@ use crate::paths::Paths;
 use crate::sessions::history;
 use crate::watch::ledger::{Ledger, SEGMENTS_MAX};
 use crate::watch::store;
+use std::fs;
 use std::io;
+use std::path::Path;
 use strongroom_model::condition::Condition;
 use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
@@ -14,6 +16,7 @@ use strongroom_model::session;
 use strongroom_model::status::{ArrayState, ClockState, Job, JobKind, Status};
 use strongroom_model::upkeep::compaction::{self, Reading, Situation};
 use strongroom_model::upkeep::policy::{self, Next};
+use strongroom_model::upkeep::rollback::{Kept, KeptRange};
 use strongroom_model::upkeep::{Obstacle, Surroundings, Upkeep, Work, rollback};
 use strongroom_model::verification::Verification;
 use strongroom_model::watch::{Floor, Record, TransactionNote};
@@ -132,6 +135,7 @@ pub fn look(
         against_rollback: words(&against_rollback),
         standing: standing.clone(),
         last,
+        kept: kept(paths, name),
         automatic: next.as_ref().map(|(next, _)| next.words()),
     };
     Ok(Look {
@@ -144,6 +148,37 @@ pub fn look(
         standing: standing.map(|journal| journal.work),
         mounted,
     })
+}
+
+/// What rollbacks kept, the newest first. No link in it is followed.
+pub fn kept(paths: &Paths, name: &ClientName) -> Vec<Kept> {
+    let folders = fs::read_dir(paths.rolled_back(name)).into_iter().flatten().flatten();
+    let mut all: Vec<Kept> = folders
+        .filter_map(|entry| {
+            let range = KeptRange::new(entry.file_name().to_str()?)?;
+            let found = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
+            Some(Kept {
+                range,
+                bytes: size(&entry.path(), 0),
+                at: found.modified().ok().and_then(crate::unix_seconds),
+            })
+        })
+        .collect();
+    all.sort_by_key(|kept| std::cmp::Reverse(kept.range.highest));
+    all
+}
+
+/// Size of the files beneath a folder of a repository's depth.
+fn size(folder: &Path, depth: u8) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .map(|(path, found)| match found.is_dir() {
+            true if depth < 3 => size(&path, depth + 1),
+            true => 0,
+            false => found.len(),
+        })
+        .sum()
 }
 
 /// The transactions that are remembered, with the sessions that they belong to.

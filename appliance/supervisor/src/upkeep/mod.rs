@@ -166,7 +166,9 @@ fn unreadable(client: &ClientName) -> Condition {
         &format!(
             "It can't be read how far a compaction or rollback of the repository of {client} came, so {client} is held out."
         ),
-        "The state partition may be damaged: make a report (`strongroom report`) before anything else.",
+        &format!(
+            "The state partition may be damaged: make a report (`strongroom report`). Then `strongroom client reopen {client}` sets aside what can't be read; look at `strongroom client show {client}` after that."
+        ),
     )
 }
 
