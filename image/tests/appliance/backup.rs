@@ -203,6 +203,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     the_report_holds_no_secret(&trial, &machine);
     machine.screenshot(&trial.folder.join("console.png")).unwrap();
     reflash::one_more_is_enrolled(&trial, &mut machine);
+    reflash::what_is_remembered_is_copied(&trial, &mut machine);
     let port = machine.ssh_port();
     let status = wait_for_status(&trial, &mut machine, "the array is gone", SOON, mounted);
     machine.shut_down(STOP).unwrap();
