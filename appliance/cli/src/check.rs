@@ -202,6 +202,10 @@ fn remembered(name: &str, known: &Remembered, now: u64) -> String {
         None => "not all of it yet".into(),
     };
     let _ = writeln!(text, "  checked      {checked}");
+    if let Some(compacted) = record.compacted {
+        let (when, freed) = (words::age(Some(compacted.at), now), words::size(compacted.freed));
+        let _ = writeln!(text, "  compacted    {when}, {freed} freed");
+    }
     if let Some(hold) = record.hold {
         let after = hold.after.map_or("the first".into(), |number| number.to_string());
         let _ = writeln!(text, "  HELD         nothing is compacted; since transaction {after}");

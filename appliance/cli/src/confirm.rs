@@ -4,12 +4,15 @@ use std::io::{IsTerminal, Write};
 
 /// Whether the owner confirms, by typing the client's name or by `--yes NAME`. `Err`: why not.
 pub fn client(name: &str, yes: Option<&str>, verb: &str) -> Result<(), String> {
+    named("the client's name", name, yes, verb)
+}
+
+/// Whether the owner confirms, by typing `name`, which is `what`, or by `--yes NAME`. `Err`: why not.
+pub fn named(what: &str, name: &str, yes: Option<&str>, verb: &str) -> Result<(), String> {
     match yes {
         Some(given) if given == name => return Ok(()),
         Some(given) => {
-            return Err(format!(
-                "`--yes {given}` does not name the client `{name}`; nothing was done"
-            ));
+            return Err(format!("`--yes {given}` is not {what}, `{name}`; nothing was done"));
         }
         None => {}
     }
@@ -18,7 +21,7 @@ pub fn client(name: &str, yes: Option<&str>, verb: &str) -> Result<(), String> {
             "nothing was done: nobody is here to confirm. If you have read the above and mean it: `strongroom {verb} --yes {name}`"
         ));
     }
-    eprint!("Type the client's name to go on, anything else to leave: ");
+    eprint!("Type {what} (`{name}`) to go on, anything else to leave: ");
     let _ = std::io::stderr().flush();
     let mut typed = String::new();
     match std::io::stdin().read_line(&mut typed) {

@@ -2,7 +2,7 @@
 //! wrong here is told here; everything else is the appliance's to decide.
 
 use crate::appliance::{ApplianceError, Connection};
-use crate::words;
+use crate::{confirm, words};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::fs;
@@ -14,9 +14,12 @@ use strongroom_model::pairing::MINUTES_MAX;
 use strongroom_model::registry::{Answer, Change, ListedClient, Opened, Request, Settings};
 use strongroom_model::ssh_key::SshPublicKey;
 use strongroom_model::status::Status;
+use strongroom_model::upkeep::policy;
 
 /// Largest file of keys that is read, in bytes.
 const KEY_FILE_MAX: u64 = 64 * 1024;
+/// The file in which enrolled clients are kept.
+const REGISTRY: &str = "clients.toml";
 
 /// What changes clients.
 #[derive(Subcommand)]
@@ -34,7 +37,11 @@ pub enum EnrolVerb {
     /// enrolled already, the machine's key is admitted beside the others.
     Pair {
         /// The client's name.
-        name: ClientName,
+        #[arg(required_unless_present = "close")]
+        name: Option<ClientName>,
+        /// Close the pairing that is open: its code counts no more.
+        #[arg(long, exclusive = true)]
+        close: bool,
         /// For how long the code counts.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=i64::from(MINUTES_MAX)))]
         minutes: u16,
@@ -94,6 +101,22 @@ pub enum EnrolVerb {
         /// The key's fingerprint, as `strongroom client list` shows it; all keys when absent.
         fingerprint: Option<String>,
     },
+    /// Let a client in again that is held out because it can't be read how far its compaction or rollback came. What
+    /// can't be read is kept.
+    Reopen {
+        /// Its name.
+        name: ClientName,
+        /// Its name once more, where nobody can be asked.
+        #[arg(long, value_name = "NAME")]
+        yes: Option<String>,
+    },
+    /// Set a registry of enrolled clients aside that can't be read, and begin a new one. The clients in it have to be
+    /// enrolled again.
+    SetAsideRegistry {
+        /// `clients.toml`, where nobody can be asked.
+        #[arg(long, value_name = "FILE")]
+        yes: Option<String>,
+    },
     /// Forget an enrolled client. Its repository is kept, unless told otherwise.
     Remove {
         /// Its name.
@@ -137,6 +160,19 @@ pub struct SettingsArguments {
     /// `anywhere` lifts the limit.
     #[arg(long, value_name = "CIDR")]
     from: Vec<String>,
+    /// Free what it deleted without being asked, once nothing more was deleted for so many days, 7 to 365; `never` by
+    /// default.
+    #[arg(long, value_name = "DAYS", value_parser = quarantine)]
+    compact_after_days: Option<u16>,
+}
+
+/// 0 stands for never.
+fn quarantine(text: &str) -> Result<u16, String> {
+    match text {
+        "never" => Ok(0),
+        text => (text.parse().ok().filter(|days| policy::DAYS.contains(days)))
+            .ok_or_else(|| "it is a number of days, 7 to 365, or `never`".into()),
+    }
 }
 
 fn size(text: &str) -> Result<Size, String> {
@@ -208,6 +244,7 @@ impl SettingsArguments {
             quota: self.quota.clone(),
             expect_hours: self.expect_hours.or(rhythm),
             from,
+            compact_after_days: self.compact_after_days,
         })
     }
 }
@@ -216,12 +253,28 @@ impl SettingsArguments {
 pub async fn run(verb: EnrolVerb, now: u64) -> Result<(), ApplianceError> {
     let change = match verb {
         EnrolVerb::List { json } => return list(json, now).await,
+        EnrolVerb::Pair { name: None, .. } => return ask(&Request::ClosePairing).await,
         EnrolVerb::Pair {
-            name,
+            name: Some(name),
             minutes,
             host,
             settings,
+            ..
         } => return pair(name, minutes, host, settings.settings()?).await,
+        EnrolVerb::Reopen { name, yes } => {
+            println!(
+                "A compaction or rollback of {name} may have been cut short. `strongroom report` keeps what is known of it."
+            );
+            confirm::client(name.as_str(), yes.as_deref(), &format!("client reopen {name}")).map_err(wrong)?;
+            return ask(&Request::Reopen { name }).await;
+        }
+        EnrolVerb::SetAsideRegistry { yes } => {
+            println!(
+                "The clients in it are no longer enrolled. Of paused clients and revoked keys what can be read counts on; of the others in strongroom.toml, look after."
+            );
+            confirm::named("the file's name", REGISTRY, yes.as_deref(), "client set-aside-registry").map_err(wrong)?;
+            return ask(&Request::SetRegistryAside).await;
+        }
         EnrolVerb::Add { name, keys, settings } => {
             let [keys, restore_keys] = keys.read()?;
             Change::Add {
@@ -258,7 +311,7 @@ pub async fn run(verb: EnrolVerb, now: u64) -> Result<(), ApplianceError> {
             yes_delete,
         } => {
             if delete_repository {
-                confirm(&name, yes_delete.as_deref(), now).await?;
+                confirm_twice(&name, yes_delete.as_deref(), now).await?;
             }
             Change::Remove {
                 name,
@@ -266,7 +319,11 @@ pub async fn run(verb: EnrolVerb, now: u64) -> Result<(), ApplianceError> {
             }
         }
     };
-    match Connection::open().await?.enrol(&Request::Change(change)).await? {
+    ask(&Request::Change(change)).await
+}
+
+async fn ask(request: &Request) -> Result<(), ApplianceError> {
+    match Connection::open().await?.enrol(request).await? {
         Answer::Done(words) => words.iter().for_each(|line| println!("{line}")),
         Answer::Opened(_) | Answer::Refused(_) => {}
     }
@@ -274,7 +331,7 @@ pub async fn run(verb: EnrolVerb, now: u64) -> Result<(), ApplianceError> {
 }
 
 /// Has it confirmed twice that a repository is erased.
-async fn confirm(name: &ClientName, given: Option<&str>, now: u64) -> Result<(), ApplianceError> {
+async fn confirm_twice(name: &ClientName, given: Option<&str>, now: u64) -> Result<(), ApplianceError> {
     let refuse = || wrong("that is not the client's name; nothing was changed".into());
     if let Some(given) = given {
         return if given == name.as_str() { Ok(()) } else { Err(refuse()) };
@@ -425,7 +482,15 @@ fn table(clients: &[ListedClient], status: &Status, now: u64) -> String {
         } else {
             format!(", from {}", client.from.join(" "))
         };
-        let _ = writeln!(text, "  {size}{quota}, expected every {} h{from}", client.expect_hours);
+        let freed = match client.compact_after_days {
+            Some(days) => format!(", freed by itself after {days} days"),
+            None => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            "  {size}{quota}, expected every {} h{from}{freed}",
+            client.expect_hours
+        );
         if client.keys.is_empty() {
             text.push_str("  no key is admitted\n");
         }
@@ -458,10 +523,15 @@ mod tests {
         for good in [
             "x add asus --key one --key two --key-file - --quota 500GB --expect daily --from 10.0.0.1",
             "x pair asus --minutes 60 --host strongroom.local",
+            "x pair --close",
+            "x reopen asus --yes asus",
+            "x set-aside-registry --yes clients.toml",
             "x rename asus laptop --new-copies",
             "x rotate asus --restore-key one --keep-old",
             "x revoke asus SHA256:abc",
             "x remove asus --delete-repository --yes-delete asus",
+            "x set asus --compact-after-days 30",
+            "x set asus --compact-after-days never",
             "x list --json",
         ] {
             assert!(parse(good).is_ok(), "{good}");
@@ -474,6 +544,12 @@ mod tests {
             "x add asus --expect hourly",
             "x add asus --expect daily --expect-hours 5",
             "x set asus --expect-hours 0",
+            "x set asus --compact-after-days 0",
+            "x set asus --compact-after-days 6",
+            "x pair",
+            "x pair asus --close",
+            "x pair --close --minutes 5",
+            "x reopen",
             "x pair asus --minutes 0",
             "x pair asus --minutes 61",
             "x remove asus --yes-delete asus",
@@ -516,6 +592,7 @@ mod tests {
             expect: Some("weekly".into()),
             expect_hours: None,
             from: Vec::new(),
+            compact_after_days: None,
         };
         let settings = said.settings().unwrap();
         assert_eq!((settings.expect_hours, settings.from), (Some(192), None));
@@ -587,10 +664,12 @@ mod tests {
             quota: Some("500 GB".into()),
             expect_hours: 48,
             from: vec!["192.168.1.0/24".into()],
+            compact_after_days: Some(30),
         };
         assert_eq!(
             table(&[client], &Status::default(), 0),
-            "asus  enrolled, PAUSED, last backup never\n  0 B of 500 GB, expected every 48 h, from 192.168.1.0/24\n  \
+            "asus  enrolled, PAUSED, last backup never\n  0 B of 500 GB, expected every 48 h, from 192.168.1.0/24, freed by itself \
+             after 30 days\n  \
              SHA256:abc  root@asus  (reads only)\n"
         );
     }

@@ -23,6 +23,7 @@ use std::sync::OnceLock;
 use strongroom_model::condition::Health;
 use strongroom_model::config::Config;
 use strongroom_model::release;
+use strongroom_model::upkeep::rollback::KeptRange;
 
 /// A home backup server that checks itself and says how it is doing.
 #[derive(Parser)]
@@ -78,6 +79,9 @@ enum Verb {
         /// The transaction that is to be the last again. Shows what that changes, and asks first.
         #[arg(long, value_name = "TRANSACTION")]
         to: Option<u32>,
+        /// Erase what an earlier rollback took out and kept, by its name in the list, such as `53-77`. Asks first.
+        #[arg(long, value_name = "KEPT", value_parser = kept_range, conflicts_with = "to")]
+        remove: Option<KeptRange>,
         #[command(flatten)]
         consent: upkeep::Consent,
     },
@@ -197,6 +201,10 @@ enum Failure {
     Runtime(std::io::Error),
 }
 
+fn kept_range(text: &str) -> Result<KeptRange, String> {
+    KeptRange::new(text).ok_or_else(|| "it is a name as `strongroom rollback` with the client's lists it".into())
+}
+
 /// The appliance's release; on another computer, the program's.
 fn version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
@@ -256,8 +264,16 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             upkeep::compact(&client, &consent, without_off_site_copy).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Rollback { client, to, consent } => {
-            upkeep::rollback(&client, to, &consent).await?;
+        Verb::Rollback {
+            client,
+            to,
+            remove,
+            consent,
+        } => {
+            match remove {
+                Some(kept) => upkeep::remove_kept(&client, kept, &consent).await?,
+                None => upkeep::rollback(&client, to, &consent).await?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Verb::Client { verb } => {

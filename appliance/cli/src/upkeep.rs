@@ -5,8 +5,10 @@ use crate::appliance::{ApplianceError, Connection};
 use crate::{confirm, now, words};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
+use strongroom_model::name::ClientName;
+use strongroom_model::registry::{Answer, Request};
 use strongroom_model::status::JobKind;
-use strongroom_model::upkeep::rollback::{Effect, effect};
+use strongroom_model::upkeep::rollback::{Effect, Kept, KeptRange, effect};
 use strongroom_model::upkeep::{Outcome, Upkeep};
 use strongroom_model::watch::TransactionNote;
 
@@ -19,7 +21,7 @@ const SHOWN: usize = 40;
 /// How the owner means it.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Consent {
-    /// Confirms without a question: the client's name once more.
+    /// Confirms without a question: the name of what it is about once more, mostly the client's.
     #[arg(long, value_name = "NAME")]
     yes: Option<String>,
 }
@@ -75,6 +77,7 @@ pub async fn rollback(client: &str, to: Option<u32>, consent: &Consent) -> Resul
     let upkeep = appliance.upkeep(client).await?;
     let Some(to) = to else {
         print!("{}", transactions(client, &upkeep, now()));
+        print!("{}", kept(client, &upkeep.kept, now()));
         return Ok(());
     };
     refuse(client, "rolled back", &upkeep.against_rollback)?;
@@ -96,6 +99,53 @@ pub async fn rollback(client: &str, to: Option<u32>, consent: &Consent) -> Resul
     );
     print!("{}", advice(client, &done.repository));
     Ok(())
+}
+
+/// Erases what a rollback kept.
+pub async fn remove_kept(client: &str, range: KeptRange, consent: &Consent) -> Result<(), ApplianceError> {
+    let name = ClientName::new(client).map_err(|error| ApplianceError::Client(error.to_string()))?;
+    let appliance = Connection::open().await?;
+    let upkeep = appliance.upkeep(client).await?;
+    if let Some(one) = upkeep.kept.iter().find(|kept| kept.range == range) {
+        println!(
+            "{range}: {}, of the rollback {}. It is gone for good then; what {client} has now stays.",
+            words::size(one.bytes),
+            words::age(one.at, now())
+        );
+        let verb = format!("rollback {client} --remove {range}");
+        confirm::named("its name", &range.to_string(), consent.yes.as_deref(), &verb)
+            .map_err(ApplianceError::Upkeep)?;
+    }
+    // What is not there is told in the supervisor's words.
+    if let Answer::Done(words) = appliance.enrol(&Request::RemoveKept { name, kept: range }).await? {
+        words.iter().for_each(|line| println!("{line}"));
+    }
+    Ok(())
+}
+
+/// What rollbacks kept, with how it is removed.
+fn kept(client: &str, all: &[Kept], now: u64) -> String {
+    let mut text = String::new();
+    for (place, one) in all.iter().enumerate() {
+        if place == 0 {
+            text.push_str("Kept by rollbacks:\n");
+        }
+        let _ = writeln!(
+            text,
+            "{:>12}  {:<14} {:>10}",
+            one.range.to_string(),
+            words::age(one.at, now),
+            words::size(one.bytes)
+        );
+    }
+    if let Some(first) = all.first() {
+        let _ = writeln!(
+            text,
+            "To erase one of them: strongroom rollback {client} --remove {}",
+            first.range
+        );
+    }
+    text
 }
 
 fn refuse(client: &str, what: &str, against: &[String]) -> Result<(), ApplianceError> {
@@ -173,6 +223,9 @@ fn deletions(client: &str, upkeep: &Upkeep, now: u64) -> String {
             let _ = writeln!(text, "About {} would be freed.", words::size(bytes));
         }
         None => text.push_str("How much would be freed can't be told before the client's next backup.\n"),
+    }
+    if let Some(when) = &upkeep.automatic {
+        let _ = writeln!(text, "By its policy it is compacted: {when}.");
     }
     text
 }
@@ -334,6 +387,12 @@ mod tests {
         );
         assert!(!text.contains("          17"), "{text}");
         assert!(text.ends_with("About 1.0 MiB would be freed.\n"), "{text}");
+        upkeep.automatic = Some("in 3 days, unless something more is deleted".into());
+        let text = deletions("asus", &upkeep, 1_000_000);
+        assert!(
+            text.ends_with("compacted: in 3 days, unless something more is deleted.\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -346,6 +405,20 @@ mod tests {
         assert!(transactions("asus", &higher, 1_000_000).contains("can't be brought back"));
         higher.floor = None;
         assert!(transactions("asus", &higher, 1_000_000).starts_with("No transaction"));
+    }
+
+    #[test]
+    fn what_is_kept_is_listed_with_how_it_goes() {
+        assert_eq!(kept("asus", &[], 0), "");
+        let one = Kept {
+            range: KeptRange { to: 53, highest: 77 },
+            bytes: 3 << 30,
+            at: Some(1_000_000 - 7200),
+        };
+        assert_eq!(
+            kept("asus", &[one], 1_000_000),
+            "Kept by rollbacks:\n       53-77  2 h ago           3.0 GiB\nTo erase one of them: strongroom rollback asus --remove 53-77\n"
+        );
     }
 
     #[test]

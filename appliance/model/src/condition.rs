@@ -140,6 +140,8 @@ pub enum ConditionId {
     CheckFailed,
     /// A compaction or a rollback was cut short; its client is held out until it is brought to its end.
     UpkeepUnfinished,
+    /// A compaction that a policy asks for failed, or has been kept off for days.
+    CompactionWaits,
     /// A push failed; it is tried again.
     PushFailed,
     /// A client has no off-site target.

@@ -113,13 +113,13 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     }
     {
         let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
-        let mut in_force = in_force.clone();
+        let (status, mut in_force) = (status.clone(), in_force.clone());
         tokio::spawn(async move {
             loop {
                 let config = in_force.borrow_and_update().config.clone();
                 let (paths, systemd) = (paths.clone(), systemd.clone());
-                let (around, report) = (surroundings.clone(), upkeep_sender.clone());
-                let working = upkeep::run(paths, config, systemd, &mut upkeep_orders, around, report);
+                let (around, status, report) = (surroundings.clone(), status.clone(), upkeep_sender.clone());
+                let working = upkeep::run(paths, config, systemd, &mut upkeep_orders, around, status, report);
                 tokio::select! {
                     ended = working => stopped("upkeep", ended, &duty).await,
                     Ok(()) = in_force.changed() => {}

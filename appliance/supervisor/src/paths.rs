@@ -157,7 +157,12 @@ impl Paths {
 
     /// What is remembered of one client's repository: by `strongroom-watch` and `strongroom-verify`.
     pub fn watch(&self, client: &ClientName) -> PathBuf {
-        self.at("/var/lib/strongroom/watch").join(client.as_str())
+        self.watches().join(client.as_str())
+    }
+
+    /// The folders of [`Self::watch`].
+    pub fn watches(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/watch")
     }
 
     /// Progress of one run of `strongroom-verify`.
@@ -237,6 +242,11 @@ impl Paths {
     /// What survives, on the state partition.
     pub fn state(&self) -> PathBuf {
         self.at("/var/lib/strongroom")
+    }
+
+    /// Present while the state partition is lost, and memory stands for it.
+    pub fn state_lost(&self) -> PathBuf {
+        self.at("/run/strongroom/state-lost")
     }
 
     /// The key with which systemd seals secrets.

@@ -18,11 +18,13 @@ use strongroom_model::name::ClientName;
 use strongroom_model::name::TargetName;
 use strongroom_model::registry::{Answer, Change, Opened, Request, Settings};
 use strongroom_model::ssh_key::SshPublicKey;
+use strongroom_model::upkeep::rollback::KeptRange;
 use strongroom_supervisor::configuration::in_force;
 use strongroom_supervisor::durable;
 use strongroom_supervisor::enrol::perform::{Performed, Refusal, Running, perform};
 use strongroom_supervisor::enrol::{self, ask, folders, pairing};
 use strongroom_supervisor::paths::Paths;
+use strongroom_supervisor::upkeep::{hold, look};
 use support::sshd::{As, SERVE, Sshd, make_key, run, said};
 
 const CLIENTS: &str = env!("CARGO_BIN_EXE_strongroom-clients");
@@ -176,6 +178,31 @@ fn a_machine_enrols_the_key_that_it_holds() {
         assert_eq!(output.status.success(), is_let_in, "{}", said(&output));
     }
     assert_eq!(enrol::registry(&sshd.paths()).unwrap().client[0].keys.len(), 2);
+}
+
+#[test]
+fn a_pairing_is_closed_early() {
+    let sshd = Sshd::start(As::Pair);
+    with_host_key(&sshd);
+    let socket = Socket::listen(sshd.paths());
+    assert_eq!(socket.refused(&Request::ClosePairing), "no pairing is open");
+    let opened = socket.open("asus");
+    // The account of pairing may not: only whoever may open one closes it.
+    assert!(socket.done(&Request::ClosePairing)[0].contains("for client asus is closed"));
+    let output = sshd.ssh(&[], &[&opened.code]);
+    assert!(said(&output).contains("Permission denied"), "{}", said(&output));
+    let code = |code: &str| Request::Code {
+        code: code.into(),
+        key: sshd.key(),
+    };
+    assert!(socket.refused(&code(&opened.code)).contains("no pairing is open"));
+    socket.open("asus");
+    for _ in 0..5 {
+        socket.refused(&code("00000-00000"));
+    }
+    assert_eq!(pairing::conditions(&sshd.paths()).len(), 1);
+    assert!(socket.done(&Request::ClosePairing)[0].contains("told no more"));
+    assert!(pairing::conditions(&sshd.paths()).is_empty());
 }
 
 #[test]
@@ -509,6 +536,90 @@ fn removing_keeps_the_data_and_deleting_is_for_what_is_idle() {
     appliance.ask(remove("asus", true)).unwrap();
     assert!(!repository.exists() && !watch.exists());
     folders::erase(&appliance.paths).unwrap();
+    assert!(appliance.array().is_empty());
+}
+
+#[test]
+fn a_damaged_registry_is_set_aside_and_its_revocations_count_on() {
+    let appliance = Appliance::new(&format!("[[client]]\nname = \"attic\"\nkeys = [\"{}\"]\n", KEYS[1]));
+    let paths = &appliance.paths;
+    let ask = |request: &Request| perform(paths, request, &Running::default());
+    appliance.ask(add("asus", None)).unwrap();
+    let revoke = Change::Revoke {
+        name: client("attic"),
+        fingerprint: None,
+    };
+    appliance.ask(revoke).unwrap();
+    let why = ask(&Request::SetRegistryAside).unwrap_err().to_string();
+    assert!(why.contains("can be read"), "{why}");
+    let damaged = fs::read_to_string(paths.registry()).unwrap() + "[broken\n";
+    fs::write(paths.registry(), &damaged).unwrap();
+    let pause = Change::Pause { name: client("attic") };
+    assert!(appliance.refused(pause.clone()).contains("is damaged"));
+    let Answer::Done(words) = ask(&Request::SetRegistryAside).unwrap().answer else {
+        panic!("no words");
+    };
+    assert!(words[1].starts_with("1 revoked keys and 0 paused"), "{words:?}");
+    let aside = paths.registry().with_extension("toml.damaged-1");
+    assert_eq!(fs::read_to_string(aside).unwrap(), damaged);
+    let config = in_force(paths);
+    assert!(config.client("asus").is_none());
+    assert!(config.client("attic").unwrap().keys.is_empty(), "revoked it stays");
+    let keys = fs::read_to_string(paths.at("/run/strongroom/authorized_keys/borgbackup")).unwrap();
+    assert!(!keys.contains("ssh-ed25519"), "{keys}");
+    appliance.ask(pause).unwrap();
+}
+
+#[test]
+fn a_client_is_let_in_again_whose_journal_is_damaged() {
+    let appliance = Appliance::new("");
+    let (paths, asus) = (&appliance.paths, client("asus"));
+    let reopen = Request::Reopen { name: asus.clone() };
+    let refused = |running: &Running| perform(paths, &reopen, running).unwrap_err().to_string();
+    assert!(refused(&Running::default()).contains("brought to its end by itself"));
+    durable::write(&paths.upkeep(&asus), b"torn", 0o644).unwrap();
+    // Also where the registry can't be read.
+    durable::write(&paths.registry(), b"torn", 0o644).unwrap();
+    let busy = Running {
+        jobs: vec![(asus.clone(), "a compaction")],
+        ..Running::default()
+    };
+    assert!(refused(&busy).contains("a compaction of client `asus` is running"));
+    assert!(hold::enter(paths, &asus).is_err());
+    perform(paths, &reopen, &Running::default()).unwrap();
+    assert!(hold::enter(paths, &asus).is_ok());
+}
+
+#[test]
+fn what_a_rollback_kept_goes_when_its_name_is_said() {
+    let appliance = Appliance::new("");
+    let (paths, asus) = (&appliance.paths, client("asus"));
+    let kept = KeptRange::new("53-77").unwrap();
+    let segment = paths.rolled_back(&asus).join("53-77/data/0/54");
+    durable::write(&segment, &[0; 1000], 0o600).unwrap();
+    let listed = look::kept(paths, &asus);
+    assert_eq!((listed.len(), listed[0].range, listed[0].bytes), (1, kept, 1000));
+    let remove = |kept| {
+        let name = asus.clone();
+        perform(paths, &Request::RemoveKept { name, kept }, &Running::default())
+    };
+    let why = remove(KeptRange { to: 53, highest: 78 }).unwrap_err().to_string();
+    assert!(why.contains("kept 53-78"), "{why}");
+    appliance.mount(false);
+    assert!(remove(kept).unwrap_err().to_string().contains("not mounted"));
+    appliance.mount(true);
+    durable::write(&paths.upkeep(&asus), b"torn", 0o644).unwrap();
+    assert!(
+        remove(kept)
+            .unwrap_err()
+            .to_string()
+            .contains("rollback of client `asus`")
+    );
+    durable::remove(&paths.upkeep(&asus)).unwrap();
+    assert!(segment.exists());
+    assert_eq!(format!("{:?}", remove(kept).unwrap().steps), "[Repositories]");
+    assert!(look::kept(paths, &asus).is_empty());
+    folders::erase(paths).unwrap();
     assert!(appliance.array().is_empty());
 }
 

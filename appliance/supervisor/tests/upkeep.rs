@@ -183,6 +183,84 @@ fn a_compaction_frees_what_was_deleted_and_nothing_else() {
 }
 
 #[test]
+fn a_deletion_is_in_quarantine_until_a_compaction_frees_it() {
+    let appliance = client("repokey-blake2");
+    appliance.look();
+    appliance.borg(&["delete", "::one"]);
+    let deleted = appliance.look().deletion.unwrap();
+    assert_eq!((deleted.transaction, deleted.days), (last(&appliance), 0));
+    // A backup that deletes nothing leaves it as it is; a prune begins it anew.
+    appliance.create("three");
+    assert_eq!(appliance.look().deletion, Some(deleted));
+    appliance.borg(&["prune", "--keep-last", "1"]);
+    let pruned = appliance.look().deletion.unwrap();
+    assert_eq!(pruned.transaction, last(&appliance));
+    assert!(pruned.transaction > deleted.transaction && pruned.at >= deleted.at);
+    appliance.accept();
+    assert_eq!(compact(&appliance).error, "");
+    assert_eq!(appliance.record().deletion, None);
+    assert_eq!(appliance.look().deletion, None, "nothing is left to be freed");
+}
+
+#[test]
+fn what_a_policy_does_follows_from_what_is_remembered() {
+    use strongroom_model::config::Size;
+    use strongroom_model::status::{ArrayState, Client, ClockState, Status, Target};
+    use strongroom_model::upkeep::policy::Next;
+    use strongroom_supervisor::upkeep::look::look;
+    let appliance = client("none");
+    let (paths, name) = (&appliance.paths, &appliance.name);
+    let text = fs::read_to_string(paths.config()).unwrap();
+    fs::write(
+        paths.config(),
+        text.replacen("[[client]]", "[[client]]\ncompact_after_days = 7", 1),
+    )
+    .unwrap();
+    let config = strongroom_supervisor::configuration::in_force(paths);
+    appliance.look();
+    appliance.borg(&["delete", "::one"]);
+    appliance.look();
+    appliance.accept();
+    let mut status = Box::<Status>::default();
+    status.array.state = ArrayState::Mounted;
+    status.clock.state = ClockState::Synchronised;
+    let transaction = Some(u64::from(last(&appliance)));
+    let mut targets = strongroom_model::status::Client::default().targets;
+    targets
+        .push(Target {
+            transaction,
+            ..Target::default()
+        })
+        .unwrap();
+    let one = Client {
+        name: name.clone(),
+        transaction,
+        size_bytes: Size::new("2 MB").unwrap().bytes(),
+        targets,
+        ..Client::default()
+    };
+    status.clients.push(one).unwrap();
+    let next = |sessions: &[&str]| {
+        let sessions = sessions.iter().map(|id| id.to_string()).collect();
+        look(paths, &config, name, &status, sessions).unwrap().next.unwrap().0
+    };
+    assert_eq!(next(&[]), Next::Quarantine(7));
+    let mut record = appliance.record();
+    let deletion = record.deletion.as_mut().unwrap();
+    deletion.days = 7;
+    store::write_record(&paths.watch(name), &record).unwrap();
+    assert_eq!(next(&[]), Next::Quarantine(7), "the clock says that it is young");
+    record.deletion.as_mut().unwrap().at -= 7 * 24 * 3600;
+    store::write_record(&paths.watch(name), &record).unwrap();
+    assert_eq!(next(&[]), Next::Prepare, "it was never checked");
+    appliance.verify(ALL);
+    assert!(matches!(next(&["asus-1"]), Next::Against(_)));
+    assert_eq!(next(&[]), Next::Compact);
+    assert_eq!(compact(&appliance).error, "");
+    assert_eq!(next(&[]), Next::Nothing);
+}
+
+#[test]
 fn a_compaction_is_refused_without_a_trace() {
     let appliance = client("none");
     appliance.look();

@@ -93,6 +93,18 @@ fn clients_come_and_go_while_others_work() {
     nas.borg(&["init", "--encryption=repokey-blake2"]);
     nas.borg(&["create", "::one", source]);
 
+    // A pairing that is closed early.
+    let told = verb("pair shed");
+    let code = told.split("pair@").nth(1).and_then(|rest| rest.split(' ').nth(1));
+    verb("pair --close");
+    let late = pair.output(code.unwrap()).unwrap();
+    assert!(said(&late).contains("Permission denied"), "{}", said(&late));
+
+    // What it deletes is to be freed by itself.
+    verb("set asus --compact-after-days 30");
+    let told = verb("list");
+    assert_eq!(told.matches("freed by itself after 30 days").count(), 1, "{told}");
+
     // What is wrong changes nothing.
     let before = verb("list --json");
     refused(&admin, "add 'Bad Name' --key x", "a name has 1 to 31 characters");
@@ -124,6 +136,11 @@ fn clients_come_and_go_while_others_work() {
     );
     refused(&admin, "set asus --quota 1MB", "too small");
     refused(&admin, "set asus --quota 20MB --expect-hours 0", "");
+    refused(&admin, "set asus --compact-after-days 3", "7 to 365");
+    refused(&admin, "pair --close", "no pairing is open");
+    refused(&admin, "set-aside-registry --yes clients.toml", "can be read");
+    refused(&admin, "set-aside-registry", "--yes clients.toml");
+    refused(&admin, "reopen asus --yes asus", "brought to its end by itself");
     refused(&admin, &format!("rename asus {CLIENT}"), "");
     refused(&admin, "remove asus --delete-repository", "--yes-delete asus");
     assert_eq!(verb("list --json"), before);

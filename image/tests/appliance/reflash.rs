@@ -30,6 +30,22 @@ pub fn one_more_is_enrolled(trial: &Trial, machine: &mut Machine) {
         .unwrap();
 }
 
+/// Waits until the array has its copy of what is remembered of the client's repository.
+pub fn what_is_remembered_is_copied(trial: &Trial, machine: &mut Machine) {
+    wait_for_status(trial, machine, "the client was not looked at", SOON, |status| {
+        let client = &status["clients"][0];
+        client["transaction"].is_u64() && client["last_change"]["transaction"] == client["transaction"]
+    });
+    let admin = trial.admin(machine);
+    machine
+        .wait_until("what is remembered was not copied", SOON, |_| {
+            let shown =
+                admin.run("systemctl show -p InvocationID,ActiveState,Result strongroom-mirror-watch.service")?;
+            Ok(!shown.contains("InvocationID=\n") && shown.contains("=inactive") && shown.contains("=success"))
+        })
+        .unwrap();
+}
+
 /// Writes the disk of a machine that is off, starts it, and lets the client go on as before. `port`: where the client
 /// reached the machine earlier; `archive` holds `files`.
 pub fn changes_nothing_for_clients(
@@ -61,6 +77,15 @@ pub fn changes_nothing_for_clients(
     assert_eq!(&status["appliance"]["id"], id);
     admin.run("systemctl is-system-running --wait || true").unwrap();
     is_sound(trial, &machine);
+    // What was remembered of its repository is older than this start.
+    let shown = admin.run(&format!("strongroom client show {CLIENT} --json")).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let (since, booted) = (&shown["record"]["since"], &status["appliance"]["booted"]);
+    assert!(
+        since.as_u64() > Some(0) && since.as_u64() < booted.as_u64(),
+        "{since} {booted}"
+    );
+    assert_ne!(shown["transactions"].as_array().map(Vec::len), Some(0), "{shown:#}");
     let client = Client::new(CLIENT, trial.client(&machine), &trial.folder);
     let inside = files.strip_prefix("/").unwrap();
     assert!(client.archives().contains(&archive.to_owned()));

@@ -155,6 +155,20 @@ fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
     client.borg(&["create", "::four", source]);
     // What was taken out is kept, where no client and no report of repositories sees it.
     assert_eq!(admin.run("ls /mnt/raid").unwrap().matches("rolled-back").count(), 1);
+    let listed = admin.run(&format!("strongroom rollback {CLIENT}")).unwrap();
+    let kept = listed.split("--remove ").nth(1).unwrap().trim().to_owned();
+    let remove = format!("strongroom rollback {CLIENT} --remove {kept}");
+    let said = refused(&admin, &remove);
+    assert!(said.contains(&format!("--yes {kept}")), "{said}");
+    let said = refused(&admin, &format!("{remove} --yes {CLIENT}"));
+    assert!(said.contains("nothing was done"), "{said}");
+    admin.run(&format!("{remove} --yes {kept}")).unwrap();
+    machine
+        .wait_until("what the rollback kept was not erased", SOON, |_| {
+            let left = admin.run("ls -A /mnt/raid")?;
+            Ok(!left.contains("rolled-back") && !left.contains(".erase"))
+        })
+        .unwrap();
     admin.run(&format!("strongroom push {CLIENT}")).unwrap();
     admin.run(&format!("strongroom check {CLIENT}")).unwrap();
     let last = wait_for_status(&trial, &mut machine, "something is wrong afterwards", LONG, |status| {

@@ -257,6 +257,14 @@ fn validate_clients(config: &Config) -> Result<(), Fault> {
                 "Write how much the client's repository may hold, as in `quota = \"500 GB\"`, or remove it.",
             ));
         }
+        let days = client.compact_after_days.as_ref();
+        if let Some(days) = days.filter(|days| !crate::upkeep::policy::DAYS.contains(days.get_ref())) {
+            return Err(fault(
+                days,
+                alloc::format!("`compact_after_days` is {}", days.get_ref()),
+                "It is the number of days for which what was deleted can be brought back before it is freed: 7 to 365. Leave it out, and only `strongroom compact` frees anything.",
+            ));
+        }
         for target in client.targets.iter().flatten() {
             if !config
                 .offsite

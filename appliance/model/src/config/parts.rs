@@ -324,6 +324,9 @@ pub struct Client {
     /// Longest silence in hours before a warning; 48 by default.
     #[serde(default = "expect_hours")]
     pub expect_hours: u32,
+    /// What it deleted is freed by itself once the newest deletion is so many days old
+    /// ([`crate::upkeep::policy::DAYS`]); only by command when absent.
+    pub compact_after_days: Option<Spanned<u16>>,
     /// Targets that it is pushed to; all by default.
     pub targets: Option<Vec<Spanned<TargetName>>>,
     /// It gets no session until it is resumed. Said by command only (see [`crate::registry`]).

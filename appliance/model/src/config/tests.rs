@@ -143,6 +143,21 @@ fn checks_within_a_year() {
 }
 
 #[test]
+fn a_quarantine_of_a_week_to_a_year() {
+    let with = |days: &str| full().replacen("[[client]]", &format!("[[client]]\ncompact_after_days = {days}"), 1);
+    let client = &Config::parse(&with("30")).unwrap().client[0];
+    assert_eq!(client.compact_after_days.as_ref().map(|days| *days.get_ref()), Some(30));
+    for wrong in ["0", "6", "366"] {
+        refused(
+            &with(wrong),
+            "compact_after_days",
+            "`compact_after_days` is",
+            "7 to 365",
+        );
+    }
+}
+
+#[test]
 fn a_missing_serial() {
     let text = full().replace("system_disk = \"SYS-1\"\n", "");
     refused(&text, "data_disks", "names no `system_disk`", "`system_disk`");

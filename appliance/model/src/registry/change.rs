@@ -6,6 +6,8 @@ use super::{Moving, Note, REVOKED_MAX, Registry, merge};
 use crate::config::{AddressRange, CONFIG_BYTES_MAX, Client, Config, QUOTA_MIN, Size, expect_hours};
 use crate::name::{ClientName, TargetName};
 use crate::ssh_key::SshPublicKey;
+use crate::upkeep::policy;
+use crate::upkeep::rollback::KeptRange;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -22,6 +24,8 @@ pub struct Settings {
     pub expect_hours: Option<u32>,
     /// Addresses from which its keys are admitted.
     pub from: Option<Vec<AddressRange>>,
+    /// After how many days what it deleted is freed by itself; 0: never.
+    pub compact_after_days: Option<u16>,
 }
 
 /// A change of the registry.
@@ -107,6 +111,22 @@ pub enum Request {
         /// What else is said of a new client.
         settings: Settings,
     },
+    /// Closes the pairing that is open, and takes note of one that wrong codes closed.
+    ClosePairing,
+    /// Sets a registry that can't be read aside, and begins another with what of it holds at once.
+    SetRegistryAside,
+    /// Lets a client in again whose journal of a compaction or rollback can't be read.
+    Reopen {
+        /// Its name.
+        name: ClientName,
+    },
+    /// Erases what a rollback took out of a client's repository and kept.
+    RemoveKept {
+        /// The client's name.
+        name: ClientName,
+        /// Which.
+        kept: KeptRange,
+    },
     /// The code of a pairing, from whoever holds the key.
     Code {
         /// As it was typed.
@@ -190,11 +210,16 @@ pub enum ChangeError {
     /// Not a number of hours that makes sense.
     #[error("a client can be expected every 1 to 8760 hours")]
     Expectation,
+    /// Not a quarantine that makes sense.
+    #[error("what was deleted can be freed after {} to {} days, or `never`", policy::DAYS.start(), policy::DAYS.end())]
+    Quarantine,
     /// Something else of the whole does not fit.
     #[error("{0}")]
     Whole(String),
     /// There is nothing to change.
-    #[error("nothing to change was named; give `--quota`, `--expect`, `--expect-hours` or `--from`")]
+    #[error(
+        "nothing to change was named; give `--quota`, `--expect`, `--expect-hours`, `--from` or `--compact-after-days`"
+    )]
     Nothing,
     /// The file would be too large.
     #[error("the registry of clients is full: it holds 256 KiB at most. Remove clients or keys that are no more")]
@@ -567,7 +592,11 @@ impl Settings {
             return Err(ChangeError::SmallQuota(quota.to_string()));
         }
         match self.expect_hours {
-            Some(hours) if !(1..=8760).contains(&hours) => Err(ChangeError::Expectation),
+            Some(hours) if !(1..=8760).contains(&hours) => return Err(ChangeError::Expectation),
+            _ => {}
+        }
+        match self.compact_after_days {
+            Some(days) if days != 0 && !policy::DAYS.contains(&days) => Err(ChangeError::Quarantine),
             _ => Ok(()),
         }
     }
@@ -586,6 +615,7 @@ impl Settings {
             from: Vec::new(),
             quota: None,
             expect_hours: expect_hours(),
+            compact_after_days: None,
             targets: None,
             paused: false,
         };
@@ -602,6 +632,9 @@ impl Settings {
         }
         if let Some(from) = &self.from {
             client.from = from.iter().copied().map(at_no_place).collect();
+        }
+        if let Some(days) = self.compact_after_days {
+            client.compact_after_days = (days != 0).then(|| at_no_place(days));
         }
         Ok(())
     }

@@ -24,6 +24,9 @@ pub struct ListedClient {
     pub expect_hours: u32,
     /// Addresses from which its keys are admitted; from anywhere when there are none.
     pub from: Vec<String>,
+    /// After how many days what it deleted is freed by itself; only by command when absent.
+    #[serde(default)]
+    pub compact_after_days: Option<u16>,
 }
 
 /// One key.
@@ -55,6 +58,7 @@ pub fn listing(declared: &Config, registry: &Registry) -> Vec<ListedClient> {
         quota: client.quota.as_ref().map(|quota| quota.get_ref().to_string()),
         expect_hours: client.expect_hours,
         from: client.from.iter().map(|range| range.get_ref().to_string()).collect(),
+        compact_after_days: client.compact_after_days.as_ref().map(|days| *days.get_ref()),
     });
     clients.collect()
 }

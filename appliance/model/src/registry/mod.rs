@@ -60,6 +60,13 @@ pub struct Moving {
 #[error("{0}")]
 pub struct RegistryError(String);
 
+impl RegistryError {
+    /// What was read is not even text.
+    pub fn no_text() -> Self {
+        Self("it is no text".into())
+    }
+}
+
 impl Registry {
     /// Reads a registry.
     ///
@@ -79,6 +86,29 @@ impl Registry {
             }
         }
         Ok(registry)
+    }
+
+    /// What can be read of a damaged registry, of what must not be forgotten with it: who is paused, and which keys are
+    /// revoked. It is read line by line, as [`Registry::to_toml`] writes it, and whatever is not of that form is passed over.
+    pub fn salvaged(text: &str) -> Self {
+        let mut rest = Self::default();
+        let mut list = "";
+        for line in text.lines().map(str::trim) {
+            if let Some(name) = line.strip_suffix("= [") {
+                list = name.trim_end();
+            } else if line.starts_with(['[', ']']) {
+                list = "";
+            } else if let Some(item) = unquoted(line) {
+                match list {
+                    "paused" => rest.paused.extend(ClientName::new(&item).ok()),
+                    "revoked" => rest.revoked.extend(SshPublicKey::parse(&item).ok()),
+                    _ => {}
+                }
+            }
+        }
+        rest.paused.truncate(crate::status::CLIENTS_MAX);
+        rest.revoked.truncate(REVOKED_MAX);
+        rest
     }
 
     /// The file's text.
@@ -108,6 +138,9 @@ impl Registry {
                 let _ = writeln!(text, "quota = {}", quoted(&quota.get_ref().to_string()));
             }
             let _ = writeln!(text, "expect_hours = {}", client.expect_hours);
+            if let Some(days) = &client.compact_after_days {
+                let _ = writeln!(text, "compact_after_days = {}", days.get_ref());
+            }
             if let Some(targets) = &client.targets {
                 let names: Vec<String> = targets.iter().map(|name| quoted(name.get_ref().as_str())).collect();
                 let _ = writeln!(text, "targets = [{}]", names.join(", "));
@@ -138,6 +171,20 @@ fn list(text: &mut String, name: &str, items: impl Iterator<Item = String>) {
         let _ = writeln!(text, "    {},", quoted(&item));
     }
     text.push_str("]\n");
+}
+
+/// What [`quoted`] was given, from a line of a list.
+fn unquoted(line: &str) -> Option<String> {
+    let inside = line.trim_end_matches(',').strip_prefix('"')?.strip_suffix('"')?;
+    let mut text = String::with_capacity(inside.len());
+    let mut escaped = false;
+    for character in inside.chars() {
+        escaped = character == '\\' && !escaped;
+        if !escaped {
+            text.push(character);
+        }
+    }
+    Some(text)
 }
 
 /// A basic string of TOML. No value here holds a control character: their types see to it.

@@ -84,6 +84,7 @@ fn what_is_written_can_be_read_and_moved_to_the_file() {
             quota: Size::new("1.5 TB"),
             expect_hours: Some(200),
             from: Some([crate::config::AddressRange::new("fd00::/64").unwrap()].into()),
+            compact_after_days: Some(30),
         },
     };
     let changes = [
@@ -115,6 +116,51 @@ fn what_is_written_can_be_read_and_moved_to_the_file() {
     }
     let twice = format!("{only_client}{only_client}");
     assert!(Registry::parse(&twice).unwrap_err().to_string().contains("twice"));
+}
+
+#[test]
+fn of_a_damaged_registry_what_was_forbidden_stays_forbidden() {
+    let revoke = Change::Revoke {
+        name: name("asus"),
+        fingerprint: Some(key(2).fingerprint()),
+    };
+    let both = Change::Rotate {
+        name: name("asus"),
+        keys: [key(2)].into(),
+        restore_keys: Vec::new(),
+        keep_old: true,
+    };
+    let changes = [add("asus", 1), both, revoke, Change::Pause { name: name("attic") }];
+    let registry = after(&attic(), &changes);
+    let only = Registry {
+        paused: registry.paused.clone(),
+        revoked: registry.revoked.clone(),
+        ..Registry::default()
+    };
+    let text = registry.to_toml();
+    assert_eq!(only.revoked[0], key(2));
+    assert_eq!(Registry::salvaged(&text), only);
+    // As a newer release may have written it, and with a torn end.
+    for damaged in [
+        format!("root = true\n{text}"),
+        text.replace("[[client]]", "[[client"),
+        text[..text.find("[[client]]").unwrap() + 3].to_string(),
+        text.replace("keys = [", "keys = [\n    \"\u{0}\","),
+    ] {
+        assert!(Registry::parse(&damaged).is_err(), "{damaged}");
+        assert_eq!(Registry::salvaged(&damaged), only, "{damaged}");
+    }
+    let one = text.replace(KEYS[2], "ssh-ed25519 AAAA");
+    assert_eq!(Registry::salvaged(&one).revoked, []);
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_made_of_noise(noise in "[\\PC\n\"\\\\\\[\\]=]{0,300}") {
+        let rest = Registry::salvaged(&noise);
+        prop_assert!(rest.client.is_empty() && rest.moving.is_none());
+        prop_assert_eq!(Registry::parse(&rest.to_toml()).unwrap(), rest);
+    }
 }
 
 #[test]
@@ -375,6 +421,26 @@ fn settings_are_bounded() {
             ..Settings::default()
         };
         assert!(refused(&attic(), &[], &with(settings)).contains("8760"));
+    }
+    for (days, kept) in [
+        (0, Ok(None)),
+        (6, Err(())),
+        (7, Ok(Some(7))),
+        (365, Ok(Some(365))),
+        (366, Err(())),
+    ] {
+        let settings = Settings {
+            compact_after_days: Some(days),
+            ..Settings::default()
+        };
+        let set = Change::Set {
+            name: name("asus"),
+            settings,
+        };
+        let changed = after(&attic(), &[add("asus", 1)]).changed(&attic(), &set);
+        let registry = changed.map(|changed| changed.registry).map_err(drop);
+        let listed = registry.map(|registry| listing(&attic(), &registry)[1].compact_after_days);
+        assert_eq!(listed, kept, "{days}");
     }
     let nothing = Change::Set {
         name: name("asus"),

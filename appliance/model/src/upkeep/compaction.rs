@@ -67,7 +67,11 @@ pub fn obstacles(name: &ClientName, situation: &Situation<'_>) -> Vec<Obstacle> 
     }
     match situation.now {
         None => all.push(Obstacle::Clock),
-        Some(now) => all.extend(unchecked(situation, now).map(|why| Obstacle::Unchecked(why, name.clone()))),
+        Some(now) => all.extend(unchecked(situation, now).map(|why| Obstacle::Unchecked {
+            why,
+            failed: !situation.verification.failed.is_empty(),
+            name: name.clone(),
+        })),
     }
     if situation.copies.is_empty() {
         all.push(Obstacle::NoCopy);

@@ -5,6 +5,7 @@
 //! session of that client begins. It survives a power cut, and whatever was begun is brought to its end before it goes.
 
 pub mod compaction;
+pub mod policy;
 pub mod rollback;
 
 use crate::name::ClientName;
@@ -148,6 +149,10 @@ pub struct Upkeep {
     pub no_copy: bool,
     /// What stands against any rollback now, in words.
     pub against_rollback: Vec<String>,
+    /// What rollbacks kept, the newest first.
+    pub kept: Vec<rollback::Kept>,
+    /// When it is compacted by itself, in words; none without that policy.
+    pub automatic: Option<String>,
     /// The job that stands.
     pub standing: Option<Journal>,
     /// How the last one ended.
@@ -179,7 +184,7 @@ pub enum Obstacle {
     Busy(&'static str),
     /// An earlier one is in an unknown state.
     #[error(
-        "it can't be read how far an earlier compaction or rollback came; make a report (`strongroom report`) before anything else"
+        "it can't be read how far an earlier compaction or rollback came; make a report (`strongroom report`), then let the client in again with `strongroom client reopen`"
     )]
     Unknown,
     /// It is under way already.
@@ -206,8 +211,15 @@ pub enum Obstacle {
         segments: usize,
     },
     /// Parts were not checked lately.
-    #[error("{0}; `strongroom check {1}` reads it now")]
-    Unchecked(String, ClientName),
+    #[error("{why}; `strongroom check {name}` reads it now")]
+    Unchecked {
+        /// What.
+        why: String,
+        /// Whether a check failed, so that another one may fail as well.
+        failed: bool,
+        /// The client.
+        name: ClientName,
+    },
     /// A copy lacks the last transaction.
     #[error("the off-site copy at {target} is {}; `strongroom push {name}` brings it up to date", .at.map_or_else(|| "not there yet".into(), |at| format!("at transaction {at} only")))]
     CopyBehind {
@@ -218,6 +230,9 @@ pub enum Obstacle {
         /// What it holds.
         at: Option<u64>,
     },
+    /// It is held out. What its owner orders is done all the same; what happens by itself is not.
+    #[error("it is paused; `strongroom client resume {0}` lets it in again")]
+    Paused(ClientName),
     /// There is no copy.
     #[error(
         "it has no off-site copy, so what is freed exists nowhere any more; to do it all the same, add `--without-off-site-copy`"

@@ -4,8 +4,48 @@ use super::{Obstacle, Surroundings, common};
 use crate::name::ClientName;
 use crate::watch::{Floor, TransactionNote};
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// Which transactions a rollback took out: the name of the folder in which it keeps them, such as `53-77`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeptRange {
+    /// The transaction that was gone back to.
+    pub to: u32,
+    /// The highest segment that there ever was.
+    pub highest: u32,
+}
+
+impl KeptRange {
+    /// Reads a folder's name; `None` for any other text.
+    pub fn new(name: &str) -> Option<Self> {
+        let (to, highest) = name.split_once('-')?;
+        let range = Self {
+            to: to.parse().ok()?,
+            highest: highest.parse().ok()?,
+        };
+        (range.to_string() == name).then_some(range)
+    }
+}
+
+impl fmt::Display for KeptRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.to, self.highest)
+    }
+}
+
+/// What a rollback kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Which.
+    pub range: KeptRange,
+    /// Size of the files in it, in bytes.
+    pub bytes: u64,
+    /// When the rollback was, Unix seconds; none where that can't be told.
+    pub at: Option<u64>,
+}
 
 /// What stands against any rollback of this client now.
 pub fn obstacles(around: &Surroundings<'_>) -> Vec<Obstacle> {
@@ -228,6 +268,27 @@ mod tests {
             }
             let expected: BTreeSet<u32> = present.iter().copied().filter(|number| *number <= to).chain([seal]).collect();
             prop_assert_eq!(left, expected);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_was_kept_has_one_name() {
+        let range = KeptRange { to: 53, highest: 77 };
+        assert_eq!(KeptRange::new("53-77"), Some(range));
+        assert_eq!(range.to_string(), "53-77");
+        for bad in [
+            "",
+            "53",
+            "53-",
+            "-77",
+            "053-77",
+            "53-+77",
+            "53-77-1",
+            "../53-77",
+            "53-4294967296",
+            "53 -77",
+        ] {
+            assert_eq!(KeptRange::new(bad), None, "{bad}");
         }
     }
 

@@ -89,6 +89,44 @@ pub struct Compacted {
     pub freed: u64,
 }
 
+/// The newest deletion that no compaction has freed. Its age is told by two measures, of which the smaller one counts: the
+/// time since it was seen, and the days on which it was looked at since. A clock that jumps ahead adds to the second a day
+/// or two, however far it jumps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The last transaction of the look that saw it.
+    pub transaction: u32,
+    /// When that was, and never earlier than a look before it.
+    pub at: u64,
+    /// How many days it has been looked at since.
+    pub days: u16,
+    /// Until when these are counted.
+    pub counted: u64,
+}
+
+impl Deletion {
+    /// How old it is in whole days. `now` is in Unix seconds.
+    pub fn age_days(&self, now: u64) -> u16 {
+        let since = now.saturating_sub(self.at) / DAY;
+        u16::try_from(since).unwrap_or(u16::MAX).min(self.days)
+    }
+
+    /// Counts a day, if one has gone by since the last was counted. Called by each look.
+    fn count(&mut self, now: u64) {
+        match now.checked_sub(self.counted) {
+            // The clock was ahead, or is behind now.
+            None => self.counted = now,
+            Some(since) if since >= DAY => {
+                self.days = self.days.saturating_add(1);
+                self.counted = (self.counted + DAY).max(now - DAY);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+const DAY: u64 = 24 * 3600;
+
 /// How far back transactions can be brought back: before it, segments that they need are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -271,6 +309,8 @@ pub struct Record {
     pub compacted: Option<Compacted>,
     /// About how much a compaction would free, in bytes, by Borg's own account; none where that can't be read.
     pub freeable: Option<u64>,
+    /// The newest deletion that no compaction has freed.
+    pub deletion: Option<Deletion>,
 }
 
 /// All that is remembered of one repository, for a face.
@@ -294,6 +334,27 @@ impl Record {
             self.looks.remove(0);
         }
         self.looks.push(look);
+    }
+
+    /// Takes note of what was deleted up to `transaction`: the quarantine of all that can be freed begins anew.
+    pub fn deleted(&mut self, transaction: u32, now: u64) {
+        let at = self.looks.last().map_or(now, |look| look.at.max(now));
+        self.deletion = Some(Deletion {
+            transaction,
+            at,
+            days: 0,
+            counted: now,
+        });
+    }
+
+    /// Counts the days of the newest deletion, at each look. Where something can be freed of which nothing is known, as
+    /// after a rollback, it begins with this look.
+    pub fn age_deletion(&mut self, now: u64) {
+        match (&mut self.deletion, self.audited) {
+            (Some(deletion), _) => deletion.count(now),
+            (None, Some(transaction)) if self.freeable.is_some_and(|bytes| bytes > 0) => self.deleted(transaction, now),
+            (None, _) => {}
+        }
     }
 
     /// Adds a finding. It holds every compaction until [`Record::accept`].
@@ -345,6 +406,8 @@ impl Record {
         if self.findings.is_empty() && self.more_findings == 0 {
             self.hold = None;
         }
+        // Which of the earlier ones is the newest now is not remembered.
+        self.deletion = None;
         // What is usual is counted anew, as the index is written anew.
         self.objects = None;
         self.most_objects = 0;
@@ -419,6 +482,45 @@ mod tests {
         all.find(Finding::RecordLost, 1, Some(9), None);
         all.roll_back(5);
         assert!(all.hold.is_some(), "this is no transaction's doing");
+    }
+
+    #[test]
+    fn a_deletion_ages_by_days_that_were_looked_at_and_by_no_jump_of_the_clock() {
+        let mut record = Record {
+            audited: Some(9),
+            ..Record::default()
+        };
+        record.age_deletion(DAY);
+        assert_eq!(record.deletion, None, "nothing can be freed");
+        record.freeable = Some(1);
+        record.age_deletion(DAY);
+        let age = |record: &Record, now| record.deletion.unwrap().age_days(now);
+        assert_eq!(age(&record, DAY), 0);
+        // Each day at about the same time, an hourly look, and one day on which it was off.
+        for hours in (1..=72).chain([96, 97, 120]) {
+            record.age_deletion(DAY + hours * 3600 + 60);
+        }
+        assert_eq!(age(&record, DAY + 120 * 3600), 5);
+        // Years ahead, and back.
+        for now in [500 * DAY, 500 * DAY + 60, 500 * DAY + 120] {
+            record.age_deletion(now);
+        }
+        assert_eq!(age(&record, 500 * DAY + 120), 7);
+        record.age_deletion(7 * DAY);
+        assert_eq!(age(&record, 7 * DAY), 6, "it is not older than the clock says");
+        record.add_look(Look {
+            at: 20 * DAY,
+            ..Look::default()
+        });
+        record.deleted(13, 8 * DAY);
+        assert_eq!(age(&record, 19 * DAY), 0);
+        assert_eq!(
+            record.deletion.unwrap().at,
+            20 * DAY,
+            "a clock that went back makes nothing older"
+        );
+        record.roll_back(9);
+        assert_eq!(record.deletion, None);
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! `strongroom-mirror`: copies what must survive a reflash onto the array. `strongroom-mirror recall`: brings it back.
+//! `strongroom-mirror`: copies what must survive a reflash onto the array; `strongroom-mirror watched`: what is remembered
+//! of the clients' repositories. `strongroom-mirror recall`: brings both back.
 
 use std::process::ExitCode;
-use strongroom_supervisor::mirror::{self, recall};
+use strongroom_supervisor::mirror::{self, recall, watched};
 use strongroom_supervisor::{paths::Paths, services::command};
 
 fn main() -> ExitCode {
     let paths = Paths::default();
     let done = match std::env::args().nth(1).as_deref() {
         Some("recall") => bring_back(&paths),
+        Some("watched") => watched::run(&paths).map_err(|error| error.to_string()),
         _ => mirror::keep(&paths).map(drop).map_err(|error| error.to_string()),
     };
     done.map_or_else(

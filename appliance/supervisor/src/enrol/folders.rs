@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::registry::Moving;
+use strongroom_model::upkeep::rollback::KeptRange;
 
 /// What the names of folders on the array begin with that are being erased.
 const ERASE: &str = ".erase-";
@@ -74,6 +75,22 @@ pub fn give_up_repository(paths: &Paths, client: &ClientName) -> io::Result<bool
     Ok(any)
 }
 
+/// Takes out of sight what a rollback kept; [`erase`] does the rest. Returns whether it was there.
+pub fn give_up_kept(paths: &Paths, client: &ClientName, kept: KeptRange) -> io::Result<bool> {
+    let (all, start) = (
+        paths.rolled_back(client),
+        paths.at(ARRAY_MOUNT).join(format!("{ERASE}{client}-")),
+    );
+    let folder = all.join(kept.to_string());
+    if !exists(&folder) {
+        return Ok(false);
+    }
+    move_folder(&folder, &free(&start.to_string_lossy()))?;
+    // Unless others are in it.
+    let _ = fs::remove_dir(all);
+    Ok(true)
+}
+
 /// Erases the repositories that were given up. It may be cut short at any time.
 pub fn erase(paths: &Paths) -> io::Result<()> {
     for entry in fs::read_dir(paths.at(ARRAY_MOUNT))? {
@@ -89,7 +106,7 @@ pub fn erase(paths: &Paths) -> io::Result<()> {
 }
 
 /// The first of these names with a number that nothing bears.
-fn free(start: &str) -> PathBuf {
+pub(super) fn free(start: &str) -> PathBuf {
     let mut number = 1_u32;
     loop {
         let path = PathBuf::from(format!("{start}{number}"));
@@ -203,6 +220,27 @@ mod tests {
             fs::read_to_string(paths.repository(&moving.to).join("config")).unwrap(),
             "mine"
         );
+    }
+
+    #[test]
+    fn one_of_several_that_were_kept_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path());
+        let asus = name("asus");
+        let range = |text: &str| KeptRange::new(text).unwrap();
+        for text in ["5-9", "12-20"] {
+            put(&paths.rolled_back(&asus).join(text).join("data/0/7"), "segment");
+        }
+        assert!(!give_up_kept(&paths, &asus, range("5-8")).unwrap());
+        for (text, left) in [("5-9", true), ("12-20", false)] {
+            assert!(give_up_kept(&paths, &asus, range(text)).unwrap());
+            assert!(!exists(&paths.rolled_back(&asus).join(text)));
+            assert_eq!(exists(&paths.rolled_back(&asus)), left);
+            erase(&paths).unwrap();
+        }
+        std::os::unix::fs::symlink("/tmp", paths.rolled_back(&asus)).unwrap();
+        assert!(!give_up_kept(&paths, &asus, range("5-9")).unwrap());
+        assert_eq!(fs::read_dir(paths.at(ARRAY_MOUNT)).unwrap().count(), 1);
     }
 
     #[test]

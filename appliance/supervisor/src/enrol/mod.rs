@@ -3,11 +3,12 @@
 //! The supervisor may write nothing, so it hands what it is asked for to the role `strongroom-clients` ([`role`]), which
 //! systemd starts for each request at its socket ([`ask`]). The role decides with the model and with what it sees of the
 //! array ([`perform`]), writes the registry and sshd's keys, and tells the running system. [`folders`] moves and gives up
-//! what belongs to a client. [`pairing`] lets a client's machine enrol its own key: sshd asks the role `strongroom-pair`
+//! what belongs to a client; [`mend`] sets aside what is damaged. [`pairing`] lets a client's machine enrol its own key: sshd asks the role `strongroom-pair`
 //! whether any key may come in, and runs it for the one that did ([`pair`]).
 
 pub mod ask;
 pub mod folders;
+pub mod mend;
 pub mod pair;
 pub mod pairing;
 pub mod perform;
@@ -39,7 +40,7 @@ impl StoreError {
             Severity::Alarm,
             "clients.toml",
             &format!("Clients that were enrolled by command are not admitted: {self}."),
-            "Their backups are safe. After a fall-back to an older release, start the newer one again. Otherwise declare them as [[client]] in strongroom.toml and offer it by a USB stick; `strongroom report` holds what is left of the file.",
+            "Their backups are safe. After a fall-back to an older release, start the newer one again. Otherwise make a `strongroom report`, which holds what is left of the file, set it aside with `strongroom client set-aside-registry`, and enrol the clients again.",
         )
     }
 }
@@ -49,6 +50,7 @@ pub fn registry(paths: &Paths) -> Result<Registry, StoreError> {
     match fs::read_to_string(paths.registry()) {
         Ok(text) => Ok(Registry::parse(&text)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Registry::default()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(RegistryError::no_text().into()),
         Err(error) => Err(error.into()),
     }
 }

@@ -2,7 +2,7 @@
 //! registry and sshd's keys, and tells which steps the running system is to take. One at a time; whatever is refused
 //! changes nothing.
 
-use super::{StoreError, folders, keep, pairing, registry};
+use super::{StoreError, folders, keep, mend, pairing, registry};
 use crate::configuration::apply::{Step, client_steps};
 use crate::configuration::{declared, generate, lock};
 use crate::durable;
@@ -19,6 +19,7 @@ use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::pairing::{MINUTES_MAX, Pairing, Verdict};
 use strongroom_model::registry::{Answer, Change, ChangeError, Changed, Opened, Registry, Request, Settings, merge};
 use strongroom_model::ssh_key::SshPublicKey;
+use strongroom_model::upkeep::rollback::KeptRange;
 
 /// What is running of the clients'.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +98,22 @@ pub enum Refusal {
     /// Chance could not be had.
     #[error("no random numbers are to be had: {0}")]
     Random(io::Error),
+    /// There is nothing to close.
+    #[error("no pairing is open")]
+    NothingOpen,
+    /// It is not damaged.
+    #[error(
+        "the registry of enrolled clients (clients.toml) can be read, and stays as it is; `strongroom client list` shows what is in it"
+    )]
+    SoundRegistry,
+    /// There is no damaged journal.
+    #[error(
+        "nothing that can't be read holds client `{0}` out. A compaction or rollback that was cut short is brought to its end by itself; `strongroom status` shows it"
+    )]
+    NotHeldOut(ClientName),
+    /// There is nothing of the kind.
+    #[error("no rollback of client `{0}` kept {1}; `strongroom rollback {0}` lists what is kept")]
+    NoKept(ClientName, KeptRange),
     /// Nobody waits for a code.
     #[error("no pairing is open, or its time is over. Have another opened: `strongroom client pair NAME`")]
     NoPairing,
@@ -111,6 +128,14 @@ pub enum Refusal {
 /// Performs a request. `running` was seen just before.
 pub fn perform(paths: &Paths, request: &Request, running: &Running) -> Result<Performed, Refusal> {
     let _lock = lock(paths)?;
+    // What must be possible while the registry can't be read.
+    match request {
+        Request::ClosePairing => return close_pairing(paths),
+        Request::SetRegistryAside => return set_registry_aside(paths),
+        Request::Reopen { name } => return reopen(paths, name, running),
+        Request::RemoveKept { name, kept } => return remove_kept(paths, name, *kept),
+        Request::Change(_) | Request::Pair { .. } | Request::Code { .. } => {}
+    }
     let scene = Scene {
         paths,
         declared: declared(paths),
@@ -125,7 +150,102 @@ pub fn perform(paths: &Paths, request: &Request, running: &Running) -> Result<Pe
             settings,
         } => scene.pair(name, *minutes, settings),
         Request::Code { code, key } => scene.code(code, key),
+        // Done above.
+        Request::ClosePairing | Request::SetRegistryAside | Request::Reopen { .. } | Request::RemoveKept { .. } => {
+            Ok(done(Vec::new(), Vec::new()))
+        }
     }
+}
+
+fn done(words: Vec<String>, steps: Vec<Step>) -> Performed {
+    Performed {
+        answer: Answer::Done(words),
+        steps,
+        end_sessions: None,
+    }
+}
+
+fn close_pairing(paths: &Paths) -> Result<Performed, Refusal> {
+    let open = pairing::read(paths);
+    let had_failed = !pairing::conditions(paths).is_empty();
+    pairing::close(paths)?;
+    pairing::tell_failed(paths, None)?;
+    match open {
+        Some(pairing) => Ok(done(
+            vec![format!(
+                "The pairing for client {} is closed; its code counts no more.",
+                pairing.client
+            )],
+            Vec::new(),
+        )),
+        None if had_failed => Ok(done(
+            vec!["No pairing is open. That wrong codes closed one is told no more.".into()],
+            Vec::new(),
+        )),
+        None => Err(Refusal::NothingOpen),
+    }
+}
+
+fn set_registry_aside(paths: &Paths) -> Result<Performed, Refusal> {
+    let (aside, rest) = mend::set_registry_aside(paths)?.ok_or(Refusal::SoundRegistry)?;
+    let words = vec![
+        format!("The damaged registry of clients is kept as {}.", aside.display()),
+        format!(
+            "{} revoked keys and {} paused clients could still be read in it, and count on.",
+            rest.revoked.len(),
+            rest.paused.len()
+        ),
+        "Enrol its clients again with `strongroom client pair` or `add` and their names; their repositories are on the array.".into(),
+    ];
+    let declared = declared(paths);
+    let (old, new) = (
+        merge(&declared, &Registry::default()).config,
+        merge(&declared, &rest).config,
+    );
+    Ok(done(words, take_up(paths, &old, &new)?))
+}
+
+fn reopen(paths: &Paths, name: &ClientName, running: &Running) -> Result<Performed, Refusal> {
+    if let Some((client, job)) = running.jobs.iter().find(|(client, _)| client == name) {
+        return Err(Refusal::Job(client.clone(), job));
+    }
+    let aside = mend::set_journal_aside(paths, name)?.ok_or_else(|| Refusal::NotHeldOut(name.clone()))?;
+    let words = vec![
+        format!(
+            "Client {name} is let in again. What could not be read is kept as {}.",
+            aside.display()
+        ),
+        format!(
+            "Within a minute `strongroom client show {name}` tells what is not as it was. If a rollback was cut short, `strongroom rollback {name}` to the same transaction does the rest."
+        ),
+    ];
+    Ok(done(words, Vec::new()))
+}
+
+fn remove_kept(paths: &Paths, name: &ClientName, kept: KeptRange) -> Result<Performed, Refusal> {
+    if !is_mounted(paths) {
+        return Err(Refusal::NoArray);
+    }
+    // The one that fills it may have been cut short.
+    if hold::of(paths, name) != Hold::Open {
+        return Err(Refusal::Job(name.clone(), "a compaction or rollback"));
+    }
+    if !folders::give_up_kept(paths, name, kept)? {
+        return Err(Refusal::NoKept(name.clone(), kept));
+    }
+    let words = vec![format!(
+        "What the rollback of client {name} kept as {kept} is being erased."
+    )];
+    Ok(done(words, vec![Step::Repositories]))
+}
+
+/// Writes sshd's keys, and tells which steps the running system is to take.
+fn take_up(paths: &Paths, old: &Config, new: &Config) -> Result<Vec<Step>, Refusal> {
+    let keys = generate::client_keys_file(new);
+    durable::write_if_changed(&paths.at(&keys.path), keys.content.as_bytes(), 0o644)?;
+    let mut steps = client_steps(old, new);
+    steps.push(Step::Clients);
+    Ok(steps)
 }
 
 /// Finishes a change of name that was cut short, if the array is there.
@@ -211,13 +331,9 @@ impl Scene<'_> {
             merge(&self.declared, &self.registry).config,
             merge(&self.declared, &new).config,
         );
-        let keys = generate::client_keys_file(&new);
-        durable::write_if_changed(&self.paths.at(&keys.path), keys.content.as_bytes(), 0o644)?;
-        let mut steps = client_steps(&old, &new);
-        steps.push(Step::Clients);
         Ok(Performed {
             answer: Answer::Done(words),
-            steps,
+            steps: take_up(self.paths, &old, &new)?,
             end_sessions,
         })
     }

@@ -104,7 +104,13 @@ fn end_all(paths: &Paths, client: &ClientName) -> Result<(), command::CommandErr
 /// What is running of the clients', as systemd tells.
 fn running(paths: &Paths) -> Result<Running, command::CommandError> {
     // Looks are short, and come again by themselves.
-    const JOBS: [(&str, &str); 2] = [("strongroom-push@", "a push"), ("strongroom-verify@", "a check")];
+    const JOBS: [(&str, &str); 5] = [
+        ("strongroom-push@", "a push"),
+        ("strongroom-verify@", "a check"),
+        ("strongroom-compact@", "a compaction"),
+        ("strongroom-compacting@", "a compaction"),
+        ("strongroom-rollback@", "a rollback"),
+    ];
     let mut arguments = vec!["list-units", "--plain", "--no-legend", "--no-pager", "--full"];
     arguments.push("--state=active,activating,reloading,deactivating");
     let patterns: Vec<String> = JOBS.iter().map(|(start, _)| format!("{start}*.service")).collect();
@@ -117,8 +123,8 @@ fn running(paths: &Paths) -> Result<Running, command::CommandError> {
         for (start, words) in JOBS {
             let instance = unit.strip_prefix(start).and_then(|rest| rest.strip_suffix(".service"));
             let Some(instance) = instance else { continue };
-            // A check of all repositories works on one at a time.
-            let client = ClientName::new(instance)
+            // A check of all repositories works on one at a time. An instance may name transactions after the client.
+            let client = ClientName::new(instance.split(':').next().unwrap_or_default())
                 .ok()
                 .or_else(|| verify_job::progress(paths, instance).client);
             running.jobs.extend(client.map(|client| (client, words)));

@@ -157,7 +157,8 @@ impl ApplianceFace {
         serde_json::to_string(&listed).map_err(|error| fdo::Error::Failed(error.to_string()))
     }
 
-    /// Enrols or changes a client, or opens a pairing: `strongroom_model::registry::Request` as JSON. Returns the
+    /// Enrols or changes a client, opens or closes a pairing, sets aside what is damaged, or erases what a rollback kept:
+    /// `strongroom_model::registry::Request` as JSON. Returns the
     /// `Answer` as JSON, once it is in force; a refusal is an error.
     async fn enrol(&self, request: &str) -> fdo::Result<String> {
         let request: Request =

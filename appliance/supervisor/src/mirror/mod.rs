@@ -2,10 +2,12 @@
 //! repositories, where only root may look; and brings it back ([`recall`]).
 //!
 //! Each appliance's copy has a folder named by its machine id, so that an array that was moved to another PC still
-//! knows whose it was; `last` names the one that wrote last. Ledgers are left out: they are rebuilt from the bucket.
+//! knows whose it was; `last` names the one that wrote last. What is remembered of the clients' repositories is copied too
+//! ([`watched`]). Ledgers of off-site copies are left out: they are rebuilt from the bucket.
 
 pub mod recall;
 mod tree;
+pub mod watched;
 
 use crate::durable;
 use crate::paths::Paths;
@@ -66,8 +68,7 @@ pub fn keep(paths: &Paths) -> Result<bool, MirrorError> {
     if known == tree && last(paths).is_some_and(|last| last == id) {
         return Ok(false);
     }
-    fs::DirBuilder::new().recursive(true).create(&top)?;
-    fs::set_permissions(&top, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    make_top(paths)?;
     if known != tree {
         // Under another name first; then both names change places at once.
         let new = top.join(format!("{id}.new"));
@@ -84,6 +85,13 @@ pub fn keep(paths: &Paths) -> Result<bool, MirrorError> {
     durable::write(&top.join(LAST), id.as_bytes(), 0o600)?;
     forget_oldest(&top, &id)?;
     Ok(true)
+}
+
+/// Makes the folder of all copies, which nobody but its owner looks into.
+fn make_top(paths: &Paths) -> io::Result<()> {
+    let top = paths.mirror();
+    fs::DirBuilder::new().recursive(true).create(&top)?;
+    fs::set_permissions(&top, std::os::unix::fs::PermissionsExt::from_mode(0o700))
 }
 
 fn read(folder: &Path) -> io::Result<Tree> {
@@ -129,7 +137,12 @@ fn forget_oldest(top: &Path, mine: &str) -> io::Result<()> {
     }
     others.sort();
     let surplus = others.len().saturating_sub(OTHERS_MAX);
-    others.iter().take(surplus).try_for_each(|(_, folder)| remove(folder))
+    others.iter().take(surplus).try_for_each(|(_, folder)| {
+        let mut watched = folder.clone().into_os_string();
+        watched.push(watched::ENDING);
+        remove(Path::new(&watched))?;
+        remove(folder)
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! What was brought back counts from the next start on, which is asked for at once: the machine id is read before
 //! anything of ours runs. The host key comes last, so that a power cut leaves a state partition that is still fresh.
 
-use super::{CREDENTIAL_SECRET, HOST_KEY, MACHINE_ID, last, machine_id, read};
+use super::{CREDENTIAL_SECRET, HOST_KEY, MACHINE_ID, last, machine_id, read, watched};
 use crate::disks::array_job::{self, ARRAY_DEVICE};
 use crate::durable;
 use crate::paths::{ARRAY_MOUNT, Paths};
@@ -96,11 +96,16 @@ fn take(paths: &Paths) -> io::Result<Outcome> {
         return Err(io::Error::other("the copy on the array has no host key"));
     };
     tree.0.remove(Path::new(MACHINE_ID));
-    let in_memory = paths.at("/run/strongroom/state-lost").exists();
+    let in_memory = paths.state_lost().exists();
     if let Some((mode, secret)) = tree.0.remove(Path::new(CREDENTIAL_SECRET)) {
         durable::write(&paths.credential_secret(), &secret, mode)?;
     }
     tree.write(&paths.state())?;
+    // In memory there may be no room for it, and the array goes on keeping it.
+    if !in_memory {
+        let files = watched::recall(paths, &id)?;
+        eprintln!("{files} files of what is remembered of clients' repositories were brought back.");
+    }
     let machine_id = paths.state().join(MACHINE_ID);
     let line = format!("{id}\n");
     if in_memory {

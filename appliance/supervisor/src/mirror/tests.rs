@@ -1,6 +1,10 @@
 use super::recall::{Outcome, take_for_test as take};
 use super::*;
+use crate::watch::ledger::{Known, Ledger};
+use crate::watch::{store, versions};
 use std::os::unix::fs::PermissionsExt;
+use strongroom_model::name::ClientName;
+use strongroom_model::watch::{Finding, Record};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -58,6 +62,128 @@ fn what_lasts_comes_back_and_nothing_else() {
     assert!(!keep(&new).unwrap(), "the copy is the same again");
 }
 
+/// Remembers something of a client, as the watch does.
+fn remember(paths: &Paths, client: &str, since: u64) {
+    let folder = paths.watch(&ClientName::new(client).unwrap());
+    let _lock = store::lock(&folder).unwrap();
+    let mut record = Record {
+        repository: "ab".into(),
+        since,
+        ..Record::default()
+    };
+    record.find(Finding::ManifestLost, since, Some(5), Some(9));
+    store::write_record(&folder, &record).unwrap();
+    let mut ledger = Ledger::read(&folder, "ab").unwrap();
+    let known = Known {
+        size: 9,
+        sum: Some([7; 32]),
+        verified: since,
+    };
+    ledger.segments.insert(3, known);
+    ledger.write(&folder).unwrap();
+    versions::keep(&folder, since.to_string().as_bytes()).unwrap();
+}
+
+/// What is remembered: when the watch began, whether it is held, and what was checked; with the versions of settings.
+fn remembered(paths: &Paths, client: &str) -> (u64, bool, usize, bool) {
+    let folder = paths.watch(&ClientName::new(client).unwrap());
+    let store::Read::Known(record) = store::read_record(&folder) else {
+        return (0, false, 0, false);
+    };
+    let ledger = Ledger::read(&folder, "ab").unwrap();
+    let sum = versions::sum(record.since.to_string().as_bytes());
+    let version = versions::read(&folder, &sum).unwrap();
+    (
+        record.since,
+        record.hold.is_some(),
+        ledger.segments.len(),
+        version.is_some(),
+    )
+}
+
+#[test]
+fn what_is_remembered_of_repositories_comes_back_held_and_checked() {
+    let (_one, old) = appliance(ID);
+    keep(&old).unwrap();
+    assert_eq!(watched::keep(&old).unwrap(), 0);
+    remember(&old, "asus", 100);
+    remember(&old, "laptop", 100);
+    assert_eq!(watched::keep(&old).unwrap(), 6);
+    assert_eq!(watched::keep(&old).unwrap(), 0, "nothing has changed");
+    remember(&old, "asus", 200);
+    // One that is at work is passed over.
+    let lock = store::lock(&old.watch(&ClientName::new("asus").unwrap())).unwrap();
+    assert_eq!(watched::keep(&old).unwrap(), 0);
+    drop(lock);
+    assert_eq!(watched::keep(&old).unwrap(), 3);
+    // Changed settings leave it alone.
+    durable::write(&old.config(), b"[admin]\n", 0o644).unwrap();
+    assert!(keep(&old).unwrap());
+    // A client that has another name.
+    fs::remove_dir_all(old.watch(&ClientName::new("laptop").unwrap())).unwrap();
+    watched::keep(&old).unwrap();
+    assert!(!watched::folder(&old, ID).join("laptop").exists());
+
+    let folder = tempfile::tempdir().unwrap();
+    let new = Paths::new(folder.path());
+    move_array(&old, &new);
+    assert_eq!(take(&new).unwrap(), Outcome::Restart);
+    assert_eq!(remembered(&new, "asus"), (200, true, 1, true));
+    assert_eq!(remembered(&new, "laptop").0, 0);
+    remember(&new, "asus", 300);
+    watched::keep(&new).unwrap();
+    let again = tempfile::tempdir().unwrap();
+    let third = Paths::new(again.path());
+    move_array(&new, &third);
+    // In memory it isn't taken, and what is on the array stays.
+    durable::write(&third.state_lost(), b"", 0o644).unwrap();
+    fs::create_dir_all(third.state()).unwrap();
+    fs::write(third.state().join(MACHINE_ID), "").unwrap();
+    assert_eq!(take(&third).unwrap(), Outcome::InMemory);
+    remember(&third, "asus", 400);
+    assert_eq!(watched::keep(&third).unwrap(), 0);
+    fs::remove_file(third.state_lost()).unwrap();
+    assert_eq!(take(&third).unwrap(), Outcome::Restart);
+    assert_eq!(remembered(&third, "asus").0, 300);
+}
+
+#[test]
+fn what_another_could_have_written_is_not_believed() {
+    let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (_one, old) = appliance(ID);
+    keep(&old).unwrap();
+    remember(&old, "asus", 100);
+    watched::keep(&old).unwrap();
+    let taken = || {
+        let folder = tempfile::tempdir().unwrap();
+        let new = Paths::new(folder.path());
+        fs::create_dir_all(new.mirror().parent().unwrap()).unwrap();
+        fs::rename(old.mirror(), new.mirror()).unwrap();
+        assert_eq!(take(&new).unwrap(), Outcome::Restart);
+        let since = remembered(&new, "asus").0;
+        fs::rename(new.mirror(), old.mirror()).unwrap();
+        since
+    };
+    assert_eq!(taken(), 100);
+    let mine = watched::folder(&old, ID);
+    for place in [old.mirror(), mine.clone(), mine.join("asus")] {
+        chmod(&place, 0o777);
+        assert_eq!(taken(), 0, "{}", place.display());
+        chmod(&place, 0o700);
+    }
+    assert_eq!(taken(), 100);
+    // A link in the place of a folder or a file leads nowhere.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let moved = elsewhere.path().join("asus");
+    fs::rename(mine.join("asus"), &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, mine.join("asus")).unwrap();
+    assert_eq!(taken(), 0);
+    fs::remove_file(mine.join("asus")).unwrap();
+    fs::create_dir(mine.join("asus")).unwrap();
+    std::os::unix::fs::symlink(moved.join("record.json"), mine.join("asus/record.json")).unwrap();
+    assert_eq!(taken(), 0);
+}
+
 #[test]
 fn another_appliances_copy_stays_beside_the_new_one() {
     let other = "f".repeat(32);
@@ -70,10 +196,19 @@ fn another_appliances_copy_stays_beside_the_new_one() {
     assert_eq!(last(&second), Some(other));
     for number in 0..9 {
         fs::create_dir(second.mirror().join(format!("{number:032}"))).unwrap();
+        fs::create_dir(watched::folder(&second, &format!("{number:032}"))).unwrap();
     }
     fs::remove_file(second.config()).unwrap();
     keep(&second).unwrap();
-    assert_eq!(fs::read_dir(second.mirror()).unwrap().count(), 1 + 1 + OTHERS_MAX);
+    let left = fs::read_dir(second.mirror()).unwrap().flatten();
+    let (watched, own): (Vec<_>, Vec<_>) = left
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .partition(|name| name.ends_with(watched::ENDING));
+    assert_eq!(own.len(), 1 + 1 + OTHERS_MAX);
+    assert!(
+        watched.len() >= OTHERS_MAX - 1 && watched.len() <= OTHERS_MAX,
+        "{watched:?}"
+    );
 }
 
 #[test]

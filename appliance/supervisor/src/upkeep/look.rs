@@ -6,12 +6,17 @@ use crate::paths::Paths;
 use crate::sessions::history;
 use crate::watch::ledger::{Ledger, SEGMENTS_MAX};
 use crate::watch::store;
+use std::fs;
 use std::io;
+use std::path::Path;
+use strongroom_model::condition::Condition;
 use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
 use strongroom_model::session;
 use strongroom_model::status::{ArrayState, ClockState, Job, JobKind, Status};
 use strongroom_model::upkeep::compaction::{self, Reading, Situation};
+use strongroom_model::upkeep::policy::{self, Next};
+use strongroom_model::upkeep::rollback::{Kept, KeptRange};
 use strongroom_model::upkeep::{Obstacle, Surroundings, Upkeep, Work, rollback};
 use strongroom_model::verification::Verification;
 use strongroom_model::watch::{Floor, Record, TransactionNote};
@@ -20,6 +25,8 @@ use strongroom_model::watch::{Floor, Record, TransactionNote};
 pub struct Look {
     /// For the face.
     pub upkeep: Upkeep,
+    /// What the client's policy says comes next, and what a person should know of that; none without one.
+    pub next: Option<(Next, Option<Condition>)>,
     compaction: Vec<Obstacle>,
     record: Record,
     sessions: Vec<String>,
@@ -70,9 +77,10 @@ pub fn look(
         record: &record,
     };
     let mut against_rollback = rollback::obstacles(&around);
+    let now = crate::clock_now().filter(|_| trusted);
     let situation = Situation {
         around,
-        now: crate::clock_now().filter(|_| trusted),
+        now,
         verification: &verification,
         reading: reading(&Ledger::read(&folder, &record.repository)?, &verification),
         check_days: *config.schedule.check_days.get_ref(),
@@ -83,11 +91,31 @@ pub fn look(
         against_rollback.insert(0, Obstacle::Unknown);
         compaction.insert(0, Obstacle::Unknown);
     }
+    let last = hold::outcome(paths, name);
+    let bytes = client.map_or(0, |client| client.size_bytes);
+    let next = config.client(name.as_str()).and_then(|client| {
+        let days = client.compact_after_days.as_ref()?;
+        let mut obstacles = compaction.clone();
+        if client.paused {
+            obstacles.push(Obstacle::Paused(name.clone()));
+        }
+        let situation = policy::Situation {
+            days: *days.get_ref(),
+            now,
+            bytes,
+            record: &record,
+            last: last.as_ref(),
+            obstacles: &obstacles,
+        };
+        let next = policy::next(&situation);
+        let told = next.condition(name, &situation);
+        Some((next, told))
+    });
     let words = |all: &[Obstacle]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
     let upkeep = Upkeep {
         transaction,
         repository: record.repository.clone(),
-        bytes: client.map_or(0, |client| client.size_bytes),
+        bytes,
         compacted: record.compacted,
         transactions: transactions(paths, name),
         floor: match record.floor {
@@ -106,10 +134,13 @@ pub fn look(
         no_copy: copies.is_empty(),
         against_rollback: words(&against_rollback),
         standing: standing.clone(),
-        last: hold::outcome(paths, name),
+        last,
+        kept: kept(paths, name),
+        automatic: next.as_ref().map(|(next, _)| next.words()),
     };
     Ok(Look {
         upkeep,
+        next,
         compaction,
         record,
         sessions,
@@ -117,6 +148,37 @@ pub fn look(
         standing: standing.map(|journal| journal.work),
         mounted,
     })
+}
+
+/// What rollbacks kept, the newest first. No link in it is followed.
+pub fn kept(paths: &Paths, name: &ClientName) -> Vec<Kept> {
+    let folders = fs::read_dir(paths.rolled_back(name)).into_iter().flatten().flatten();
+    let mut all: Vec<Kept> = folders
+        .filter_map(|entry| {
+            let range = KeptRange::new(entry.file_name().to_str()?)?;
+            let found = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
+            Some(Kept {
+                range,
+                bytes: size(&entry.path(), 0),
+                at: found.modified().ok().and_then(crate::unix_seconds),
+            })
+        })
+        .collect();
+    all.sort_by_key(|kept| std::cmp::Reverse(kept.range.highest));
+    all
+}
+
+/// Size of the files beneath a folder of a repository's depth.
+fn size(folder: &Path, depth: u8) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .map(|(path, found)| match found.is_dir() {
+            true if depth < 3 => size(&path, depth + 1),
+            true => 0,
+            false => found.len(),
+        })
+        .sum()
 }
 
 /// The transactions that are remembered, with the sessions that they belong to.

@@ -2,8 +2,10 @@
 //! tells what stands against them, shows those that run, and starts one again that was cut short.
 //!
 //! [`begin`] keeps everybody else off and compares what was confirmed with what is there; [`compact_job`] and
-//! [`rollback_job`] do the work; [`told`] tells what is remembered of the repository; [`hold`] is what the others ask.
+//! [`rollback_job`] do the work; [`told`] tells what is remembered of the repository; [`hold`] is what the others ask;
+//! [`automatic`] orders what a policy asks for.
 
+pub mod automatic;
 pub mod begin;
 pub mod compact_job;
 pub mod hold;
@@ -21,7 +23,7 @@ use std::time::Duration;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
-use strongroom_model::status::{ArrayState, Job, JobKind};
+use strongroom_model::status::{ArrayState, Job, JobKind, Status};
 use strongroom_model::upkeep::Work;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -56,9 +58,11 @@ pub async fn run(
     systemd: Systemd,
     orders: &mut mpsc::Receiver<Order>,
     around: watch::Receiver<crate::clients::Surroundings>,
+    status: watch::Receiver<Arc<Status>>,
     report: watch::Sender<Report<Vec<Job>>>,
 ) -> Result<(), SystemdError> {
     let mut asked: BTreeMap<ClientName, (Work, Instant)> = BTreeMap::new();
+    let mut automatic = automatic::Automatic::default();
     loop {
         let mounted = around.borrow().array == ArrayState::Mounted;
         let mut new = Report::<Vec<Job>>::default();
@@ -98,6 +102,14 @@ pub async fn run(
             }
         }
         let busy = !new.part.is_empty() || !new.conditions.is_empty();
+        if mounted && !busy {
+            let now = status.borrow().clone();
+            if let Some(Order { client, work }) = automatic.round(&paths, &config, &systemd, &now).await? {
+                systemd.start(&work.unit(&client)).await?;
+                asked.insert(client, (work, Instant::now()));
+            }
+        }
+        new.conditions.extend(automatic.conditions().cloned());
         publish(&report, new);
         tokio::select! {
             () = tokio::time::sleep(if busy { POLL_RUNNING } else { POLL_IDLE }) => {}
@@ -154,7 +166,9 @@ fn unreadable(client: &ClientName) -> Condition {
         &format!(
             "It can't be read how far a compaction or rollback of the repository of {client} came, so {client} is held out."
         ),
-        "The state partition may be damaged: make a report (`strongroom report`) before anything else.",
+        &format!(
+            "The state partition may be damaged: make a report (`strongroom report`). Then `strongroom client reopen {client}` sets aside what can't be read; look at `strongroom client show {client}` after that."
+        ),
     )
 }
 

@@ -61,7 +61,11 @@ pub fn run(paths: &Paths, instance: &str) -> Result<(), UpkeepError> {
 
 /// Where a rollback keeps what it took out: a folder of its own for each, as the numbers are never used twice.
 pub fn kept(paths: &Paths, name: &ClientName, journal: &Journal, to: u32) -> std::path::PathBuf {
-    paths.rolled_back(name).join(format!("{}-{}", to, journal.highest))
+    let range = rollback::KeptRange {
+        to,
+        highest: journal.highest,
+    };
+    paths.rolled_back(name).join(range.to_string())
 }
 
 /// Does all steps that are not done yet. `go_on` is asked before each; returns whether it came to its end.

@@ -79,6 +79,7 @@ pub fn compacted(paths: &Paths, name: &ClientName, journal: &Journal, at: u64) -
     record.objects = now.objects.or(record.objects);
     record.freeable = repository.freeable(SegmentNumber(transaction), THRESHOLD_PERCENT)?;
     record.floor = Floor::At(transaction);
+    record.deletion = None;
     record.compacted = Some(Compacted {
         at,
         transaction,

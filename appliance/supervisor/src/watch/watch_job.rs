@@ -224,6 +224,7 @@ fn look_at(path: &Path, folder: &Path, record: &mut Record, now: u64) -> Result<
         ledger.write(folder)?;
     }
     record.freeable = repository.freeable(commit.transaction, THRESHOLD_PERCENT)?;
+    record.age_deletion(now);
     Ok(())
 }
 
@@ -427,6 +428,9 @@ fn audit(
     if audit.objects_after.is_some() {
         record.objects = audit.objects_after;
         record.most_objects = record.most_objects.max(audit.objects_after.unwrap_or_default());
+    }
+    if audit.deleted > 0 || changes.is_some_and(|(_, removed)| removed > 0) {
+        record.deleted(commit.transaction.0, now);
     }
     record.add_look(Look {
         at: now,

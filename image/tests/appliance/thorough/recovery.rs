@@ -36,6 +36,7 @@ fn a_reflash_changes_nothing_for_clients_and_a_factory_reset_forgets_all_but_the
             Ok(state.trim() == "active")
         })
         .unwrap();
+    reflash::what_is_remembered_is_copied(&trial, &mut machine);
     machine.shut_down(STOP).unwrap();
     let before = environment(&trial);
     assert_eq!(
