@@ -138,7 +138,7 @@ pub enum ConditionId {
     CheckOverdue,
     /// A repository could not be checked.
     CheckFailed,
-    /// A compaction or a rollback was cut short; its client is held out until it is brought to its end.
+    /// A compaction, a rollback or a repair was cut short; its client is held out until it is brought to its end.
     UpkeepUnfinished,
     /// A push failed; it is tried again.
     PushFailed,
