@@ -34,7 +34,7 @@ use strongroom_borg::{Plan, Problem, Repository, SegmentFile, SegmentNumber, Seg
 use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
 use strongroom_model::upkeep::repair::{self, Content, Found, Witness};
-use strongroom_model::upkeep::{Journal, Obstacle, Outcome, Work};
+use strongroom_model::upkeep::{Journal, Outcome, Work};
 use strongroom_offsite::ledger::read_segment;
 use zbus::Connection;
 
@@ -163,13 +163,15 @@ fn look(
     };
     repository.verify(&plan, &mut |event| {
         match event {
-            // The last commit is itself what was lost: Borg's index bears its number, and nothing was committed since.
-            Event::Problem(one @ Problem::CommitLost { index, .. }) if index.0 == segment => {
-                problem = Some(one.to_string());
+            Event::Problem(one) => {
+                // The last commit is itself what was lost: Borg's index bears its number, and nothing was committed since.
+                let commit = matches!(one, Problem::CommitLost { index, .. } if index.0 == segment);
+                if commit || segment_of(&one) == Some(segment) {
+                    problem = Some(one.to_string());
+                }
             }
-            Event::Problem(one) if segment_of(&one) == Some(segment) => problem = Some(one.to_string()),
             Event::Segment { .. } => sound = true,
-            Event::Problem(_) | Event::Progress(_) => {}
+            Event::Progress(_) => {}
         }
         ControlFlow::Continue(())
     })?;
@@ -394,7 +396,7 @@ pub fn put(
     if !go_on() {
         return Ok(false);
     }
-    beside.keep(&["data", folder], number)?;
+    beside.keep(&["data", folder.as_str()], number)?;
     if !go_on() {
         return Ok(false);
     }
