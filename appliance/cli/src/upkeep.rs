@@ -124,9 +124,7 @@ pub async fn repair(client: &str, segment: u32) -> Result<(), ApplianceError> {
             ));
         }
         Ok(Err(error)) => {
-            return Err(ApplianceError::Upkeep(format!(
-                "standard input can't be read: {error}"
-            )));
+            return Err(ApplianceError::Upkeep(format!("standard input can't be read: {error}")));
         }
         Err(error) => return Err(ApplianceError::Upkeep(error.to_string())),
     }

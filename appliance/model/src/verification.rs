@@ -469,8 +469,18 @@ mod tests {
     fn advice_is_told_whole() {
         let long = ClientName::new("a234567890123456789012345678901").unwrap();
         for segment in [None, Some(u32::MAX)] {
-            let told = damaged(&long, &Damage { segment, ..Damage::default() }, 0);
-            assert!(told.advice.ends_with(&format!("`strongroom client accept {long}`.")), "{told:?}");
+            let told = damaged(
+                &long,
+                &Damage {
+                    segment,
+                    ..Damage::default()
+                },
+                0,
+            );
+            assert!(
+                told.advice.ends_with(&format!("`strongroom client accept {long}`.")),
+                "{told:?}"
+            );
         }
     }
 

@@ -772,7 +772,12 @@ async fn one_segment_comes_back_as_it_was_and_only_whole() {
             .collect();
         assert_eq!(wanted.len(), 3);
         let out = scene.borg.dir.path().join("segment");
-        let into = File::options().create_new(true).read(true).write(true).open(&out).unwrap();
+        let into = File::options()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(&out)
+            .unwrap();
         let request = scene.restore_request(&out);
         let mut phases = Vec::new();
         for segment in wanted {
@@ -783,7 +788,10 @@ async fn one_segment_comes_back_as_it_was_and_only_whole() {
             .unwrap();
             let original = fs::read(scene.borg.repository().join(&segment.name)).unwrap();
             assert!(fs::read(&out).unwrap() == original, "{} is another", segment.name);
-            assert_eq!((report.transaction, report.bytes, report.known), (last, segment.size, true));
+            assert_eq!(
+                (report.transaction, report.bytes, report.known),
+                (last, segment.size, true)
+            );
             assert_eq!(report.sha256.to_string(), sha256sum(&out));
         }
         assert_eq!(phases.contains(&Phase::Wait), bucket == "vault");
@@ -796,7 +804,9 @@ async fn one_segment_comes_back_as_it_was_and_only_whole() {
         let error = restore_segment(&request, last, &into, &tuning(), &mut |_| {})
             .await
             .unwrap_err();
-        assert!(matches!(error, RestoreError::NoSegment { segment, transaction } if (segment, transaction) == (last, first)));
+        assert!(
+            matches!(error, RestoreError::NoSegment { segment, transaction } if (segment, transaction) == (last, first))
+        );
     }
 }
 
@@ -816,7 +826,12 @@ async fn one_segment_of_a_damaged_copy_is_refused() {
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
     let out = scene.borg.dir.path().join("segment");
-    let into = File::options().create_new(true).read(true).write(true).open(&out).unwrap();
+    let into = File::options()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .open(&out)
+        .unwrap();
     let request = scene.restore_request(&out);
     let segment = SegmentNumber(2);
     let cases = [

@@ -166,8 +166,14 @@ pub fn is_repaired_from_off_site(trial: &Trial, machine: &mut Machine) {
     let checked = admin.run(&format!("strongroom check {CLIENT}")).unwrap();
     assert!(checked.contains(&format!("{CLIENT}: sound")), "{checked}");
     // What was damaged is kept, where no client sees it; the next push has nothing to say against the new one.
-    assert!(admin.run("ls /mnt/raid").unwrap().contains(&format!("{CLIENT}_repository.damaged")));
+    assert!(
+        admin
+            .run("ls /mnt/raid")
+            .unwrap()
+            .contains(&format!("{CLIENT}_repository.damaged"))
+    );
     admin.run(&format!("strongroom push {CLIENT}")).unwrap();
-    let usage = format!("systemctl show strongroom-repair@{CLIENT}:segment:{segment} -p Id -p MemoryPeak -p CPUUsageNSec");
+    let usage =
+        format!("systemctl show strongroom-repair@{CLIENT}:segment:{segment} -p Id -p MemoryPeak -p CPUUsageNSec");
     eprintln!("{}", admin.run(&usage).unwrap());
 }

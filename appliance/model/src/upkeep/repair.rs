@@ -159,7 +159,10 @@ pub fn refused(segment: u32, content: &Content, received: u64, sha256: &str) -> 
         ));
     }
     (sha256 != content.sha256).then(|| {
-        format!("what came in is not what segment {segment} was: its SHA-256 is {sha256}, not {}", content.sha256)
+        format!(
+            "what came in is not what segment {segment} was: its SHA-256 is {sha256}, not {}",
+            content.sha256
+        )
     })
 }
 
@@ -234,7 +237,10 @@ mod tests {
         let all = obstacles(&around(&sessions, Some("push"), None));
         assert_eq!(all.len(), 2, "{all:?}");
         let work = Work::Repair { segment: 8 };
-        assert_eq!(obstacles(&around(&sessions, Some("push"), Some(work))), [Obstacle::UnderWay(work)]);
+        assert_eq!(
+            obstacles(&around(&sessions, Some("push"), Some(work))),
+            [Obstacle::UnderWay(work)]
+        );
         let away = Surroundings {
             mounted: false,
             ..around(&[], None, None)

@@ -67,7 +67,11 @@ pub fn set_aside(folder: &Path) -> io::Result<()> {
 pub fn give_up_repository(paths: &Paths, client: &ClientName) -> io::Result<bool> {
     let start = paths.at(ARRAY_MOUNT).join(format!("{ERASE}{client}-"));
     let mut any = false;
-    for folder in [paths.rolled_back(client), paths.damaged(client), paths.repository(client)] {
+    for folder in [
+        paths.rolled_back(client),
+        paths.damaged(client),
+        paths.repository(client),
+    ] {
         if exists(&folder) {
             move_folder(&folder, &free(&start.to_string_lossy()))?;
             any = true;

@@ -4,8 +4,8 @@
 use super::begin::UpkeepError;
 use crate::paths::Paths;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchown, fstat, linkat, mkdirat, openat, renameat_with,
-    statat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchown, fstat, linkat, mkdirat, openat,
+    renameat_with, statat,
 };
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};

@@ -181,7 +181,10 @@ impl Look {
             let words: Vec<String> = against.iter().map(ToString::to_string).collect();
             return Err(UpkeepError::Failed(words.join("\n")));
         }
-        repair_job::wanted(paths, config, name, &self.record.repository, segment)?;
+        // Where nothing is remembered, the job itself looks whose ledgers they are.
+        if !self.record.repository.is_empty() {
+            repair_job::wanted(paths, config, name, &self.record.repository, segment)?;
+        }
         Ok(Work::Repair { segment })
     }
 

@@ -180,7 +180,9 @@ fn look(
         Some(words) => (Found::Missing, words),
         None if sound => (Found::Sound, String::new()),
         // What lies above the last commit is not final, whatever was remembered.
-        None if remembered && last.is_some_and(|last| segment <= last.0) => (Found::Missing, format!("segment {segment} is missing")),
+        None if remembered && last.is_some_and(|last| segment <= last.0) => {
+            (Found::Missing, format!("segment {segment} is missing"))
+        }
         None => (Found::Absent, String::new()),
     })
 }
@@ -343,10 +345,7 @@ fn at(beside: &Beside, [folder, file]: &[String; 2]) -> Result<Option<Stat>, Upk
         .and_then(|folder| statat(&folder, file, AtFlags::SYMLINK_NOFOLLOW));
     match found {
         Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile => Ok(Some(found)),
-        Ok(_) => Err(UpkeepError::Io(
-            what,
-            std::io::Error::other("it is not a regular file"),
-        )),
+        Ok(_) => Err(UpkeepError::Io(what, std::io::Error::other("it is not a regular file"))),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(io(&what)(error)),
     }

@@ -133,12 +133,7 @@ pub fn rolled_back(paths: &Paths, name: &ClientName, to: u32) -> Result<Now, Tol
 }
 
 /// After a repair: the segment is `known` again.
-pub fn repaired(
-    paths: &Paths,
-    name: &ClientName,
-    segment: u32,
-    known: Known,
-) -> Result<Now, ToldError> {
+pub fn repaired(paths: &Paths, name: &ClientName, segment: u32, known: Known) -> Result<Now, ToldError> {
     let (folder, repository) = (paths.watch(name), Repository::open(paths.repository(name))?);
     let now = now(&repository)?;
     let id = repository.config().id.to_string();
