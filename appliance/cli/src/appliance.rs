@@ -2,6 +2,7 @@
 
 use crate::words;
 use std::io::Write;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use strongroom_model::array::Listing;
 use strongroom_model::registry::{Answer, ListedClient, Request};
@@ -32,7 +33,7 @@ pub enum ApplianceError {
     /// A check or an acceptance did not come about.
     #[error("{0}")]
     Check(String),
-    /// A compaction or a rollback was refused, not confirmed, or failed.
+    /// A compaction, a rollback or a repair was refused, not confirmed, or failed.
     #[error("{0}")]
     Upkeep(String),
     /// What was asked about a client can't be, or was not confirmed.
@@ -88,6 +89,8 @@ trait Appliance {
     fn upkeep(&self, client: &str) -> zbus::Result<String>;
     fn compact(&self, client: &str, transaction: u32, without_off_site_copy: bool) -> zbus::Result<()>;
     fn roll_back(&self, client: &str, transaction: u32, to: u32) -> zbus::Result<()>;
+    fn repairable(&self, client: &str, segment: u32) -> zbus::Result<()>;
+    fn repair(&self, client: &str, segment: u32, bytes: zbus::Fd<'_>) -> zbus::Result<()>;
     fn host_key(&self) -> zbus::Result<String>;
 }
 
@@ -212,6 +215,16 @@ impl Connection {
     /// Asks for a rollback of what was shown and confirmed.
     pub async fn roll_back(&self, client: &str, transaction: u32, to: u32) -> Result<(), ApplianceError> {
         Ok(self.proxy.roll_back(client, transaction, to).await?)
+    }
+
+    /// Asks whether a segment could be repaired now, before its bytes are sent for.
+    pub async fn repairable(&self, client: &str, segment: u32) -> Result<(), ApplianceError> {
+        Ok(self.proxy.repairable(client, segment).await?)
+    }
+
+    /// Asks for a segment to be repaired with what `bytes` gives.
+    pub async fn repair(&self, client: &str, segment: u32, bytes: BorrowedFd<'_>) -> Result<(), ApplianceError> {
+        Ok(self.proxy.repair(client, segment, bytes.into()).await?)
     }
 
     /// The public half of the SSH host key, one line.

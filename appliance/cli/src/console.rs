@@ -290,18 +290,21 @@ fn job(job: &Job, columns: usize, on_screen: bool) -> Vec<Line<'static>> {
             "  check {}",
             job.client.as_ref().map_or("every repository", |client| client.as_str())
         ),
-        JobKind::Compact | JobKind::Rollback => {
+        JobKind::Compact | JobKind::Rollback | JobKind::Repair => {
             let client = job.client.as_ref().map_or("", |client| client.as_str());
-            let verb = if job.kind == JobKind::Compact {
-                "compact"
+            let verb = match job.kind {
+                JobKind::Compact => "compact",
+                JobKind::Repair => "repair",
+                _ => "rollback",
+            };
+            // A repair holds it out for moments only, once all has come in.
+            let held = if job.kind == JobKind::Repair {
+                String::new()
             } else {
-                "rollback"
+                format!(", {client} is held out")
             };
             // It ends when it ends: nobody knows how far it is.
-            return vec![line(
-                PLAIN,
-                &page::clean(&format!("  {verb} {client}: running, {client} is held out")),
-            )];
+            return vec![line(PLAIN, &page::clean(&format!("  {verb} {client}: running{held}")))];
         }
     };
     let what = page::clean(&what);

@@ -85,6 +85,14 @@ enum Verb {
         #[command(flatten)]
         consent: upkeep::Consent,
     },
+    /// Put a sound copy of a damaged segment in its place. Reads the copy from standard input, as `strongroom restore
+    /// --segment` sends it, and takes only what the segment was.
+    Repair {
+        /// The client's name.
+        client: String,
+        /// The segment's number, as `strongroom check` tells it.
+        segment: u32,
+    },
     /// Look after a client.
     Client {
         #[command(subcommand)]
@@ -126,7 +134,7 @@ enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
-    /// Bring a repository back from its off-site copy, on any computer.
+    /// Bring a repository, or one segment of it, back from its off-site copy, on any computer.
     Restore(Box<restore::RestoreArguments>),
 }
 
@@ -274,6 +282,10 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
                 Some(kept) => upkeep::remove_kept(&client, kept, &consent).await?,
                 None => upkeep::rollback(&client, to, &consent).await?,
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Repair { client, segment } => {
+            upkeep::repair(&client, segment).await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Client { verb } => {

@@ -1,9 +1,11 @@
-//! `strongroom restore`: brings a repository back from its off-site copy, on any computer, with the recipient's secret
-//! key and nothing else of ours.
+//! `strongroom restore`: brings a repository, or one segment of it, back from its off-site copy, on any computer, with the
+//! recipient's secret key and nothing else of ours.
 
 use crate::words;
 use clap::Args;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use strongroom_borg::SegmentNumber;
@@ -24,7 +26,14 @@ pub struct RestoreArguments {
     /// The client whose repository is wanted.
     client: String,
     /// An empty or new folder for the repository.
-    into: PathBuf,
+    #[arg(required_unless_present = "segment", conflicts_with = "segment")]
+    into: Option<PathBuf>,
+    /// Only this segment, to repair the one on the appliance with.
+    #[arg(long, value_name = "NUMBER", requires = "output")]
+    segment: Option<u32>,
+    /// The segment's file; `-` is standard output, on which nothing comes before all of it was verified.
+    #[arg(long, value_name = "FILE", requires = "segment")]
+    output: Option<PathBuf>,
     /// The OpenPGP secret key of a recipient, armoured or binary.
     #[arg(long)]
     key: PathBuf,
@@ -88,6 +97,9 @@ pub enum RestoreFailure {
     /// The passphrase could not be asked for.
     #[error("the passphrase could not be read: {0}")]
     Passphrase(std::io::Error),
+    /// The segment could not be written.
+    #[error("{0} could not be written: {1}")]
+    Write(PathBuf, std::io::Error),
     /// The restore failed.
     #[error("{0}")]
     Restore(#[from] strongroom_offsite::restore::RestoreError),
@@ -125,19 +137,125 @@ pub async fn run(arguments: RestoreArguments) -> Result<(), RestoreFailure> {
         }
         None => Zeroizing::default(),
     };
-    let show = std::io::stderr().is_terminal();
-    let mut last = String::new();
+    // clap has seen to it that one of the two is there.
+    let destination = arguments.into.or(arguments.output).unwrap_or_default();
     let request = RestoreRequest {
         target,
         credentials,
         secret_keys: vec![key],
         passphrase,
         transaction: arguments.transaction.map(SegmentNumber),
-        destination: arguments.into.clone(),
+        destination,
         archive_days: ARCHIVE_DAYS,
         archive_poll: POLL,
     };
-    let mut on_progress = |progress: Progress| {
+    match arguments.segment.map(SegmentNumber) {
+        None => repository(&client, &request).await,
+        Some(segment) => one_segment(&client, &request, segment).await,
+    }
+}
+
+async fn repository(client: &ClientName, request: &RestoreRequest) -> Result<(), RestoreFailure> {
+    let mut shown = Shown::new();
+    let report = restore::restore(request, &Tuning::default(), &mut |progress| shown.show(progress)).await?;
+    shown.end();
+    let into = request.destination.display();
+    println!(
+        "Restored {client} as of transaction {} into {into}: {} files, {}.\nNow run: borg check --verify-data {into}",
+        report.transaction,
+        report.files,
+        words::size(report.bytes),
+    );
+    Ok(())
+}
+
+/// Restores one segment. Nothing shows under the file's name, or on standard output, before all of it was verified.
+async fn one_segment(
+    client: &ClientName,
+    request: &RestoreRequest,
+    segment: SegmentNumber,
+) -> Result<(), RestoreFailure> {
+    let output = &request.destination;
+    let write = |path: &Path| {
+        let path = path.to_path_buf();
+        move |error| RestoreFailure::Write(path, error)
+    };
+    let to_standard_output = output.as_os_str() == "-";
+    let (partial, file) = if to_standard_output {
+        let folder = std::env::temp_dir();
+        let path = folder.join(format!("strongroom-segment-{}", std::process::id()));
+        let file = new_file(&path).map_err(write(&path))?;
+        // Only this process can reach it from here on, and it goes with it.
+        std::fs::remove_file(&path).map_err(write(&path))?;
+        (path, file)
+    } else {
+        let mut name = output.as_os_str().to_owned();
+        name.push(".partial");
+        let path = PathBuf::from(name);
+        let file = new_file(&path).map_err(write(&path))?;
+        (path, file)
+    };
+    let mut shown = Shown::new();
+    let restored = restore::restore_segment(request, segment, &file, &Tuning::default(), &mut |progress| {
+        shown.show(progress)
+    })
+    .await;
+    shown.end();
+    let report = match restored {
+        Ok(report) => report,
+        Err(error) => {
+            if !to_standard_output {
+                let _ = std::fs::remove_file(&partial);
+            }
+            return Err(error.into());
+        }
+    };
+    if to_standard_output {
+        let mut input = &file;
+        let mut standard = std::io::stdout().lock();
+        std::io::copy(&mut input, &mut standard)
+            .and_then(|_| standard.flush())
+            .map_err(write(Path::new("standard output")))?;
+    } else {
+        std::fs::rename(&partial, output).map_err(write(output))?;
+    }
+    eprintln!(
+        "Restored segment {segment} of {client}, from the state of transaction {}: {}, SHA-256 {}.{}",
+        report.transaction,
+        words::size(report.bytes),
+        report.sha256,
+        if report.known {
+            ""
+        } else {
+            " The manifest does not say what that should be; its form and size are right, and the appliance knows."
+        }
+    );
+    Ok(())
+}
+
+/// A file that was not there, for its owner only.
+fn new_file(path: &Path) -> std::io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// The progress, on one line of standard error, if somebody looks at it.
+struct Shown {
+    last: Option<String>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        Self {
+            last: std::io::stderr().is_terminal().then(String::new),
+        }
+    }
+
+    fn show(&mut self, progress: Progress) {
         let line = format!(
             "{}: {} of {} objects, {} of {}",
             phase_words(progress.phase),
@@ -146,25 +264,20 @@ pub async fn run(arguments: RestoreArguments) -> Result<(), RestoreFailure> {
             words::size(progress.bytes_done),
             words::size(progress.bytes_total)
         );
-        if show && line != last {
+        if let Some(last) = &mut self.last
+            && *last != line
+        {
             eprint!("\r\x1b[K{line}");
             let _ = std::io::stderr().flush();
-            last = line;
+            *last = line;
         }
-    };
-    let report = restore::restore(&request, &Tuning::default(), &mut on_progress).await?;
-    if show {
-        eprintln!();
     }
-    println!(
-        "Restored {client} as of transaction {} into {}: {} files, {}.\nNow run: borg check --verify-data {}",
-        report.transaction,
-        arguments.into.display(),
-        report.files,
-        words::size(report.bytes),
-        arguments.into.display()
-    );
-    Ok(())
+
+    fn end(&self) {
+        if self.last.is_some() {
+            eprintln!();
+        }
+    }
 }
 
 fn phase_words(phase: Phase) -> &'static str {

@@ -1,9 +1,13 @@
 //! `strongroom compact` and `strongroom rollback`: show what would happen and what stands against it, ask, and wait for the
-//! end.
+//! end. `strongroom repair` passes on what it is given, and waits in the same way.
 
 use crate::appliance::{ApplianceError, Connection};
 use crate::{confirm, now, words};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use strongroom_model::name::ClientName;
 use strongroom_model::registry::{Answer, Request};
@@ -146,6 +150,53 @@ fn kept(client: &str, all: &[Kept], now: u64) -> String {
         );
     }
     text
+}
+
+/// Puts a sound copy of a segment, from standard input, in the place of the damaged one.
+pub async fn repair(client: &str, segment: u32) -> Result<(), ApplianceError> {
+    let appliance = Connection::open().await?;
+    // Fetching from an archive takes hours: what stands against it is told before.
+    appliance.repairable(client, segment).await?;
+    let input = std::io::stdin();
+    if input.is_terminal() {
+        return Err(ApplianceError::Upkeep(format!(
+            "the segment is read from standard input, which is a terminal here. With the secret key, on another computer:\n\n  \
+             strongroom restore {client} --segment {segment} --output - … | ssh admin@HOST strongroom repair {client} {segment}"
+        )));
+    }
+    // The job is asked for with the first byte, so that nothing waits on the appliance meanwhile.
+    let came = tokio::task::spawn_blocking(|| anything_came(&std::io::stdin())).await;
+    match came {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => {
+            return Err(ApplianceError::Upkeep(
+                "nothing came in; what was to send it says why. Nothing was changed".into(),
+            ));
+        }
+        Ok(Err(error)) => {
+            return Err(ApplianceError::Upkeep(format!("standard input can't be read: {error}")));
+        }
+        Err(error) => return Err(ApplianceError::Upkeep(error.to_string())),
+    }
+    let before = appliance.upkeep(client).await?;
+    appliance.repair(client, segment, input.as_fd()).await?;
+    wait(&appliance, client, &before, JobKind::Repair).await?;
+    println!(
+        "{client}: segment {segment} is what it was again, and was read back. The damaged one is kept beside the repository, where {client} can't see it."
+    );
+    Ok(())
+}
+
+/// Waits until there is something to read. Returns false where the end comes before.
+fn anything_came(input: &impl AsFd) -> std::io::Result<bool> {
+    let mut descriptors = [PollFd::new(input, PollFlags::IN)];
+    loop {
+        match poll(&mut descriptors, None) {
+            Ok(_) => return Ok(descriptors[0].revents().contains(PollFlags::IN)),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn refuse(client: &str, what: &str, against: &[String]) -> Result<(), ApplianceError> {
@@ -393,6 +444,19 @@ mod tests {
             text.ends_with("compacted: in 3 days, unless something more is deleted.\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_empty_input_is_told_from_one_that_has_something() {
+        use std::io::Write as _;
+        let (input, output) = std::io::pipe().unwrap();
+        drop(output);
+        assert!(!anything_came(&input).unwrap());
+        let (input, mut output) = std::io::pipe().unwrap();
+        output.write_all(b"x").unwrap();
+        assert!(anything_came(&input).unwrap());
+        drop(output);
+        assert!(anything_came(&input).unwrap(), "what came before the end counts");
     }
 
     #[test]

@@ -138,7 +138,7 @@ pub enum ConditionId {
     CheckOverdue,
     /// A repository could not be checked.
     CheckFailed,
-    /// A compaction or a rollback was cut short; its client is held out until it is brought to its end.
+    /// A compaction, a rollback or a repair was cut short; its client is held out until it is brought to its end.
     UpkeepUnfinished,
     /// A compaction that a policy asks for failed, or has been kept off for days.
     CompactionWaits,

@@ -295,6 +295,8 @@ pub enum JobKind {
     Compact,
     /// Undoes a client's last transactions.
     Rollback,
+    /// Puts a sound segment in a damaged one's place.
+    Repair,
 }
 
 /// One running job.

@@ -305,10 +305,19 @@ fn damaged(name: &ClientName, damage: &Damage, more: usize) -> Condition {
         Severity::Alarm,
         name.as_str(),
         &text,
-        &format!(
+        &damage_advice(name, damage.segment),
+    )
+}
+
+fn damage_advice(name: &ClientName, segment: Option<u32>) -> String {
+    match segment {
+        Some(segment) => format!(
+            "Where the secret key is: `strongroom restore {name} --segment {segment} --output - … | ssh admin@HOST strongroom repair {name} {segment}`. To live with it: `strongroom client accept {name}`."
+        ),
+        None => format!(
             "`strongroom restore {name}` brings the repository back from off-site, if a push has it whole. Do not compact or repair before. To live with it: `strongroom client accept {name}`."
         ),
-    )
+    }
 }
 
 /// A sentence, with a space before it; nothing while it is not known.
@@ -439,7 +448,11 @@ mod tests {
             told[0].text.contains("segment 7") && told[0].text.contains("monday (2 files)"),
             "{told:?}"
         );
-        assert!(told[0].advice.contains("strongroom restore asus") && !told[0].advice.contains('…'));
+        assert!(
+            told[0]
+                .advice
+                .contains("strongroom restore asus --segment 7 --output - … | ssh admin@HOST strongroom repair asus 7")
+        );
         // Found again: what was traced, and what was accepted, stays.
         let again = verification.damages[0].what.clone();
         verification.accept();
@@ -450,6 +463,25 @@ mod tests {
         assert_eq!(verification.unaccepted(), 1);
         verification.mended(Some(7));
         assert_eq!(decide(&name(), &verification, 30, None), []);
+    }
+
+    #[test]
+    fn advice_is_told_whole() {
+        let long = ClientName::new("a234567890123456789012345678901").unwrap();
+        for segment in [None, Some(u32::MAX)] {
+            let told = damaged(
+                &long,
+                &Damage {
+                    segment,
+                    ..Damage::default()
+                },
+                0,
+            );
+            assert!(
+                told.advice.ends_with(&format!("`strongroom client accept {long}`.")),
+                "{told:?}"
+            );
+        }
     }
 
     #[test]

@@ -99,6 +99,13 @@ pub fn is_repository_path(path: &str) -> bool {
     }
 }
 
+/// The segment at a path from a manifest: `data/0/17`.
+#[must_use]
+pub fn segment_of(path: &str) -> Option<SegmentNumber> {
+    let (_, number) = path.strip_prefix("data/")?.split_once('/')?;
+    number.parse().ok().map(SegmentNumber)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +128,14 @@ mod tests {
             Name::sums(SegmentNumber(17)).revision(Some(99))
         );
         assert_eq!(parse_manifest("manifest/17.SHA256SUMS"), None);
+    }
+
+    #[test]
+    fn segments_are_known_by_their_path() {
+        assert_eq!(segment_of("data/1/1017"), Some(SegmentNumber(1017)));
+        for other in ["config", "data/17", "data/0/x"] {
+            assert_eq!(segment_of(other), None, "{other}");
+        }
     }
 
     #[test]

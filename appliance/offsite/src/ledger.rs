@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -233,6 +233,50 @@ pub fn read_items(directory: &Path) -> Result<Option<Vec<Item>>, LedgerError> {
             .chain(state.configs.into_values())
             .collect()
     }))
+}
+
+/// What the ledger in `directory` knows of one segment of this repository; `None` when it knows nothing of it. Reads line by
+/// line, whatever the ledger's size.
+///
+/// # Errors
+/// [`LedgerError::Io`].
+pub fn read_segment(directory: &Path, repository: &str, segment: SegmentNumber) -> Result<Option<Item>, LedgerError> {
+    let path = directory.join("ledger.jsonl");
+    let io = |source| LedgerError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut input = match File::open(&path) {
+        Ok(file) => BufReader::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io(source)),
+    };
+    let (mut line, mut first, mut found) = (String::new(), true, None);
+    loop {
+        line.clear();
+        // A torn last line is no record.
+        if input.read_line(&mut line).map_err(io)? == 0 || !line.ends_with('\n') {
+            return Ok(found);
+        }
+        match serde_json::from_str::<Record>(&line) {
+            Ok(Record::Header {
+                version: VERSION,
+                repository: own,
+                ..
+            }) if first && own == repository => first = false,
+            Ok(Record::Stored {
+                what: What::Segment(number),
+                item,
+            }) if !first => {
+                if number == segment {
+                    found = Some(item);
+                }
+            }
+            Ok(_) if !first => {}
+            // Of another repository or version, or damaged: the next push sets it aside.
+            _ => return Ok(None),
+        }
+    }
 }
 
 /// Whose ledger it is.
@@ -478,6 +522,32 @@ mod tests {
             drop(ledger);
             assert!(open(dir.path()).unwrap().state.taken.contains("b"));
         }
+    }
+
+    #[test]
+    fn one_segment_is_found_without_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |repository, number| read_segment(dir.path(), repository, SegmentNumber(number)).unwrap();
+        assert_eq!(read("ab", 1), None, "there is no ledger");
+        let mut ledger = open(dir.path()).unwrap();
+        for (number, object) in [(1, "a"), (2, "b"), (2, "c")] {
+            ledger
+                .stored(What::Segment(SegmentNumber(number)), item(object))
+                .unwrap();
+        }
+        ledger.intend(What::Segment(SegmentNumber(3)), item("d")).unwrap();
+        assert_eq!(read("ab", 1), Some(item("a")));
+        assert_eq!(read("ab", 2), Some(item("c")), "the last record counts");
+        assert_eq!(read("ab", 3), None, "it was not sent");
+        assert_eq!(read("cd", 1), None, "another repository's");
+        let path = dir.path().join("ledger.jsonl");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend_from_slice(b"{\"record\":\"stored\"");
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(read("ab", 1), Some(item("a")), "a torn end is no record");
+        bytes.extend_from_slice(b"\n");
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(read("ab", 1), None, "a damaged one says nothing");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub mod verify;
 pub use openpgp::Encryption;
 pub use progress::{OnProgress, Phase, Progress};
 pub use push::{PushError, PushReport, PushRequest, Tuning, push};
-pub use restore::{RestoreError, RestoreReport, RestoreRequest, list_states, restore};
+pub use restore::{RestoreError, RestoreReport, RestoreRequest, SegmentReport, list_states, restore, restore_segment};
 pub use target::{BadTarget, Credentials, Multipart, Target};
 pub use trust::{Trust, TrustError};
 pub use verify::{VerifyError, VerifyReport, VerifyRequest, verify};

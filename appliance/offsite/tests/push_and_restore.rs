@@ -8,7 +8,7 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use strongroom_offsite::openpgp::Mode;
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
     Encryption, Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest, Target,
-    Tuning, VerifyError, VerifyRequest, push, restore, verify,
+    Tuning, VerifyError, VerifyRequest, push, restore, restore_segment, verify,
 };
 use support::{Borg, Gpg, HASTY, client, credentials, noise, run, server, target};
 use zeroize::Zeroizing;
@@ -799,6 +799,128 @@ async fn a_damaged_copy_is_never_restored() {
     }
     fs::write(object("2"), good).unwrap();
     scene.restores("restored", "one").await;
+}
+
+#[tokio::test]
+async fn one_segment_comes_back_as_it_was_and_only_whole() {
+    // From an archive too: it is asked for and waited for.
+    for bucket in ["plain", "vault"] {
+        let mut scene = Scene::new(bucket).await;
+        scene.borg.file("big", &noise(14 * MIB, 1));
+        scene.borg.create("one");
+        let first = scene.push().await.transaction;
+        scene.borg.file("more", &noise(MIB, 2));
+        scene.borg.create("two");
+        let last = scene.push().await.transaction;
+        let state = Repository::open(scene.borg.repository()).unwrap().state(last).unwrap();
+        let wanted: Vec<_> = state
+            .iter()
+            .filter(|segment| segment.size > MIB as u64 || segment.number == last)
+            .collect();
+        assert_eq!(wanted.len(), 3);
+        let out = scene.borg.dir.path().join("segment");
+        let into = File::options()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(&out)
+            .unwrap();
+        let request = scene.restore_request(&out);
+        let mut phases = Vec::new();
+        for segment in wanted {
+            let report = restore_segment(&request, segment.number, &into, &tuning(), &mut |step| {
+                phases.push(step.phase)
+            })
+            .await
+            .unwrap();
+            let original = fs::read(scene.borg.repository().join(&segment.name)).unwrap();
+            assert!(fs::read(&out).unwrap() == original, "{} is another", segment.name);
+            assert_eq!(
+                (report.transaction, report.bytes, report.known),
+                (last, segment.size, true)
+            );
+            assert_eq!(report.sha256.to_string(), sha256sum(&out));
+        }
+        assert_eq!(phases.contains(&Phase::Wait), bucket == "vault");
+        assert_eq!(phases.last(), Some(&Phase::Done));
+        // The state before does not have it.
+        let request = RestoreRequest {
+            transaction: Some(first),
+            ..request
+        };
+        let error = restore_segment(&request, last, &into, &tuning(), &mut |_| {})
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, RestoreError::NoSegment { segment, transaction } if (segment, transaction) == (last, first))
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_segment_of_a_damaged_copy_is_refused() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("a", &noise(MIB, 13));
+    scene.borg.create("one");
+    scene.push().await;
+    let object = |name: &str| {
+        scene
+            .store
+            .path()
+            .join(format!("plain/asus_home%2Fdata%2F0%2F{name}.gpg.data"))
+    };
+    let good = fs::read(object("2")).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    let out = scene.borg.dir.path().join("segment");
+    let into = File::options()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .open(&out)
+        .unwrap();
+    let request = scene.restore_request(&out);
+    let segment = SegmentNumber(2);
+    let cases = [
+        flipped,
+        good[..good.len() - 100].to_vec(),
+        fs::read(object("1")).unwrap(),
+    ];
+    for bad in cases {
+        fs::write(object("2"), bad).unwrap();
+        let error = restore_segment(&request, segment, &into, &tuning(), &mut |_| {})
+            .await
+            .unwrap_err();
+        let told = matches!(
+            error,
+            RestoreError::Open { .. } | RestoreError::Mismatch { .. } | RestoreError::Target { .. }
+        );
+        assert!(told, "{error}");
+    }
+    // It is tried again, over what an attempt before left.
+    fs::write(object("2"), good).unwrap();
+    scene.fault("GET", "data/0/2.gpg", 0, 1, Action::Cut);
+    restore_segment(&request, segment, &into, &tuning(), &mut |_| {})
+        .await
+        .unwrap();
+    assert!(fs::read(&out).unwrap() == fs::read(scene.borg.repository().join("data/0/2")).unwrap());
+    // One that was damaged already when it was pushed.
+    let path = scene.borg.repository().join("data/0/2");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[500_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    scene.target.prefix = "another".into();
+    scene.push().await;
+    let error = restore_segment(&scene.restore_request(&out), segment, &into, &tuning(), &mut |_| {})
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RestoreError::Segment { .. }), "{error}");
+}
+
+fn sha256sum(path: &Path) -> String {
+    let output = run(std::process::Command::new("sha256sum").arg(path));
+    String::from_utf8(output.stdout).unwrap()[..64].to_owned()
 }
 
 #[tokio::test]

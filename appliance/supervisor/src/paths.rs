@@ -170,18 +170,18 @@ impl Paths {
         self.at("/run/strongroom-verify").join(format!("{instance}.json"))
     }
 
-    /// Journal of the compaction or rollback of a client's repository. As long as it stands, the client is held out.
+    /// Journal of the compaction, rollback or repair of a client's repository. As long as it stands, the client is held out.
     pub fn upkeep(&self, client: &ClientName) -> PathBuf {
         self.at("/var/lib/strongroom/upkeep").join(format!("{client}.json"))
     }
 
-    /// How the last compaction or rollback of a client's repository ended.
+    /// How the last compaction, rollback or repair of a client's repository ended.
     pub fn upkeep_outcome(&self, client: &ClientName) -> PathBuf {
         self.at("/var/lib/strongroom/upkeep")
             .join(format!("{client}.outcome.json"))
     }
 
-    /// Locked, shared, by each session of a client that is running, and as a whole by the compaction or rollback.
+    /// Locked, shared, by each session of a client that is running, and as a whole by the compaction, rollback or repair.
     pub fn session_lock(&self, client: &ClientName) -> PathBuf {
         self.at("/run/strongroom-sessions").join(format!("{client}.lock"))
     }
@@ -195,6 +195,13 @@ impl Paths {
     pub fn rolled_back(&self, client: &ClientName) -> PathBuf {
         self.at(ARRAY_MOUNT)
             .join(format!("{}.rolled-back", repository_name(client)))
+    }
+
+    /// Where repairs keep the damaged segments of a client's repository, and what comes in to replace them. No repository's
+    /// name ends so.
+    pub fn damaged(&self, client: &ClientName) -> PathBuf {
+        self.at(ARRAY_MOUNT)
+            .join(format!("{}.damaged", repository_name(client)))
     }
 
     /// Ledger of one client at one target.

@@ -45,7 +45,7 @@ pub enum Command {
     Accept(ClientName),
     /// Take up the clients anew: the registry was changed.
     Clients,
-    /// Compact or roll back a client's repository, as its owner confirmed. Only the D-Bus face offers it, having seen that
+    /// Compact, roll back or repair a client's repository, as its owner confirmed. Only the D-Bus face offers it, having seen that
     /// nothing stands against it.
     Upkeep(crate::upkeep::Order),
     /// Look at the disks again now.

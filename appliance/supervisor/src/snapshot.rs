@@ -22,7 +22,7 @@ pub struct Reports {
     pub offsite: Report<Offsite>,
     /// What clients did, and whether their repositories are sound.
     pub watch: Report<Watch>,
-    /// Compactions and rollbacks that are running.
+    /// Compactions, rollbacks and repairs that are running.
     pub upkeep: Report<Vec<Job>>,
     /// The connection to the broker.
     pub mqtt: Report<()>,

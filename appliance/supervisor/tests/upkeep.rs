@@ -1,4 +1,4 @@
-//! Compaction and rollback over repositories made by the real `borg`, in a folder that stands for the appliance's root. What
+//! Compaction, rollback and repair over repositories made by the real `borg`, in a folder that stands for the appliance's root. What
 //! systemd does is left out: the program that it would start in a unit is run as it is.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
@@ -6,15 +6,19 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use strongroom_model::condition::ConditionId;
 use strongroom_model::config::Config;
-use strongroom_model::upkeep::{Outcome, Work};
+use strongroom_model::upkeep::repair::Content;
+use strongroom_model::upkeep::{Obstacle, Outcome, Work};
 use strongroom_model::watch::Floor;
 use strongroom_supervisor::sessions::confine;
 use strongroom_supervisor::upkeep::begin::{self, Begun, UpkeepError};
 use strongroom_supervisor::upkeep::hold::{self, Hold};
-use strongroom_supervisor::upkeep::{compact_job, rollback_job};
+use strongroom_supervisor::upkeep::{compact_job, repair_job, rollback_job};
 use strongroom_supervisor::watch::store;
 use strongroom_supervisor::watch::verify_job::ALL;
 use support::repository::Appliance;
@@ -23,6 +27,20 @@ const SESSION: &str = env!("CARGO_BIN_EXE_strongroom-session");
 
 fn begin(appliance: &Appliance, work: Work) -> Result<Begun, UpkeepError> {
     begin::begin(&appliance.paths, &Config::default(), &appliance.name, work, &[])
+}
+
+/// As [`begin`], where nothing stands against it. Between the fork and the start of another test's program, that program
+/// holds whatever lock this process holds; so what was let go may seem held for moments.
+fn begun(appliance: &Appliance, work: Work) -> Begun {
+    for _ in 0..1000 {
+        match begin(appliance, work) {
+            Err(UpkeepError::Hold(hold::HoldError::Obstacle(Obstacle::Busy(_) | Obstacle::Connected(_)))) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other.unwrap(),
+        }
+    }
+    panic!("a lock was never let go");
 }
 
 fn last(appliance: &Appliance) -> u32 {
@@ -57,7 +75,7 @@ fn run_borg(appliance: &Appliance) -> Output {
 
 fn compact(appliance: &Appliance) -> Outcome {
     let transaction = last(appliance);
-    let begun = begin(appliance, Work::Compact { transaction }).unwrap();
+    let begun = begun(appliance, Work::Compact { transaction });
     let output = run_borg(appliance);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let outcome = compact_job::finish(&appliance.paths, &appliance.name, &begun, String::new()).unwrap();
@@ -70,7 +88,7 @@ fn roll_back(appliance: &Appliance, to: u32) -> Outcome {
         transaction: last(appliance),
         to,
     };
-    let begun = begin(appliance, work).unwrap();
+    let begun = begun(appliance, work);
     assert!(rollback_job::undo(&appliance.paths, &appliance.name, &begun.journal, &mut || true).unwrap());
     let outcome = rollback_job::finish(&appliance.paths, &appliance.name, &begun).unwrap();
     hold::release(&appliance.paths, &appliance.name, &outcome).unwrap();
@@ -306,7 +324,7 @@ fn a_compaction_is_refused_without_a_trace() {
         "{refused}"
     );
     fs::write(&victim, bytes).unwrap();
-    begin(&appliance, Work::Compact { transaction: robbed }).unwrap();
+    begun(&appliance, Work::Compact { transaction: robbed });
 }
 
 #[test]
@@ -320,7 +338,7 @@ fn a_compaction_that_is_cut_short_anywhere_leaves_a_sound_repository() {
         let work = Work::Compact {
             transaction: last(&appliance),
         };
-        drop(begin(&appliance, work).unwrap());
+        drop(begun(&appliance, work));
         if opened {
             let config = config(&appliance).replace("append_only = 1", "append_only = 0");
             fs::write(appliance.repository().join("config"), config).unwrap();
@@ -353,7 +371,7 @@ fn a_compaction_that_is_cut_short_anywhere_leaves_a_sound_repository() {
         appliance.accept();
         let transaction = last(&appliance);
         let work = Work::Compact { transaction };
-        drop(begin(&appliance, work).unwrap());
+        drop(begun(&appliance, work));
         let mut borg = std::os::unix::process::CommandExt::process_group(&mut command(&appliance), 0)
             .stderr(Stdio::null())
             .spawn()
@@ -383,7 +401,7 @@ fn a_compaction_that_is_cut_short_anywhere_leaves_a_sound_repository() {
 
 /// What the job does when it finds its journal.
 fn finish_cut_short(appliance: &Appliance, work: Work) {
-    let begun = begin(appliance, work).unwrap();
+    let begun = begun(appliance, work);
     assert!(begun.resumed);
     confine::settle(&appliance.repository()).unwrap();
     // Each can be done again.
@@ -498,7 +516,7 @@ fn a_rollback_that_is_cut_short_at_each_step_is_brought_to_its_end() {
     let mut runs = 0;
     let (outcome, steps) = loop {
         runs += 1;
-        let begun = begin(&appliance, work).unwrap();
+        let begun = begun(&appliance, work);
         assert_eq!(begun.resumed, runs > 1);
         let mut left = 1;
         let mut one = || {
@@ -519,7 +537,7 @@ fn a_rollback_that_is_cut_short_at_each_step_is_brought_to_its_end() {
     // Three files of Borg's own, the segments, the seal.
     assert!(steps >= 3 + highest - to, "{steps} steps");
     // Killed before the end was written down: all is done again, and nothing more happens.
-    let begun = begin(&appliance, work).unwrap();
+    let begun = begun(&appliance, work);
     assert!(rollback_job::undo(&appliance.paths, &appliance.name, &begun.journal, &mut || true).unwrap());
     let again = rollback_job::finish(&appliance.paths, &appliance.name, &begun).unwrap();
     assert_eq!((again.transaction, again.error.as_str()), (outcome.transaction, ""));
@@ -577,7 +595,7 @@ fn a_link_in_a_repository_leads_nowhere() {
         transaction: last(&appliance),
         to,
     };
-    let begun = begin(&appliance, work).unwrap();
+    let begun = begun(&appliance, work);
     let moved = outside.path().join("0");
     fs::rename(data.join("0"), &moved).unwrap();
     std::os::unix::fs::symlink(&moved, data.join("0")).unwrap();
@@ -611,4 +629,361 @@ fn transactions_are_listed_with_what_came_and_went() {
     other.borg(&["compact"]);
     let record = other.look();
     assert_eq!(record.floor, Floor::At(record.audited.unwrap()));
+}
+
+/// A segment with content of archive `one` only, and its path.
+fn victim(appliance: &Appliance) -> (u32, std::path::PathBuf) {
+    let (segment, path, _) = appliance.holding(&support::repository::noise(20_000, 5));
+    (segment, path)
+}
+
+fn turn_a_bit(path: &std::path::Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    rewrite(path, &bytes);
+}
+
+/// Changes content, and no time: the disk did it.
+fn rewrite(path: &std::path::Path, bytes: &[u8]) {
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    fs::write(path, bytes).unwrap();
+    fs::File::options()
+        .append(true)
+        .open(path)
+        .unwrap()
+        .set_modified(modified)
+        .unwrap();
+}
+
+fn need(appliance: &Appliance, segment: u32) -> Result<Content, UpkeepError> {
+    repair_job::need(&appliance.paths, &Config::default(), &appliance.name, segment)
+}
+
+/// All that is sent, through a pipe as the supervisor passes it on.
+fn receive(appliance: &Appliance, segment: u32, content: &Content, bytes: &[u8]) -> Result<(), UpkeepError> {
+    let (input, mut output) = std::io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // Whoever refuses what comes closes the pipe.
+            let _ = std::io::Write::write_all(&mut output, bytes);
+        });
+        let received = repair_job::receive(&appliance.paths, &appliance.name, segment, content, &input);
+        drop(input);
+        received
+    })
+}
+
+fn repair(appliance: &Appliance, segment: u32, bytes: &[u8]) -> Outcome {
+    let content = need(appliance, segment).unwrap();
+    receive(appliance, segment, &content, bytes).unwrap();
+    let begun = begun(appliance, Work::Repair { segment });
+    assert!(repair_job::put(&appliance.paths, &appliance.name, &begun.journal, &mut || true).unwrap());
+    let outcome = repair_job::finish(&appliance.paths, &appliance.name, &begun).unwrap();
+    hold::release(&appliance.paths, &appliance.name, &outcome).unwrap();
+    outcome
+}
+
+/// Files beside the repository, by their place there.
+fn beside(appliance: &Appliance) -> Vec<String> {
+    let folder = appliance.paths.damaged(&appliance.name);
+    let output = Command::new("find")
+        .arg(&folder)
+        .args(["-type", "f", "-printf", "%P\n"])
+        .output()
+        .unwrap();
+    let mut all: Vec<String> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(String::from)
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_damaged_segment_is_repaired_with_what_it_was_and_nothing_else() {
+    for encryption in ["none", "repokey-blake2"] {
+        let appliance = client(encryption);
+        appliance.look();
+        appliance.verify(ALL);
+        let segment = *segments(&appliance).iter().nth(4).unwrap();
+        let path = appliance.repository().join(format!("data/0/{segment}"));
+        let good = fs::read(&path).unwrap();
+        let before = fs::metadata(&path).unwrap();
+        let refused = need(&appliance, segment).unwrap_err().to_string();
+        assert!(refused.contains("there is nothing to repair"), "{refused}");
+        let refused = need(&appliance, 4_000).unwrap_err().to_string();
+        assert!(refused.contains("has no segment 4000"), "{refused}");
+
+        turn_a_bit(&path);
+        let bad = fs::read(&path).unwrap();
+        appliance.verify(ALL);
+        assert_eq!(appliance.ids(), [ConditionId::RepositoryDamaged]);
+        let advice = appliance.conditions()[0].advice.to_string();
+        assert!(
+            advice.contains(&format!("strongroom repair asus {segment}`")),
+            "{advice}"
+        );
+        assert!(!appliance.try_borg(&["check", "--verify-data"]).status.success());
+
+        // Another segment's bytes, the damaged ones, some of them, too many, and none.
+        let content = need(&appliance, segment).unwrap();
+        let other = fs::read(appliance.repository().join("data/0/0")).unwrap();
+        let mut longer = good.clone();
+        longer.extend([0; 100_000]);
+        for (bytes, words) in [
+            (&other[..], "bytes of segment"),
+            (&bad, "is not what segment"),
+            (&good[..good.len() - 1], "only"),
+            (&longer, "more than"),
+            (&[], "nothing came in"),
+        ] {
+            let refused = receive(&appliance, segment, &content, bytes).unwrap_err().to_string();
+            assert!(refused.contains(words), "{words}: {refused}");
+            assert_eq!(beside(&appliance), Vec::<String>::new());
+            assert_eq!(fs::read(&path).unwrap(), bad);
+            assert!(hold::enter(&appliance.paths, &appliance.name).is_ok());
+        }
+
+        let outcome = repair(&appliance, segment, &good);
+        assert_eq!(outcome.error, "", "{encryption}");
+        assert_eq!(hold::of(&appliance.paths, &appliance.name), Hold::Open);
+        assert!(fs::read(&path).unwrap() == good);
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!(
+            (after.uid(), after.gid(), after.mode(), after.modified().unwrap()),
+            (before.uid(), before.gid(), before.mode(), before.modified().unwrap())
+        );
+        let kept = beside(&appliance);
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        assert!(kept[0].ends_with(&format!("/data/0/{segment}")), "{kept:?}");
+        let kept = appliance.paths.damaged(&appliance.name).join(&kept[0]);
+        assert!(fs::read(kept).unwrap() == bad);
+        assert_eq!(appliance.conditions(), [], "it was read back");
+        is_sound(&appliance, &["one", "two"]);
+        appliance.create("three");
+        appliance.look();
+        assert_eq!(appliance.conditions(), []);
+        is_sound(&appliance, &["one", "two", "three"]);
+        let refused = need(&appliance, segment).unwrap_err().to_string();
+        assert!(refused.contains("there is nothing to repair"), "{refused}");
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_or_cut_is_put_back() {
+    for gone in [true, false] {
+        let appliance = client("none");
+        appliance.look();
+        appliance.verify(ALL);
+        let (segment, path) = victim(&appliance);
+        let good = fs::read(&path).unwrap();
+        if gone {
+            fs::remove_file(&path).unwrap();
+        } else {
+            rewrite(&path, &good[..good.len() / 2]);
+        }
+        appliance.look();
+        assert!(appliance.ids().contains(&ConditionId::SegmentsChanged));
+        assert_eq!(repair(&appliance, segment, &good).error, "");
+        assert_eq!(appliance.conditions(), [], "nothing is left to accept");
+        assert!(appliance.record().hold.is_none());
+        is_sound(&appliance, &["one", "two"]);
+        // Where the segment was gone, nobody knows what Borg's index was made from.
+        let derived = beside(&appliance).iter().any(|name| name.contains("/index."));
+        assert_eq!(derived, gone);
+    }
+}
+
+#[test]
+fn an_altered_segment_and_a_lost_commit_are_put_back() {
+    let appliance = client("none");
+    appliance.look();
+    appliance.verify(ALL);
+    // Well-formed, but another one.
+    let (segment, path) = victim(&appliance);
+    let (good, other) = (fs::read(&path).unwrap(), appliance.repository().join("data/0/0"));
+    rewrite(&path, &fs::read(other).unwrap());
+    assert_eq!(repair(&appliance, segment, &good).error, "");
+    is_sound(&appliance, &["one", "two"]);
+
+    // The last commit itself: what lies below it is not committed until it is back.
+    let last = *segments(&appliance).last().unwrap();
+    let path = appliance.repository().join(format!("data/0/{last}"));
+    let good = fs::read(&path).unwrap();
+    rewrite(&path, &good[..10]);
+    let refused = need(&appliance, last - 1).unwrap_err().to_string();
+    assert!(refused.contains("has no segment"), "{refused}");
+    assert_eq!(repair(&appliance, last, &good).error, "");
+    appliance.look();
+    is_sound(&appliance, &["one", "two"]);
+}
+
+#[test]
+fn a_repair_is_refused_while_anybody_else_is_at_work_and_where_nothing_is_known() {
+    let appliance = client("none");
+    appliance.look();
+    let (segment, path) = victim(&appliance);
+    let good = fs::read(&path).unwrap();
+    turn_a_bit(&path);
+    // Never read before it was damaged, and never pushed.
+    let refused = need(&appliance, segment).unwrap_err().to_string();
+    assert!(
+        refused.contains("was not read here before it was damaged, and it has no off-site copy"),
+        "{refused}"
+    );
+    rewrite(&path, &good);
+    appliance.verify(ALL);
+    turn_a_bit(&path);
+    let work = Work::Repair { segment };
+    let content = need(&appliance, segment).unwrap();
+    receive(&appliance, segment, &content, &good).unwrap();
+    let session = hold::enter(&appliance.paths, &appliance.name).unwrap();
+    let refused = begin(&appliance, work).unwrap_err().to_string();
+    assert!(refused.contains("the client is connected"), "{refused}");
+    drop(session);
+    let check = fs::File::options()
+        .write(true)
+        .open(appliance.paths.watch(&appliance.name).join("verify.lock"))
+        .unwrap();
+    check.lock().unwrap();
+    let mut refused = String::new();
+    for _ in 0..1000 {
+        refused = begin(&appliance, work).unwrap_err().to_string();
+        // The session's lock may seem held for moments yet.
+        if !refused.contains("the client is connected") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(refused.contains("a check of it is running"), "{refused}");
+    drop(check);
+    // Another job that has not come to its end.
+    drop(begun(&appliance, work));
+    let refused = begin(&appliance, Work::Repair { segment: segment + 1 })
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("being repaired already"), "{refused}");
+}
+
+#[test]
+fn what_a_rollback_took_out_does_not_come_back_as_a_repair() {
+    let appliance = client("none");
+    let to = appliance.look().audited.unwrap();
+    appliance.write("later", 50_000, 999);
+    appliance.create("three");
+    appliance.look();
+    appliance.verify(ALL);
+    let (segment, path, _) = appliance.holding(&support::repository::noise(50_000, 999));
+    let bytes = fs::read(&path).unwrap();
+    turn_a_bit(&path);
+    appliance.verify(ALL);
+    // It is undone while its damage still stands.
+    rewrite(&path, &bytes);
+    roll_back(&appliance, to);
+    assert!(
+        appliance
+            .verification()
+            .damages
+            .iter()
+            .any(|damage| damage.segment == Some(segment))
+    );
+    let refused = need(&appliance, segment).unwrap_err().to_string();
+    assert!(refused.contains(&format!("has no segment {segment}")), "{refused}");
+}
+
+#[test]
+fn a_repair_that_is_cut_short_at_each_step_is_brought_to_its_end() {
+    for gone in [false, true] {
+        let appliance = client("none");
+        appliance.look();
+        appliance.verify(ALL);
+        let (segment, path) = victim(&appliance);
+        let good = fs::read(&path).unwrap();
+        turn_a_bit(&path);
+        if gone {
+            fs::remove_file(&path).unwrap();
+        }
+        let work = Work::Repair { segment };
+        let content = need(&appliance, segment).unwrap();
+        receive(&appliance, segment, &content, &good).unwrap();
+        let mut runs = 0;
+        loop {
+            let begun = begun(&appliance, work);
+            assert_eq!(begun.resumed, runs > 0);
+            // One step more each time, and what was done is done again.
+            let mut left = runs;
+            let mut some = || {
+                left -= 1;
+                left >= 0
+            };
+            runs += 1;
+            if repair_job::put(&appliance.paths, &appliance.name, &begun.journal, &mut some).unwrap() {
+                break;
+            }
+            drop(begun);
+            assert!(fs::read(&path).is_ok_and(|bytes| bytes != good) || gone && !path.exists());
+            assert!(hold::enter(&appliance.paths, &appliance.name).is_err(), "held out");
+            let untouched = appliance.record();
+            assert_eq!(appliance.look(), untouched, "nobody looks meanwhile");
+        }
+        assert!(runs >= 4, "{runs} steps");
+        // Killed before the end was written down: it is done again, and nothing more happens.
+        for _ in 0..2 {
+            let begun = begun(&appliance, work);
+            assert!(begun.resumed);
+            assert!(repair_job::put(&appliance.paths, &appliance.name, &begun.journal, &mut || true).unwrap());
+            let outcome = repair_job::finish(&appliance.paths, &appliance.name, &begun).unwrap();
+            assert_eq!(outcome.error, "");
+            hold::note(&appliance.paths, &appliance.name, &outcome).unwrap();
+        }
+        let outcome = hold::outcome(&appliance.paths, &appliance.name).unwrap();
+        hold::release(&appliance.paths, &appliance.name, &outcome).unwrap();
+        assert!(fs::read(&path).unwrap() == good);
+        is_sound(&appliance, &["one", "two"]);
+    }
+}
+
+#[test]
+fn what_was_received_and_then_damaged_is_not_put_in_place() {
+    let appliance = client("none");
+    appliance.look();
+    appliance.verify(ALL);
+    let (segment, path) = victim(&appliance);
+    let good = fs::read(&path).unwrap();
+    turn_a_bit(&path);
+    let bad = fs::read(&path).unwrap();
+    let content = need(&appliance, segment).unwrap();
+    receive(&appliance, segment, &content, &good).unwrap();
+    drop(begun(&appliance, Work::Repair { segment }));
+    turn_a_bit(&appliance.paths.damaged(&appliance.name).join(format!("{segment}.new")));
+    let begun = begun(&appliance, Work::Repair { segment });
+    assert!(repair_job::put(&appliance.paths, &appliance.name, &begun.journal, &mut || true).unwrap());
+    let outcome = repair_job::finish(&appliance.paths, &appliance.name, &begun).unwrap();
+    assert!(outcome.error.contains("it is not repaired"), "{outcome:?}");
+    hold::release(&appliance.paths, &appliance.name, &outcome).unwrap();
+    drop(begun);
+    assert!(fs::read(&path).unwrap() == bad);
+    // It can be sent again.
+    assert_eq!(repair(&appliance, segment, &good).error, "");
+    is_sound(&appliance, &["one", "two"]);
+}
+
+#[test]
+fn a_link_in_a_segments_place_is_left_alone() {
+    let appliance = client("none");
+    appliance.look();
+    appliance.verify(ALL);
+    let (segment, path) = victim(&appliance);
+    let good = fs::read(&path).unwrap();
+    let outside = appliance.folder.path().join("outside");
+    fs::write(&outside, "theirs").unwrap();
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&outside, &path).unwrap();
+    let content = need(&appliance, segment).unwrap();
+    let refused = receive(&appliance, segment, &content, &good).unwrap_err().to_string();
+    assert!(refused.contains("not a regular file"), "{refused}");
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "theirs");
+    assert_eq!(beside(&appliance), Vec::<String>::new());
 }

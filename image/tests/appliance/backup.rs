@@ -181,8 +181,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
 
     // While it is off, a byte turns that was pushed before.
     let photo = std::fs::read(files.join("photo")).unwrap();
-    let byte = Byte::of(&trial, &photo[1 << 20..][..64]);
-    byte.turn();
+    Byte::of(&trial, &photo[1 << 20..][..64]).turn();
 
     let mut machine = start(&trial, "third", Firmware::Bios);
     wait_for_status(&trial, &mut machine, "the array was not assembled", SOON, mounted);
@@ -203,6 +202,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     );
     assert_same(&files, &out.join(source.trim_start_matches('/')));
     restored_with_our_command(&trial, &["two", "three", "four"]);
+    damage::is_repaired_from_off_site(&trial, &mut machine);
 
     status_is_told(&trial, &mut machine);
     the_report_holds_no_secret(&trial, &machine);
@@ -398,7 +398,8 @@ fn checked(trial: &Trial, repository: &Path, name: &str, archives: &[&str]) {
     assert_eq!(listed.lines().collect::<Vec<_>>(), archives);
 }
 
-fn restored_with_our_command(trial: &Trial, archives: &[&str]) {
+/// Our own command with the owner's key, still to be told what to restore to where.
+pub fn restore(trial: &Trial) -> Command {
     let key = trial.folder.join("owner-secret.asc");
     let export = Command::new("gpg")
         .arg("--homedir")
@@ -407,16 +408,14 @@ fn restored_with_our_command(trial: &Trial, archives: &[&str]) {
         .output()
         .unwrap();
     std::fs::write(&key, export.stdout).unwrap();
-    let into = trial.folder.join("repository-ours");
-    let _ = std::fs::remove_dir_all(&into);
     let programs = image::programs::build(&Workspace::here()).unwrap();
     let program = programs
         .iter()
         .find(|program| program.place == "usr/bin/strongroom")
         .unwrap();
-    let output = Command::new(&program.file)
+    let mut command = Command::new(&program.file);
+    command
         .args(["restore", CLIENT])
-        .arg(&into)
         .arg("--key")
         .arg(&key)
         .args(["--endpoint", &format!("http://127.0.0.1:{}", trial.store.port)])
@@ -429,9 +428,14 @@ fn restored_with_our_command(trial: &Trial, archives: &[&str]) {
             ACCOUNT,
         ])
         .env("STRONGROOM_SECRET_KEY", &trial.store.secret)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+        .stdin(Stdio::null());
+    command
+}
+
+fn restored_with_our_command(trial: &Trial, archives: &[&str]) {
+    let into = trial.folder.join("repository-ours");
+    let _ = std::fs::remove_dir_all(&into);
+    let output = restore(trial).arg(&into).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     checked(trial, &into, "ours", archives);
 }

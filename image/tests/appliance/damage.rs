@@ -1,13 +1,16 @@
-//! A byte of a repository turns on the disks while the machine is off; the check names the archives, and the owner accepts.
+//! A byte of a repository turns on the disks while the machine is off; the check names the archives, the owner accepts, and
+//! then has the segment repaired from off-site.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::process::{Output, Stdio};
 
 use image::qemu::Machine;
+use image::ssh::Login;
 use image::trial::{CLIENT, Trial};
 
-use crate::backup::{conditions, wait_for_status};
+use crate::backup::{conditions, restore, wait_for_status};
 use crate::{SOON, trouble};
 
 /// A byte on one of the disks.
@@ -44,7 +47,7 @@ impl Byte {
         panic!("the content is on no disk");
     }
 
-    /// Turns one bit of it, or turns it back. The machine is off.
+    /// Turns one bit of it. The machine is off.
     pub fn turn(&self) {
         let file = File::options().read(true).write(true).open(&self.disk).unwrap();
         let mut byte = [0];
@@ -97,4 +100,80 @@ pub fn is_told_with_its_archives(trial: &Trial, machine: &mut Machine, archives:
     wait_for_status(trial, machine, "it was not accepted", SOON, |status| {
         status["health"] == "good"
     });
+}
+
+/// What `strongroom check` says as JSON, whatever it found.
+fn checked(admin: &Login) -> serde_json::Value {
+    let output = admin.output(&format!("strongroom check {CLIENT} --json")).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Sends a segment from off-site to the appliance, to repair another or the same one with.
+fn repair(trial: &Trial, admin: &Login, sent: u64, repaired: u64) -> Output {
+    let mut fetch = restore(trial)
+        .args(["--segment", &sent.to_string(), "--output", "-"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = admin
+        .command(&format!("strongroom repair {CLIENT} {repaired}"))
+        .stdin(fetch.stdout.take().unwrap())
+        .output()
+        .unwrap();
+    fetch.wait().unwrap();
+    output
+}
+
+/// The owner, who has the key, sends the segment from another computer.
+pub fn is_repaired_from_off_site(trial: &Trial, machine: &mut Machine) {
+    let admin = trial.admin(machine);
+    let before = checked(&admin);
+    let damages = before[CLIENT]["damages"].as_array().unwrap();
+    let segment = damages[0]["segment"].as_u64().unwrap();
+    let said = |output: &Output| {
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    };
+    // One that isn't damaged, another segment's bytes, and none at all.
+    let output = repair(trial, &admin, 0, 0);
+    assert!(
+        !output.status.success() && said(&output).contains("there is nothing to repair"),
+        "{output:?}"
+    );
+    let output = repair(trial, &admin, 0, segment);
+    assert!(
+        !output.status.success() && said(&output).contains(&format!("bytes of segment {segment} came in")),
+        "{output:?}"
+    );
+    let output = admin
+        .output(&format!("strongroom repair {CLIENT} {segment} < /dev/null"))
+        .unwrap();
+    assert!(
+        !output.status.success() && said(&output).contains("nothing came in"),
+        "{output:?}"
+    );
+    assert_eq!(checked(&admin)[CLIENT]["damages"][0]["segment"], segment);
+
+    let output = repair(trial, &admin, segment, segment);
+    eprintln!("{}", said(&output));
+    assert!(output.status.success(), "{output:?}");
+    wait_for_status(trial, machine, "the damage is still told", SOON, |status| {
+        !trouble::has(status, "repository-damaged") && status["health"] == "good"
+    });
+    let checked = admin.run(&format!("strongroom check {CLIENT}")).unwrap();
+    assert!(checked.contains(&format!("{CLIENT}: sound")), "{checked}");
+    // What was damaged is kept, where no client sees it; the next push has nothing to say against the new one.
+    assert!(
+        admin
+            .run("ls /mnt/raid")
+            .unwrap()
+            .contains(&format!("{CLIENT}_repository.damaged"))
+    );
+    admin.run(&format!("strongroom push {CLIENT}")).unwrap();
+    let usage =
+        format!("systemctl show strongroom-repair@{CLIENT}:segment:{segment} -p Id -p MemoryPeak -p CPUUsageNSec");
+    eprintln!("{}", admin.run(&usage).unwrap());
 }

@@ -1,11 +1,13 @@
-//! Upkeep of a client's repository: the compaction, which frees what was deleted, and the rollback, which brings it back.
-//! Pure: what stands against them, what they would do, and the form of what their job leaves behind.
+//! Upkeep of a client's repository: the compaction, which frees what was deleted, the rollback, which brings it back, and the
+//! repair, which puts a sound segment in a damaged one's place. Pure: what stands against them, what they would do, and the
+//! form of what their job leaves behind.
 //!
-//! Both are done by a job of its own while the client is held out. The job's journal is the hold: as long as it stands, no
+//! Each is done by a job of its own while the client is held out. The job's journal is the hold: as long as it stands, no
 //! session of that client begins. It survives a power cut, and whatever was begun is brought to its end before it goes.
 
 pub mod compaction;
 pub mod policy;
+pub mod repair;
 pub mod rollback;
 
 use crate::name::ClientName;
@@ -31,6 +33,11 @@ pub enum Work {
         /// The one that is to be the last again.
         to: u32,
     },
+    /// Put a sound copy of a segment in the place of the damaged one. A segment never changes, so this is of no state.
+    Repair {
+        /// The segment's number.
+        segment: u32,
+    },
 }
 
 impl Work {
@@ -39,26 +46,32 @@ impl Work {
         match self {
             Self::Compact { .. } => format!("strongroom-compact@{}.service", self.instance(client)),
             Self::RollBack { .. } => format!("strongroom-rollback@{}.service", self.instance(client)),
+            Self::Repair { .. } => format!("strongroom-repair@{}.service", self.instance(client)),
         }
     }
 
-    /// The instance of the job's unit: the client, and the transactions. No name of a client has a colon.
+    /// The instance of the job's unit: the client, and the transactions or the segment. No name of a client has a colon.
     pub fn instance(&self, client: &ClientName) -> String {
         match self {
             Self::Compact { transaction } => format!("{client}:{transaction}"),
             Self::RollBack { transaction, to } => format!("{client}:{transaction}:{to}"),
+            Self::Repair { segment } => format!("{client}:{SEGMENT}:{segment}"),
         }
     }
 
-    /// Reads an instance; the number of transactions tells which job it is.
+    /// Reads an instance; its form tells which job it is.
     pub fn of_instance(instance: &str) -> Option<(ClientName, Self)> {
         let mut parts = instance.split(':');
         let client = ClientName::new(parts.next()?).ok()?;
-        let transaction = parts.next()?.parse().ok()?;
-        let work = match parts.next() {
-            None => Self::Compact { transaction },
-            Some(to) => Self::RollBack {
-                transaction,
+        let work = match (parts.next()?, parts.next()) {
+            (SEGMENT, segment) => Self::Repair {
+                segment: segment?.parse().ok()?,
+            },
+            (transaction, None) => Self::Compact {
+                transaction: transaction.parse().ok()?,
+            },
+            (transaction, Some(to)) => Self::RollBack {
+                transaction: transaction.parse().ok()?,
                 to: to.parse().ok()?,
             },
         };
@@ -70,6 +83,7 @@ impl Work {
         match self {
             Self::Compact { .. } => "compacted",
             Self::RollBack { .. } => "rolled back",
+            Self::Repair { .. } => "repaired",
         }
     }
 
@@ -78,9 +92,13 @@ impl Work {
         match self {
             Self::Compact { .. } => "compact",
             Self::RollBack { .. } => "rollback",
+            Self::Repair { .. } => "repair",
         }
     }
 }
+
+/// What stands before a segment's number in an instance.
+const SEGMENT: &str = "segment";
 
 /// What the job knows of itself, written before it changes anything and removed when all is in order again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +115,9 @@ pub struct Journal {
     pub highest: u32,
     /// Of a compaction: objects in the repository before. It has as many after.
     pub objects: Option<u64>,
+    /// Of a repair: what the segment has to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<repair::Content>,
 }
 
 /// How a job ended.
@@ -184,7 +205,7 @@ pub enum Obstacle {
     Busy(&'static str),
     /// An earlier one is in an unknown state.
     #[error(
-        "it can't be read how far an earlier compaction or rollback came; make a report (`strongroom report`), then let the client in again with `strongroom client reopen`"
+        "it can't be read how far an earlier compaction, rollback or repair came; make a report (`strongroom report`), then let the client in again with `strongroom client reopen`"
     )]
     Unknown,
     /// It is under way already.
@@ -202,7 +223,7 @@ pub enum Obstacle {
     },
     /// It is damaged.
     #[error(
-        "{segments} of its segments are damaged, and a compaction would make that final; bring them back with `strongroom restore`, then `strongroom check {name}`"
+        "{segments} of its segments are damaged, and a compaction would make that final; `strongroom client show {name}` says which, and `strongroom repair` puts sound ones in their place"
     )]
     Damaged {
         /// The client.
@@ -274,6 +295,26 @@ pub enum Obstacle {
         /// What is there.
         now: u32,
     },
+    /// A segment is not damaged.
+    #[error("segment {0} is what it was when it was committed: there is nothing to repair")]
+    Sound(u32),
+    /// A segment is not there, and does not belong there.
+    #[error(
+        "the repository has no segment {0}, and should have none: it was never committed, or a compaction or a rollback took it out"
+    )]
+    NoSegment(u32),
+    /// It can't be told what a segment was.
+    #[error(
+        "what segment {segment} was isn't known, so nothing that comes in can be compared with it: it was not read here before it was damaged, and {}. `strongroom restore {name}` brings the repository back as a whole", .copies.words()
+    )]
+    Unwitnessed {
+        /// The client.
+        name: ClientName,
+        /// The segment.
+        segment: u32,
+        /// What the ledgers of its off-site copies say.
+        copies: repair::Copies,
+    },
 }
 
 /// Sessions, in a few words.
@@ -289,7 +330,7 @@ fn first(sessions: &[String]) -> &str {
     sessions.first().map_or("ID", String::as_str)
 }
 
-/// What keeps both jobs off.
+/// What keeps the jobs off.
 pub struct Surroundings<'a> {
     /// Whether the array is mounted.
     pub mounted: bool,
@@ -305,7 +346,7 @@ pub struct Surroundings<'a> {
     pub record: &'a crate::watch::Record,
 }
 
-/// What stands against any of the two.
+/// What stands against a compaction or a rollback.
 fn common(around: &Surroundings<'_>) -> Vec<Obstacle> {
     let mut all = Vec::new();
     if let Some(work) = around.standing {
@@ -353,6 +394,10 @@ mod tests {
             "../x:1",
             "A:1",
             "asus:-1",
+            "asus:segment",
+            "asus:segment:",
+            "asus:segment:01",
+            "asus:segment:1:2",
         ] {
             assert_eq!(Work::of_instance(bad), None, "{bad}");
         }
@@ -360,13 +405,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn instances_round_trip(name in "[a-z0-9_][a-z0-9_-]{0,30}", transaction in any::<u32>(), to in proptest::option::of(any::<u32>())) {
+        fn instances_round_trip(name in "[a-z0-9_][a-z0-9_-]{0,30}", transaction in any::<u32>(), to in any::<u32>()) {
             let client = ClientName::new(&name).unwrap();
-            let work = match to {
-                None => Work::Compact { transaction },
-                Some(to) => Work::RollBack { transaction, to },
-            };
-            prop_assert_eq!(Work::of_instance(&work.instance(&client)), Some((client, work)));
+            for work in [
+                Work::Compact { transaction },
+                Work::RollBack { transaction, to },
+                Work::Repair { segment: transaction },
+            ] {
+                prop_assert_eq!(Work::of_instance(&work.instance(&client)), Some((client.clone(), work)));
+            }
         }
     }
 }

@@ -413,6 +413,15 @@ impl Record {
         self.most_objects = 0;
     }
 
+    /// Takes note that every segment is there again, with the size that it had.
+    pub fn segments_are_back(&mut self) {
+        self.findings
+            .retain(|found| !matches!(found.finding, Finding::SegmentsChanged { .. }));
+        if self.findings.is_empty() && self.more_findings == 0 {
+            self.hold = None;
+        }
+    }
+
     /// When the newest archive was begun, by its client's clock.
     pub fn newest_archive(&self) -> Option<u64> {
         match self.archives {

@@ -8,19 +8,21 @@
 mod receive;
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Seek};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use strongroom_borg::SegmentNumber;
+use strongroom_borg::segment::ReadError;
+use strongroom_borg::{SegmentNumber, SegmentReader};
 use zeroize::Zeroizing;
 
 use self::receive::receive;
-use crate::layout::parse_manifest;
+use crate::digest::Sha256Sum;
+use crate::layout::{parse_manifest, segment_of};
 use crate::manifest::{BadManifest, FileEntry, Manifest};
 use crate::openpgp::{Keyring, OpenError};
 use crate::progress::{OnProgress, Phase, Progress};
@@ -41,7 +43,7 @@ pub struct RestoreRequest {
     pub passphrase: Zeroizing<String>,
     /// Which state; the newest when `None`.
     pub transaction: Option<SegmentNumber>,
-    /// The new repository's directory: empty, or not there yet.
+    /// The new repository's directory: empty, or not there yet. Of a single segment: its file's name, for messages.
     pub destination: PathBuf,
     /// For how many days archived objects are made readable, 1 to 10.
     pub archive_days: u32,
@@ -75,6 +77,21 @@ pub struct RestoreReport {
     /// Files whose content's SHA-256 the manifest does not know: OpenPGP's integrity was checked, and
     /// `borg check` checks the rest.
     pub without_sum: u64,
+}
+
+/// The segment that was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentReport {
+    /// The state that it was taken from.
+    pub transaction: SegmentNumber,
+    /// The repository's id, in hexadecimal.
+    pub repository: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its SHA-256, as received.
+    pub sha256: Sha256Sum,
+    /// Whether the manifest knows the SHA-256; otherwise only OpenPGP's integrity, its size and its form were checked.
+    pub known: bool,
 }
 
 /// A state that can be restored.
@@ -139,6 +156,25 @@ pub enum RestoreError {
         /// What differs.
         what: &'static str,
     },
+    /// The state has no such segment.
+    #[error(
+        "the state of transaction {transaction} has no segment {segment}; it may have been freed since, or not been \
+         pushed yet. An earlier state can be chosen by its transaction"
+    )]
+    NoSegment {
+        /// The segment.
+        segment: SegmentNumber,
+        /// The state.
+        transaction: SegmentNumber,
+    },
+    /// The segment was damaged already when it was pushed.
+    #[error("{object}: the copy itself is of a damaged segment ({why}); another target or state may have it whole")]
+    Segment {
+        /// The object.
+        object: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The destination is not empty.
     #[error("{path} is not empty; give a new directory")]
     NotEmpty {
@@ -156,6 +192,19 @@ pub enum RestoreError {
     /// A thread of ours ended badly.
     #[error("internal error: {0}; report this")]
     Internal(String),
+}
+
+impl RestoreError {
+    /// Whether an object has to be made readable first.
+    fn is_archived(&self) -> bool {
+        matches!(
+            self,
+            Self::Target {
+                source: S3Error::Archived { .. },
+                ..
+            }
+        )
+    }
 }
 
 /// A manifest of 20,000 segments has 9 MB.
@@ -205,31 +254,10 @@ pub async fn restore(
     tuning: &Tuning,
     on_progress: OnProgress<'_>,
 ) -> Result<RestoreReport, RestoreError> {
-    let target = &request.target;
     on_progress(Progress::new(Phase::Compare));
-    let keyring = Arc::new(Keyring::parse(&request.secret_keys, &request.passphrase).map_err(RestoreError::Key)?);
-    let wrap = |source| RestoreError::Target {
-        target: target.name.clone(),
-        source,
-    };
-    let client = Client::new(target, request.credentials.clone(), tuning.clock.clone(), tuning.retry).map_err(wrap)?;
+    let run = Run::new(request, tuning)?;
     prepare(&request.destination)?;
-
-    let states = states(&client, target).await.map_err(wrap)?;
-    let state = states
-        .into_iter()
-        .rev()
-        .find(|state| request.transaction.is_none_or(|t| t == state.transaction));
-    let state = state.ok_or_else(|| RestoreError::NoManifest {
-        target: target.name.clone(),
-        transaction: request.transaction,
-    })?;
-    let run = Run {
-        client,
-        request,
-        keyring,
-    };
-    let manifest = run.manifest(&state.manifest, on_progress).await?;
+    let manifest = run.chosen(on_progress).await?;
 
     let mut progress = Progress {
         objects_total: manifest.files.len() as u64,
@@ -241,10 +269,7 @@ pub async fn restore(
     for (done, file) in manifest.files.iter().enumerate() {
         loop {
             match run.file(file).await {
-                Err(RestoreError::Target {
-                    source: S3Error::Archived { .. },
-                    ..
-                }) => {
+                Err(error) if error.is_archived() => {
                     let rest: Vec<_> = manifest
                         .files
                         .iter()
@@ -295,6 +320,83 @@ pub async fn restore(
     })
 }
 
+/// Restores one segment into `into`, a file that nobody reads before this has ended well: a message is known to be whole
+/// only at its end. The file is emptied before.
+///
+/// # Errors
+/// [`RestoreError`]; then the file holds nothing that may be used.
+pub async fn restore_segment(
+    request: &RestoreRequest,
+    segment: SegmentNumber,
+    into: &File,
+    tuning: &Tuning,
+    on_progress: OnProgress<'_>,
+) -> Result<SegmentReport, RestoreError> {
+    on_progress(Progress::new(Phase::Compare));
+    let io = |source| RestoreError::Io {
+        path: request.destination.clone(),
+        source,
+    };
+    let run = Run::new(request, tuning)?;
+    let manifest = run.chosen(on_progress).await?;
+    let file = manifest
+        .files
+        .iter()
+        .find(|file| segment_of(&file.path) == Some(segment))
+        .ok_or(RestoreError::NoSegment {
+            segment,
+            transaction: manifest.transaction,
+        })?;
+    let progress = Progress {
+        objects_total: 1,
+        bytes_total: file.size,
+        ..Progress::new(Phase::Receive)
+    };
+    on_progress(progress);
+    let shared = Arc::new(into.try_clone().map_err(io)?);
+    let received = loop {
+        match run.content(file, receive::Into::Open(shared.clone())).await {
+            Err(error) if error.is_archived() => {
+                let waiting = Progress {
+                    phase: Phase::Wait,
+                    ..progress
+                };
+                run.make_readable(&[file.object.as_str()], waiting, on_progress).await?;
+            }
+            other => break other?,
+        }
+    };
+    well_formed(into).map_err(|error| match error {
+        ReadError::Io(source) => io(source),
+        ReadError::Damage(why) => RestoreError::Segment {
+            object: file.object.clone(),
+            why: why.to_string(),
+        },
+    })?;
+    on_progress(Progress {
+        phase: Phase::Done,
+        objects_done: 1,
+        bytes_done: file.size,
+        ..progress
+    });
+    Ok(SegmentReport {
+        transaction: manifest.transaction,
+        repository: manifest.repository.clone(),
+        bytes: received.size,
+        sha256: received.sha256,
+        known: file.sha256.is_some(),
+    })
+}
+
+/// Checks form and checksums of all of a segment, and leaves the file at its start.
+fn well_formed(mut file: &File) -> Result<(), ReadError> {
+    file.rewind()?;
+    for entry in SegmentReader::new(file)? {
+        entry?;
+    }
+    Ok(file.rewind()?)
+}
+
 /// Makes the destination, which must be empty.
 fn prepare(path: &Path) -> Result<(), RestoreError> {
     let io = |source| RestoreError::Io {
@@ -324,7 +426,41 @@ struct Run<'a> {
     keyring: Arc<Keyring>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(request: &'a RestoreRequest, tuning: &Tuning) -> Result<Self, RestoreError> {
+        let target = &request.target;
+        let keyring = Keyring::parse(&request.secret_keys, &request.passphrase).map_err(RestoreError::Key)?;
+        let client =
+            Client::new(target, request.credentials.clone(), tuning.clock.clone(), tuning.retry).map_err(|source| {
+                RestoreError::Target {
+                    target: target.name.clone(),
+                    source,
+                }
+            })?;
+        Ok(Self {
+            client,
+            request,
+            keyring: Arc::new(keyring),
+        })
+    }
+
+    /// The manifest of the state that was asked for.
+    async fn chosen(&self, on_progress: OnProgress<'_>) -> Result<Manifest, RestoreError> {
+        let request = self.request;
+        let states = states(&self.client, &request.target)
+            .await
+            .map_err(|error| self.wrap(error))?;
+        let state = states
+            .into_iter()
+            .rev()
+            .find(|state| request.transaction.is_none_or(|t| t == state.transaction));
+        let state = state.ok_or_else(|| RestoreError::NoManifest {
+            target: request.target.name.clone(),
+            transaction: request.transaction,
+        })?;
+        self.manifest(&state.manifest, on_progress).await
+    }
+
     fn wrap(&self, source: S3Error) -> RestoreError {
         RestoreError::Target {
             target: self.request.target.name.clone(),
@@ -335,10 +471,7 @@ impl Run<'_> {
     async fn manifest(&self, object: &str, on_progress: OnProgress<'_>) -> Result<Manifest, RestoreError> {
         let bytes = loop {
             match self.receive(object, receive::Into::Memory(MAX_MANIFEST)).await {
-                Err(RestoreError::Target {
-                    source: S3Error::Archived { .. },
-                    ..
-                }) => {
+                Err(error) if error.is_archived() => {
                     let progress = Progress {
                         objects_total: 1,
                         ..Progress::new(Phase::Wait)
@@ -392,7 +525,13 @@ impl Run<'_> {
         if let Some(parent) = path.parent() {
             make_directory(parent).map_err(io)?;
         }
-        let received = self.receive(&file.object, receive::Into::File(partial.clone())).await?;
+        self.content(file, receive::Into::File(partial.clone())).await?;
+        fs::rename(&partial, &path).map_err(io)
+    }
+
+    /// Receives an object and compares it and its content with the manifest.
+    async fn content(&self, file: &FileEntry, into: receive::Into) -> Result<receive::Received, RestoreError> {
+        let received = self.receive(&file.object, into).await?;
         let mismatch = |what| RestoreError::Mismatch {
             object: file.object.clone(),
             what,
@@ -409,7 +548,7 @@ impl Run<'_> {
         if file.sha256.is_some_and(|sum| sum != received.sha256) {
             return Err(mismatch("its content's SHA-256"));
         }
-        fs::rename(&partial, &path).map_err(io)
+        Ok(received)
     }
 
     /// Asks for objects to be made readable, and waits until all of them are.
@@ -455,7 +594,7 @@ impl Run<'_> {
 }
 
 /// A new file for the owner only; an old one of that name is emptied.
-fn create(path: &Path) -> io::Result<fs::File> {
+fn create(path: &Path) -> io::Result<File> {
     fs::OpenOptions::new()
         .write(true)
         .create(true)

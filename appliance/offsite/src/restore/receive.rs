@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ pub(super) enum Into {
     Memory(u64),
     /// Into this file, flushed to the disk.
     File(PathBuf),
+    /// Into this open file, emptied before and flushed after.
+    Open(Arc<File>),
 }
 
 /// What was received.
@@ -98,7 +100,14 @@ fn decrypt(
     };
     let sink = match into {
         Into::Memory(limit) => Sink::Memory(Vec::new(), limit),
-        Into::File(path) => Sink::File(create(&path).map_err(OpenError::Write)?),
+        Into::File(path) => Sink::File(Arc::new(create(&path).map_err(OpenError::Write)?)),
+        Into::Open(file) => {
+            // What an attempt before left there.
+            file.set_len(0)
+                .and_then(|()| (&*file).rewind())
+                .map_err(OpenError::Write)?;
+            Sink::File(file)
+        }
     };
     let mut out = Hashing {
         sink,
@@ -117,7 +126,7 @@ fn decrypt(
 
 enum Sink {
     Memory(Vec<u8>, u64),
-    File(File),
+    File(Arc<File>),
 }
 
 struct Hashing {
@@ -128,7 +137,7 @@ struct Hashing {
 impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = match &mut self.sink {
-            Sink::File(file) => file.write(bytes)?,
+            Sink::File(file) => (&**file).write(bytes)?,
             Sink::Memory(all, limit) if all.len() as u64 + bytes.len() as u64 <= *limit => {
                 all.extend_from_slice(bytes);
                 bytes.len()

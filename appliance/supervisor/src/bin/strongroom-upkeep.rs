@@ -1,4 +1,5 @@
-//! `strongroom-upkeep compact|rollback INSTANCE`: frees what a client deleted, or brings it back. A job of the upkeep.
+//! `strongroom-upkeep compact|rollback|repair INSTANCE`: frees what a client deleted, brings it back, or puts a sound segment
+//! in a damaged one's place. A job of the upkeep.
 
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, upkeep};

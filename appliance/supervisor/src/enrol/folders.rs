@@ -16,10 +16,12 @@ const ERASE: &str = ".erase-";
 /// Moves a repository to its client's new name, unless that is done. What bears the new name already stays as it is,
 /// unless it is an empty folder.
 pub fn move_repository(paths: &Paths, moving: &Moving) -> io::Result<()> {
-    let (from, to) = (paths.rolled_back(&moving.from), paths.rolled_back(&moving.to));
-    if exists(&from) {
-        set_aside(&to)?;
-        move_folder(&from, &to)?;
+    for of in [Paths::rolled_back, Paths::damaged] {
+        let (from, to) = (of(paths, &moving.from), of(paths, &moving.to));
+        if exists(&from) {
+            set_aside(&to)?;
+            move_folder(&from, &to)?;
+        }
     }
     move_folder(&paths.repository(&moving.from), &paths.repository(&moving.to))
 }
@@ -61,12 +63,16 @@ pub fn set_aside(folder: &Path) -> io::Result<()> {
     move_folder(folder, &free(&name.to_string_lossy()))
 }
 
-/// Takes a client's repository out of sight, with what rollbacks took out of it; [`erase`] does the rest. Returns whether
+/// Takes a client's repository out of sight, with what rollbacks and repairs took out of it; [`erase`] does the rest. Returns whether
 /// there was one.
 pub fn give_up_repository(paths: &Paths, client: &ClientName) -> io::Result<bool> {
     let start = paths.at(ARRAY_MOUNT).join(format!("{ERASE}{client}-"));
     let mut any = false;
-    for folder in [paths.rolled_back(client), paths.repository(client)] {
+    for folder in [
+        paths.rolled_back(client),
+        paths.damaged(client),
+        paths.repository(client),
+    ] {
         if exists(&folder) {
             move_folder(&folder, &free(&start.to_string_lossy()))?;
             any = true;
@@ -174,6 +180,7 @@ mod tests {
         put(&paths.watch(&moving.from).join("record.json"), "record");
         put(&paths.watch(&moving.to).join("record.json"), "of an earlier client");
         put(&paths.rolled_back(&moving.from).join("7-9/8"), "segment");
+        put(&paths.damaged(&moving.from).join("7-9/8"), "damaged");
         put(&paths.session_history(&moving.from), "sessions");
         put(&paths.upkeep_outcome(&moving.from), "outcome");
         put(&paths.ledger(&moving.from, &one).join("summary.json"), "one");
@@ -186,6 +193,7 @@ mod tests {
         assert_eq!(read(paths.repository(&moving.to).join("config")), "repository");
         assert_eq!(read(paths.watch(&moving.to).join("record.json")), "record");
         assert_eq!(read(paths.rolled_back(&moving.to).join("7-9/8")), "segment");
+        assert_eq!(read(paths.damaged(&moving.to).join("7-9/8")), "damaged");
         assert_eq!(read(paths.session_history(&moving.to)), "sessions");
         assert_eq!(read(paths.upkeep_outcome(&moving.to)), "outcome");
         assert_eq!(

@@ -12,13 +12,16 @@ use crate::sessions::unit::SessionId;
 use crate::upkeep::Order;
 use crate::upkeep::look::{self, Look};
 use crate::watch::store;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use strongroom_model::array::Verdict;
 use strongroom_model::name::ClientName;
 use strongroom_model::registry::{self, Answer, Request};
 use strongroom_model::status::{ArrayState, Status};
 use strongroom_model::superblock::ArrayUuid;
+use strongroom_model::upkeep::Work;
 use strongroom_model::watch::{Record, Remembered};
 use tokio::sync::{mpsc, watch};
 use zbus::{Connection, fdo, interface};
@@ -37,6 +40,29 @@ struct ApplianceFace {
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
     systemd: Systemd,
+    inputs: Inputs,
+}
+
+/// What repairs were given to read from, until their jobs fetch it: at most one for each client.
+#[derive(Default)]
+struct Inputs(Mutex<BTreeMap<ClientName, (u32, OwnedFd)>>);
+
+impl Inputs {
+    fn put(&self, client: ClientName, segment: u32, input: OwnedFd) {
+        self.lock().insert(client, (segment, input));
+    }
+
+    fn take(&self, client: &ClientName, segment: u32) -> Option<OwnedFd> {
+        let mut inputs = self.lock();
+        if inputs.get(client)?.0 != segment {
+            return None;
+        }
+        inputs.remove(client).map(|(_, input)| input)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClientName, (u32, OwnedFd)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[interface(name = "org.strongroom.Appliance1")]
@@ -150,6 +176,32 @@ impl ApplianceFace {
         self.send(Command::Upkeep(Order { client, work })).await
     }
 
+    /// Whether a segment of a client's repository could be repaired now, as far as that can be told without reading it. An
+    /// error says what stands against it.
+    async fn repairable(&self, client: &str, segment: u32) -> fdo::Result<()> {
+        self.may_repair(&self.known(client)?, segment).await.map(drop)
+    }
+
+    /// Puts what `bytes` gives, up to its end, in the place of a damaged segment, if it is what the segment was. Returns once
+    /// the job is asked for; `last` of [`Self::upkeep`] changes with its end.
+    async fn repair(&self, client: &str, segment: u32, bytes: zbus::OwnedFd) -> fdo::Result<()> {
+        let client = self.known(client)?;
+        let work = self.may_repair(&client, segment).await?;
+        self.inputs.put(client.clone(), segment, bytes.into());
+        self.send(Command::Upkeep(Order { client, work })).await
+    }
+
+    /// What was given to [`Self::repair`], once: the job fetches it.
+    async fn repair_input(&self, client: &str, segment: u32) -> fdo::Result<zbus::OwnedFd> {
+        let client = self.known(client)?;
+        let input = self.inputs.take(&client, segment);
+        input.map(Into::into).ok_or_else(|| {
+            fdo::Error::Failed(format!(
+                "nothing was given to repair segment {segment} of {client} with; use `strongroom repair`"
+            ))
+        })
+    }
+
     /// The clients in force, as JSON (a list of `strongroom_model::registry::ListedClient`).
     async fn clients(&self) -> fdo::Result<String> {
         let registry = enrol::registry(&self.paths).map_err(|error| fdo::Error::Failed(error.to_string()))?;
@@ -254,6 +306,13 @@ impl ApplianceFace {
         })
     }
 
+    async fn may_repair(&self, client: &ClientName, segment: u32) -> fdo::Result<Work> {
+        let look = self.look(client).await?;
+        let config = configuration::in_force(&self.paths);
+        look.may_repair(&self.paths, &config, client, segment)
+            .map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
     async fn look(&self, client: &ClientName) -> fdo::Result<Look> {
         let sessions = list::of_client(&self.systemd, client)
             .await
@@ -310,6 +369,7 @@ pub async fn serve(
                 status,
                 commands,
                 systemd,
+                inputs: Inputs::default(),
             },
         )
         .await?;

@@ -59,7 +59,7 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
         .client(name.as_str())
         .ok_or_else(|| PushError::NoClient(name.clone()))?;
     if hold::of(paths, &name) != hold::Hold::Open {
-        eprintln!("{name}: nothing is pushed before the repository's compaction or rollback has ended");
+        eprintln!("{name}: nothing is pushed before the repository's compaction, rollback or repair has ended");
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,8 +1,8 @@
-//! How both jobs begin: everybody else is kept off, what was confirmed is compared with what is there, and the journal is
+//! How the jobs begin: everybody else is kept off, what was confirmed is compared with what is there, and the journal is
 //! written. A job that finds its own journal goes on with it.
 
 use super::hold::{self, Guard, Hold, HoldError};
-use super::told;
+use super::{repair_job, told};
 use crate::paths::Paths;
 use crate::watch::ledger::{Differences, Ledger};
 use crate::watch::{store, versions};
@@ -17,7 +17,7 @@ use strongroom_model::watch::may_compact;
 #[derive(Debug, thiserror::Error)]
 pub enum UpkeepError {
     /// The unit was started wrongly.
-    #[error("it was started wrongly; use `strongroom compact` or `strongroom rollback`")]
+    #[error("it was started wrongly; use `strongroom compact`, `strongroom rollback` or `strongroom repair`")]
     Usage,
     /// It was not begun.
     #[error(transparent)]
@@ -99,6 +99,21 @@ pub fn begin(
 
 /// Compares what was confirmed with what is there.
 fn compare(paths: &Paths, config: &Config, name: &ClientName, work: Work) -> Result<Journal, UpkeepError> {
+    let seen = match work {
+        Work::Compact { transaction } | Work::RollBack { transaction, .. } => transaction,
+        Work::Repair { segment } => {
+            let repository = Repository::open(paths.repository(name))?;
+            return Ok(Journal {
+                work,
+                since: crate::clock_now().unwrap_or_default(),
+                repository: repository.config().id.to_string(),
+                bytes: told::now(&repository)?.bytes,
+                highest: segment,
+                objects: None,
+                content: Some(repair_job::need(paths, config, name, segment)?),
+            });
+        }
+    };
     let folder = paths.watch(name);
     let store::Read::Known(record) = store::read_record(&folder) else {
         return Err(Obstacle::Behind.into());
@@ -106,7 +121,6 @@ fn compare(paths: &Paths, config: &Config, name: &ClientName, work: Work) -> Res
     let repository = Repository::open(paths.repository(name))?;
     let id = repository.config().id.to_string();
     let now = told::now(&repository)?;
-    let (Work::Compact { transaction: seen } | Work::RollBack { transaction: seen, .. }) = work;
     let last = now.transaction.ok_or(Obstacle::NoBackup)?;
     if last != seen {
         return Err(Obstacle::Changed { seen, now: last }.into());
@@ -142,6 +156,7 @@ fn compare(paths: &Paths, config: &Config, name: &ClientName, work: Work) -> Res
                 return Err(Obstacle::NoTransaction(to, name.clone()).into());
             }
         }
+        Work::Repair { .. } => {}
     }
     let present = repository.segments()?.into_iter().map(|segment| segment.number.0);
     let pushed = config
@@ -160,6 +175,7 @@ fn compare(paths: &Paths, config: &Config, name: &ClientName, work: Work) -> Res
         bytes: now.bytes,
         highest: present.chain(pushed).chain(remembered).max().unwrap_or(last),
         objects: now.objects,
+        content: None,
     })
 }
 

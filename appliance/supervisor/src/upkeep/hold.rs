@@ -213,6 +213,7 @@ mod tests {
             bytes: 5,
             highest: 9,
             objects: Some(1),
+            content: None,
         }
     }
 

@@ -1,7 +1,9 @@
-//! What a person sees before confirming a compaction or a rollback: from the snapshot and from what is remembered. No
-//! repository is read here.
+//! What a person sees before confirming a compaction or a rollback, and what stands against a repair: from the snapshot and
+//! from what is remembered. No repository is read here.
 
+use super::begin::UpkeepError;
 use super::hold::{self, Hold};
+use super::repair_job;
 use crate::paths::Paths;
 use crate::sessions::history;
 use crate::watch::ledger::{Ledger, SEGMENTS_MAX};
@@ -17,7 +19,7 @@ use strongroom_model::status::{ArrayState, ClockState, Job, JobKind, Status};
 use strongroom_model::upkeep::compaction::{self, Reading, Situation};
 use strongroom_model::upkeep::policy::{self, Next};
 use strongroom_model::upkeep::rollback::{Kept, KeptRange};
-use strongroom_model::upkeep::{Obstacle, Surroundings, Upkeep, Work, rollback};
+use strongroom_model::upkeep::{Obstacle, Surroundings, Upkeep, Work, repair, rollback};
 use strongroom_model::verification::Verification;
 use strongroom_model::watch::{Floor, Record, TransactionNote};
 
@@ -32,6 +34,8 @@ pub struct Look {
     sessions: Vec<String>,
     busy: Option<&'static str>,
     standing: Option<Work>,
+    /// An earlier job can't be read.
+    unknown: bool,
     mounted: bool,
 }
 
@@ -146,6 +150,7 @@ pub fn look(
         sessions,
         busy,
         standing: standing.map(|journal| journal.work),
+        unknown,
         mounted,
     })
 }
@@ -216,17 +221,44 @@ impl Look {
         if let Some(changed) = self.changed(transaction) {
             return Err(changed.to_string());
         }
-        let around = Surroundings {
+        rollback::may_go_back(name, &self.around(), &self.upkeep.transactions, to)
+            .map(|()| Work::RollBack { transaction, to })
+            .map_err(|obstacle| obstacle.to_string())
+    }
+
+    /// Whether a segment could be repaired now, as far as that can be told without reading it. `Err`: all that stands
+    /// against it.
+    pub fn may_repair(
+        &self,
+        paths: &Paths,
+        config: &Config,
+        name: &ClientName,
+        segment: u32,
+    ) -> Result<Work, UpkeepError> {
+        if self.unknown {
+            return Err(Obstacle::Unknown.into());
+        }
+        let against = repair::obstacles(&self.around());
+        if !against.is_empty() {
+            let words: Vec<String> = against.iter().map(ToString::to_string).collect();
+            return Err(UpkeepError::Failed(words.join("\n")));
+        }
+        // Where nothing is remembered, the job itself looks whose ledgers they are.
+        if !self.record.repository.is_empty() {
+            repair_job::wanted(paths, config, name, &self.record.repository, segment)?;
+        }
+        Ok(Work::Repair { segment })
+    }
+
+    fn around(&self) -> Surroundings<'_> {
+        Surroundings {
             mounted: self.mounted,
             sessions: &self.sessions,
             busy: self.busy,
             standing: self.standing,
             transaction: self.upkeep.transaction,
             record: &self.record,
-        };
-        rollback::may_go_back(name, &around, &self.upkeep.transactions, to)
-            .map(|()| Work::RollBack { transaction, to })
-            .map_err(|obstacle| obstacle.to_string())
+        }
     }
 
     fn changed(&self, seen: u32) -> Option<Obstacle> {

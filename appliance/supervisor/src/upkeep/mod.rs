@@ -1,15 +1,17 @@
-//! Upkeep: the two jobs that change a client's repository, compaction and rollback, each in a unit of its own. The duty
+//! Upkeep: the jobs that change a client's repository, compaction, rollback and repair, each in a unit of its own. The duty
 //! tells what stands against them, shows those that run, and starts one again that was cut short.
 //!
-//! [`begin`] keeps everybody else off and compares what was confirmed with what is there; [`compact_job`] and
-//! [`rollback_job`] do the work; [`told`] tells what is remembered of the repository; [`hold`] is what the others ask;
+//! [`begin`] keeps everybody else off and compares what was confirmed with what is there; [`compact_job`],
+//! [`rollback_job`] and [`repair_job`] do the work; [`told`] tells what is remembered of the repository; [`hold`] is what the others ask;
 //! [`automatic`] orders what a policy asks for.
 
 pub mod automatic;
 pub mod begin;
+mod beside;
 pub mod compact_job;
 pub mod hold;
 pub mod look;
+pub mod repair_job;
 pub mod rollback_job;
 pub mod told;
 
@@ -42,11 +44,12 @@ pub struct Order {
     pub work: Work,
 }
 
-/// Runs the role: `strongroom-upkeep compact|rollback INSTANCE`.
+/// Runs the role: `strongroom-upkeep compact|rollback|repair INSTANCE`.
 pub fn run_job(paths: &Paths, arguments: &[String]) -> Result<(), begin::UpkeepError> {
     match arguments {
         [verb, instance] if verb == "compact" => compact_job::run(paths, instance),
         [verb, instance] if verb == "rollback" => rollback_job::run(paths, instance),
+        [verb, instance] if verb == "repair" => repair_job::run(paths, instance),
         _ => Err(begin::UpkeepError::Usage),
     }
 }
@@ -75,10 +78,10 @@ pub async fn run(
                     new.conditions.push(unreadable(name));
                     continue;
                 }
-                // One that was asked for only a moment ago has no journal yet.
+                // One that was asked for only a moment ago has no journal yet; a repair has none while its bytes come in.
                 Hold::Open => match asked.get(name) {
-                    Some((work, at)) if at.elapsed() < AGAIN => *work,
-                    _ => continue,
+                    Some((work, _)) => *work,
+                    None => continue,
                 },
             };
             let unit = work.unit(name);
@@ -99,6 +102,8 @@ pub async fn run(
                     asked.insert(name.clone(), (work, Instant::now()));
                     systemd.start(&unit).await?;
                 }
+            } else if asked.get(name).is_some_and(|(_, at)| at.elapsed() >= AGAIN) {
+                asked.remove(name);
             }
         }
         let busy = !new.part.is_empty() || !new.conditions.is_empty();
@@ -131,6 +136,7 @@ fn job(client: &ClientName, work: Work) -> Job {
         kind: match work {
             Work::Compact { .. } => JobKind::Compact,
             Work::RollBack { .. } => JobKind::Rollback,
+            Work::Repair { .. } => JobKind::Repair,
         },
         client: Some(client.clone()),
         target: None,
@@ -143,6 +149,7 @@ fn unfinished(client: &ClientName, work: Work) -> Condition {
     let what = match work {
         Work::Compact { .. } => "compaction",
         Work::RollBack { .. } => "rollback",
+        Work::Repair { .. } => "repair",
     };
     Condition::new(
         ConditionId::UpkeepUnfinished,
@@ -164,7 +171,7 @@ fn unreadable(client: &ClientName) -> Condition {
         Severity::Alarm,
         client.as_str(),
         &format!(
-            "It can't be read how far a compaction or rollback of the repository of {client} came, so {client} is held out."
+            "It can't be read how far a compaction, rollback or repair of the repository of {client} came, so {client} is held out."
         ),
         &format!(
             "The state partition may be damaged: make a report (`strongroom report`). Then `strongroom client reopen {client}` sets aside what can't be read; look at `strongroom client show {client}` after that."

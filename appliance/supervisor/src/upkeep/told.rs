@@ -6,7 +6,7 @@
 //! the earlier states that they belong to. One that is there with another content stays an alarm.
 
 use crate::paths::Paths;
-use crate::watch::ledger::Ledger;
+use crate::watch::ledger::{Differences, Known, Ledger, SEGMENTS_MAX};
 use crate::watch::{store, watch_job};
 use std::io;
 use strongroom_borg::{Archives, Index, Repository, SegmentFile, SegmentNumber};
@@ -130,6 +130,37 @@ pub fn rolled_back(paths: &Paths, name: &ClientName, to: u32) -> Result<Now, Tol
     // Until Borg has written its hints anew.
     record.freeable = None;
     store::write_record(&folder, &record)?;
+    Ok(now)
+}
+
+/// After a repair: the segment is `known` again.
+pub fn repaired(paths: &Paths, name: &ClientName, segment: u32, known: Known) -> Result<Now, ToldError> {
+    let (folder, repository) = (paths.watch(name), Repository::open(paths.repository(name))?);
+    let now = now(&repository)?;
+    let id = repository.config().id.to_string();
+    let mut verification = store::read_verification(&folder);
+    if verification.repository == id {
+        verification.mended(Some(segment));
+        store::write_verification(&folder, &verification)?;
+    }
+    // What nothing is remembered of is looked at as if for the first time.
+    let store::Read::Known(mut record) = store::read_record(&folder) else {
+        return Ok(now);
+    };
+    if record.repository != id {
+        return Ok(now);
+    }
+    let mut ledger = Ledger::read(&folder, &id)?;
+    if ledger.segments.len() < SEGMENTS_MAX || ledger.segments.contains_key(&segment) {
+        ledger.segments.insert(segment, known);
+        ledger.write(&folder)?;
+    }
+    if let Some(transaction) = now.transaction
+        && ledger.differences(&repository.state(SegmentNumber(transaction))?) == Differences::default()
+    {
+        record.segments_are_back();
+        store::write_record(&folder, &record)?;
+    }
     Ok(now)
 }
 

@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
                 Ok(())
             } else {
                 self.end(|verification| {
-                    verification.failed = "its compaction or rollback has not come to its end".into();
+                    verification.failed = "its compaction, rollback or repair has not come to its end".into();
                 })
             };
         }
@@ -467,7 +467,7 @@ fn choose(present: &[SegmentFile], ledger: &Ledger, verification: &Verification,
     due(&ages, now, days, asked)
 }
 
-fn segment_of(problem: &Problem) -> Option<u32> {
+pub(crate) fn segment_of(problem: &Problem) -> Option<u32> {
     match problem {
         Problem::Damaged { segment, .. }
         | Problem::Unreadable { segment, .. }
