@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::checkout::Checkout;
+use super::kernel;
 use super::room::Room;
 use crate::error::{Error, OnFile, Result};
 use crate::process;
@@ -40,11 +41,11 @@ pub fn command(workspace: &Workspace, checkout: &Checkout, room: Option<&Room>, 
     }
 }
 
-/// Builds everything that isn't built yet.
+/// Tells Buildroot what to build, and configures the kernel; a kernel that is built already is brought up to date.
 ///
 /// # Errors
-/// When a package fails. What was built stays: the next call goes on there.
-pub fn build(
+/// When Buildroot does not accept the configuration, or the kernel's.
+pub fn configure(
     workspace: &Workspace,
     checkout: &Checkout,
     room: Option<&Room>,
@@ -61,7 +62,22 @@ pub fn build(
         text
     });
     process::run_logged("configure Buildroot", &mut configure, &output.join("configure.log"))?;
+    // Buildroot does not look at a kernel again by itself when its fragments change.
+    let goal = if kernel::configuration(output)?.is_some() {
+        "linux-reconfigure"
+    } else {
+        "linux-configure"
+    };
+    let mut kernel = command(workspace, checkout, room, output);
+    kernel.arg(goal);
+    process::run_logged("configure the kernel", &mut kernel, &output.join("kernel.log"))
+}
 
+/// Builds everything that isn't built yet.
+///
+/// # Errors
+/// When a package fails. What was built stays: the next call goes on there.
+pub fn build(workspace: &Workspace, checkout: &Checkout, room: Option<&Room>, output: &Path) -> Result<()> {
     let mut list = command(workspace, checkout, room, output);
     list.args(["--silent", "--no-print-directory", "show-build-order"]);
     let list = process::capture("ask Buildroot for its packages", &mut list)?;

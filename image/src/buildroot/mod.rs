@@ -82,12 +82,12 @@ pub fn base(workspace: &Workspace, choice: &Choice) -> Result<Base> {
     fingerprint::forget(&base.tar)?;
     let output = work.join("buildroot");
     let room = sources.as_ref().map(|sources| &sources.room);
-    progress::stage(STAGE, || {
-        make::build(workspace, &checkout, room, &output, &configuration)
-    })?;
-    progress::stage("kernel: every option that was asked for", || {
+    // What the kernel lacks is told before the hour that everything takes.
+    progress::stage("configuration, and every option of the kernel", || {
+        make::configure(workspace, &checkout, room, &output, &configuration)?;
         kernel::check(&board.join("kernel"), &output)
     })?;
+    progress::stage(STAGE, || make::build(workspace, &checkout, room, &output))?;
     let versions = progress::stage("list of packages", || {
         versions(workspace, &checkout, room, &output, sources.as_ref())
     })?;
