@@ -21,11 +21,13 @@ use std::time::{Duration, Instant};
 
 use strongroom_borg::judgement::{self, Thresholds};
 use strongroom_borg::verify::Event;
-use strongroom_borg::{Depth, Entry, Error, HeaderReader, Plan, Repository, SegmentFile, SegmentNumber, SegmentReader};
+use strongroom_borg::{
+    Depth, Entry, EntryKind, Error, HeaderReader, Plan, Repository, SegmentFile, SegmentNumber, SegmentReader,
+};
 use support::{Borg, files, noise};
 
 /// Inputs of an ordinary run.
-const INPUTS: u64 = 500;
+const INPUTS: u64 = 300;
 /// By how much the memory of this process may grow, in KiB: a few of the largest objects.
 const MEMORY_MAX: u64 = 256 * 1024;
 
@@ -224,9 +226,51 @@ fn entries(bytes: &[u8]) -> (Vec<Entry>, bool) {
     (all, false)
 }
 
+/// The same as [`entries`], in the plainest words: where each entry starts, its size and its tag.
+fn in_plain_words(bytes: &[u8]) -> (Vec<(u64, u32, u8)>, bool) {
+    let mut all = Vec::new();
+    if !bytes.starts_with(b"BORG_SEG") {
+        return (all, true);
+    }
+    let mut at = 8;
+    while at < bytes.len() {
+        let Some(header) = bytes.get(at..at + 9) else {
+            return (all, true);
+        };
+        let number = |from: usize| u32::from_le_bytes(header[from..from + 4].try_into().unwrap());
+        let (crc, size, tag) = (number(0), number(4), header[8]);
+        let end = at + size as usize;
+        let is_right = match tag {
+            0 => size >= 41 && size <= 20 << 20,
+            1 => size == 41,
+            2 => size == 9,
+            _ => false,
+        };
+        if !is_right || end > bytes.len() || crc32fast::hash(&bytes[at + 4..end]) != crc {
+            return (all, true);
+        }
+        all.push((at as u64, size, tag));
+        at = end;
+    }
+    (all, false)
+}
+
+fn tag(entry: &Entry) -> u8 {
+    match entry.kind {
+        EntryKind::Put(_) => 0,
+        EntryKind::Delete(_) => 1,
+        EntryKind::Commit => 2,
+    }
+}
+
 /// What lies before the first change is read the same; and the reader that leaves out data sees what the other one sees.
 fn segment_is_read_right(repository: &Repository, file: &SegmentFile, bytes: &[u8], before: Option<&Vec<u8>>) -> bool {
     let (found, damaged) = entries(bytes);
+    let told = found
+        .iter()
+        .map(|entry| (entry.offset, entry.size, tag(entry)))
+        .collect();
+    assert_eq!((told, damaged), in_plain_words(bytes), "{}", file.name);
     if let Some(before) = before {
         let same = bytes.iter().zip(before).take_while(|(one, other)| one == other).count() as u64;
         let (expected, _) = entries(before);

@@ -62,7 +62,8 @@ impl Bench {
             Way::Plain => serve,
             Way::Session => format!("{SESSION} append {own} {serve}"),
         };
-        let key = self.sshd.key().authorized();
+        let key = self.sshd.key();
+        let key = key.authorized();
         self.sshd.admit(&format!(
             "restrict,command=\"cd /tmp && BORG_BASE_DIR=/tmp/strongroom-figures exec {command}\" {key}\n"
         ));
