@@ -204,14 +204,15 @@ impl ApplianceFace {
 
     /// The clients in force, as JSON (a list of `strongroom_model::registry::ListedClient`).
     async fn clients(&self) -> fdo::Result<String> {
-        let registry = enrol::registry(&self.paths).map_err(|error| fdo::Error::Failed(error.to_string()))?;
+        let registry = enrol::registry(&self.paths)
+            .map_err(|error| fdo::Error::Failed(format!("{error}; `strongroom status` says what to do")))?;
         let listed = registry::listing(&configuration::declared(&self.paths), &registry);
         serde_json::to_string(&listed).map_err(|error| fdo::Error::Failed(error.to_string()))
     }
 
     /// Enrols or changes a client, opens or closes a pairing, sets aside what is damaged, or erases what a rollback kept:
-    /// `strongroom_model::registry::Request` as JSON. Returns the
-    /// `Answer` as JSON, once it is in force; a refusal is an error.
+    /// `strongroom_model::registry::Request` as JSON. Returns the `Answer` as JSON, once it is in force; a refusal is an
+    /// error.
     async fn enrol(&self, request: &str) -> fdo::Result<String> {
         let request: Request =
             serde_json::from_str(request).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;

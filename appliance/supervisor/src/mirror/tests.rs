@@ -110,6 +110,10 @@ fn what_is_remembered_of_repositories_comes_back_held_and_checked() {
     remember(&old, "laptop", 100);
     assert_eq!(watched::keep(&old).unwrap(), 6);
     assert_eq!(watched::keep(&old).unwrap(), 0, "nothing has changed");
+    let asus = ClientName::new("asus").unwrap();
+    durable::write(&old.session_history(&asus), b"sessions", 0o644).unwrap();
+    durable::write(&old.upkeep_outcome(&asus), b"outcome", 0o644).unwrap();
+    assert_eq!(watched::keep(&old).unwrap(), 2);
     remember(&old, "asus", 200);
     // One that is at work is passed over.
     let lock = store::lock(&old.watch(&ClientName::new("asus").unwrap())).unwrap();
@@ -129,6 +133,8 @@ fn what_is_remembered_of_repositories_comes_back_held_and_checked() {
     move_array(&old, &new);
     assert_eq!(take(&new).unwrap(), Outcome::Restart);
     assert_eq!(remembered(&new, "asus"), (200, true, 1, true));
+    assert_eq!(fs::read(new.session_history(&asus)).unwrap(), b"sessions");
+    assert_eq!(fs::read(new.upkeep_outcome(&asus)).unwrap(), b"outcome");
     assert_eq!(remembered(&new, "laptop").0, 0);
     remember(&new, "asus", 300);
     watched::keep(&new).unwrap();

@@ -82,8 +82,8 @@ pub fn keep(paths: &Paths) -> Result<usize, MirrorError> {
             .recursive(true)
             .mode(0o700)
             .create(to.join(VERSIONS))?;
-        for name in FILES {
-            written += usize::from(copy(&from.join(name), &to.join(name), 0o600)?);
+        for (original, kept) in places(paths, &client, &to) {
+            written += usize::from(copy(&original, &kept, 0o600)?);
         }
         let (now, before) = (names(&from.join(VERSIONS)), names(&to.join(VERSIONS)));
         for name in &now {
@@ -116,24 +116,35 @@ pub fn recall(paths: &Paths, id: &str) -> io::Result<usize> {
     }
     let mut taken = 0;
     for client in clients(&from) {
-        let (from, to) = (from.join(client.as_str()), paths.watch(&client));
+        let from = from.join(client.as_str());
         if !is_roots_alone(&from) {
             continue;
         }
-        let mut files: Vec<PathBuf> = FILES.iter().map(PathBuf::from).collect();
-        files.extend(
-            names(&from.join(VERSIONS))
-                .into_iter()
-                .map(|name| Path::new(VERSIONS).join(name)),
-        );
-        for file in files {
-            match copy(&from.join(&file), &to.join(&file), 0o640) {
+        let mut files = places(paths, &client, &from);
+        files.extend(names(&from.join(VERSIONS)).into_iter().map(|name| {
+            let of = |folder: &Path| folder.join(VERSIONS).join(&name);
+            (of(&paths.watch(&client)), of(&from))
+        }));
+        for (original, kept) in files {
+            match copy(&kept, &original, 0o640) {
                 Ok(copied) => taken += usize::from(copied),
-                Err(error) => eprintln!("{client}: {} is not brought back: {error}", file.display()),
+                Err(error) => eprintln!("{} is not brought back: {error}", original.display()),
             }
         }
     }
     Ok(taken)
+}
+
+/// Where each file lies, and where its copy does; without the versions of settings.
+fn places(paths: &Paths, client: &ClientName, copies: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let folder = paths.watch(client);
+    let of_watch = FILES.map(|name| (folder.join(name), copies.join(name)));
+    // By them it is told who did what, and how the last job ended.
+    let beside = [
+        (paths.session_history(client), copies.join("sessions.json")),
+        (paths.upkeep_outcome(client), copies.join("outcome.json")),
+    ];
+    of_watch.into_iter().chain(beside).collect()
 }
 
 /// Whether it is a folder of our own into which nobody else can write.

@@ -67,6 +67,9 @@ impl Automatic {
             if known.again > Instant::now() {
                 continue;
             }
+            if !is_observed(config, client, status) {
+                continue;
+            }
             let sessions = list::of_client(systemd, client).await?;
             let looked = match look::look(paths, config, client, status, sessions) {
                 Ok(looked) => looked,
@@ -111,5 +114,45 @@ impl Automatic {
     /// What a person should know.
     pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
         self.clients.values().filter_map(|known| known.told.as_ref())
+    }
+}
+
+/// Whether the status tells of the client's repository and of all its copies. After a start it does not at once.
+fn is_observed(config: &Config, client: &ClientName, status: &Status) -> bool {
+    let targets = config
+        .client(client.as_str())
+        .map_or(0, |client| config.targets_of(client).count());
+    status
+        .clients
+        .iter()
+        .find(|known| known.name == *client)
+        .is_some_and(|known| known.transaction.is_some() && known.targets.len() == targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strongroom_model::status::{Client, Target};
+
+    const TARGET: &str = "[[offsite.recipient]]\nname = \"owner\"\ncertificate = \"owner.asc\"\n[[offsite.target]]\nname = \"far\"\nendpoint = \"https://far\"\nregion = \"r\"\nbucket = \"b\"\naccess_key_id = \"a\"\nsecret_key = \"s\"\nrecipients = [\"owner\"]\n";
+    const CLIENT: &str = "[[client]]\nname = \"asus\"\nkeys = [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmL7ieP3gwJuuv6cGpAjCJwCoozRsUMrUS26sQVj3aO\"]\n";
+
+    #[test]
+    fn nothing_is_decided_before_all_is_observed() {
+        let config = Config::parse(&format!("{TARGET}{CLIENT}")).unwrap();
+        let asus = ClientName::new("asus").unwrap();
+        let mut status = Box::<Status>::default();
+        assert!(!is_observed(&config, &asus, &status));
+        let client = Client {
+            name: asus.clone(),
+            transaction: Some(9),
+            ..Client::default()
+        };
+        status.clients.push(client).unwrap();
+        assert!(!is_observed(&config, &asus, &status), "not its copy");
+        status.clients[0].targets.push(Target::default()).unwrap();
+        assert!(is_observed(&config, &asus, &status));
+        status.clients[0].transaction = None;
+        assert!(!is_observed(&config, &asus, &status));
     }
 }
