@@ -388,3 +388,29 @@ pub async fn announce(bus: Connection, mut status: watch::Receiver<Arc<Status>>)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn what_a_repair_was_given_is_fetched_once_and_by_that_repair() {
+        let inputs = Inputs::default();
+        let asus = ClientName::new("asus").unwrap();
+        let give = |segment, text: &str| {
+            let (input, mut output) = std::io::pipe().unwrap();
+            output.write_all(text.as_bytes()).unwrap();
+            inputs.put(asus.clone(), segment, input.into());
+        };
+        give(17, "old");
+        give(17, "new");
+        assert!(inputs.take(&ClientName::new("laptop").unwrap(), 17).is_none());
+        assert!(inputs.take(&asus, 18).is_none());
+        let mut text = String::new();
+        let input = inputs.take(&asus, 17).unwrap();
+        std::fs::File::from(input).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "new");
+        assert!(inputs.take(&asus, 17).is_none());
+    }
+}
