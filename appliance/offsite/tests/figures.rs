@@ -15,7 +15,7 @@ use std::time::{Instant, SystemTime};
 
 use strongroom_offsite::openpgp::{Mode, Recipients};
 use strongroom_offsite::s3::system_clock;
-use strongroom_offsite::{Encryption, Multipart, PushRequest, Tuning, push};
+use strongroom_offsite::{Encryption, Limits, Multipart, PushRequest, Tuning, push};
 use support::{Gpg, HASTY, credentials, noise, server, target};
 
 const MIB: usize = 1024 * 1024;
@@ -70,6 +70,7 @@ async fn measure(sizes: &[usize], multipart: Multipart, label: &str) {
         credentials: credentials("ALL"),
         recipients: vec![gpg.export("owner")],
         encryption: Encryption::Auto,
+        limits: Limits::default(),
         ledger: dir.path().join("ledger"),
         now: 1_800_000_000,
     };

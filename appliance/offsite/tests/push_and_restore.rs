@@ -19,8 +19,8 @@ use strongroom_offsite::ledger::read_summary;
 use strongroom_offsite::openpgp::Mode;
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
-    Encryption, Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest, Target,
-    Tuning, VerifyError, VerifyRequest, push, restore, restore_segment, verify,
+    Encryption, Limits, Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest,
+    Target, Tuning, VerifyError, VerifyRequest, push, restore, restore_segment, verify,
 };
 use support::{Borg, Gpg, HASTY, client, credentials, noise, run, server, target};
 use zeroize::Zeroizing;
@@ -61,6 +61,7 @@ struct Scene {
     target: Target,
     who: &'static str,
     encryption: Encryption,
+    limits: Limits,
     now: u64,
 }
 
@@ -77,6 +78,7 @@ impl Scene {
             target,
             who: "ALL",
             encryption: Encryption::Auto,
+            limits: Limits::default(),
             now: NOW,
         }
     }
@@ -92,6 +94,7 @@ impl Scene {
             credentials: credentials(self.who),
             recipients: vec![keys().public.clone()],
             encryption: self.encryption,
+            limits: self.limits,
             ledger: self.ledger(),
             now: self.now,
         }

@@ -40,7 +40,7 @@ async fn objects_come_and_go() {
         let bytes = Bytes::from(name.to_owned());
         let payload = Payload::of(&bytes);
         let etag = client.put_once(name, bytes, &payload).await.unwrap();
-        assert_eq!(etag, payload.md5.to_string());
+        assert_eq!(etag, payload.md5.unwrap().to_string());
         assert_eq!(client.get_small(name, 100).await.unwrap(), name.as_bytes());
     }
     assert_eq!(client.head("p/a").await.unwrap().unwrap().size, 3);
@@ -109,6 +109,72 @@ async fn multipart() {
     assert!(refused.to_string().contains("EntityTooSmall"), "{refused}");
 }
 
+/// The sum in the signature is enough for a part, unless the service wants the other as well.
+#[tokio::test]
+async fn parts_need_no_md5_unless_it_is_demanded() {
+    for demand in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(dir.path(), |settings| settings.demand_md5 = demand).await;
+        let client = client(&target(&server, "plain"), "ALL");
+        let bytes = Bytes::from_static(b"part");
+        let payload = Payload {
+            md5: None,
+            ..Payload::of(&bytes)
+        };
+        let id = client.create_multipart_once("a").await.unwrap();
+        let etag = client.upload_part("a", &id, 1, bytes.clone(), &payload).await.unwrap();
+        assert_eq!(etag, Payload::of(&bytes).md5.unwrap().to_string());
+        client.complete_multipart_once("a", &id, &[(1, etag)]).await.unwrap();
+        // What is not what was signed is refused.
+        let id = client.create_multipart_once("b").await.unwrap();
+        let other = Bytes::from_static(b"trap");
+        let error = client.upload_part("b", &id, 1, other, &payload).await.unwrap_err();
+        assert!(matches!(error, S3Error::Corrupted { .. }), "{error}");
+        assert_eq!(client.get_small("a", 100).await.unwrap(), b"part");
+    }
+}
+
+/// What one request was told holds for the others too.
+#[tokio::test]
+async fn a_service_that_is_busy_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(dir.path(), |_| {}).await;
+    let client = client(&target(&server, "plain"), "ALL");
+    for status in [429, 503] {
+        server.faults().add(rule("HEAD", "busy", 1, Action::Busy(status, 1)));
+        assert!(client.head("busy").await.unwrap().is_none());
+        server.faults().add(rule("HEAD", "busy", 1, Action::Busy(status, 1)));
+        let (busy, other) = tokio::join!(client.head("busy"), async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            client.head("other").await
+        });
+        assert!(busy.unwrap().is_none() && other.unwrap().is_none());
+    }
+    assert_eq!(server.faults().too_early(), 0);
+    // Longer than a push will wait: an error that says so.
+    server.faults().add(rule("HEAD", "never", 1, Action::Busy(503, 86_400)));
+    let error = client.head("never").await.unwrap_err();
+    assert!(error.to_string().contains("86400"), "{error}");
+}
+
+#[tokio::test]
+async fn a_limit_is_never_exceeded() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(dir.path(), |_| {}).await;
+    let mut client = client(&target(&server, "plain"), "ALL");
+    client.limit(1_000_000);
+    let started = std::time::Instant::now();
+    let put = async |name: &str| {
+        let bytes = Bytes::from(noise(700_000, 1));
+        let payload = Payload::of(&bytes);
+        client.put_once(name, bytes, &payload).await.unwrap();
+    };
+    tokio::join!(put("a"), put("b"));
+    // Only a lower bound, which no slow machine can break; the burst and the last piece go at once.
+    assert!(started.elapsed() > Duration::from_millis(1_100));
+    assert_eq!(client.get_small("a", 700_000).await.unwrap(), noise(700_000, 1));
+}
+
 #[tokio::test]
 async fn refusals_are_explained() {
     let dir = tempfile::tempdir().unwrap();
@@ -164,7 +230,7 @@ async fn refusals_are_explained() {
         .unwrap_err();
     assert!(matches!(error, S3Error::Corrupted { .. }), "{error}");
     let lie = Payload {
-        md5: Digest([0; 16]),
+        md5: Some(Digest([0; 16])),
         ..Payload::of(b"truth")
     };
     let error = client

@@ -8,6 +8,7 @@ mod depth;
 mod error;
 mod network;
 mod parts;
+mod rate;
 mod size;
 
 pub use changes::changes;
@@ -15,6 +16,7 @@ pub use error::ConfigError;
 pub use network::{AddressRange, Cidr, Network, OneOrMany};
 pub(crate) use parts::expect_hours;
 pub use parts::*;
+pub use rate::Rate;
 pub use size::Size;
 
 use alloc::string::{String, ToString};
@@ -307,6 +309,22 @@ fn validate_offsite(config: &Config) -> Result<(), Fault> {
         ));
     }
     for target in &config.offsite.target {
+        if !(1..=UPLOADS_MAX).contains(target.uploads.get_ref()) {
+            return Err(fault(
+                &target.uploads,
+                alloc::format!("`uploads` is {}", target.uploads.get_ref()),
+                "It is the number of files, or parts of files, that are on their way at a time: 1 to 4; 3 is usual.",
+            ));
+        }
+        if let Some(rate) = &target.bandwidth
+            && rate.get_ref().bytes() < BANDWIDTH_MIN
+        {
+            return Err(fault(
+                rate,
+                alloc::format!("`bandwidth` is {}", rate.get_ref()),
+                "Leave a push at least 500 kbit/s, or it never ends; for a push at other hours see `push` in [schedule].",
+            ));
+        }
         if target.recipients.is_empty() {
             return Err(fault(
                 &target.name,

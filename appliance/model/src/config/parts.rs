@@ -1,6 +1,6 @@
 //! The parts of the configuration. Each field says what it may hold; anything else is refused by its type.
 
-use super::{AddressRange, Size};
+use super::{AddressRange, Rate, Size};
 use crate::name::{ClientName, TargetName};
 use crate::ssh_key::SshPublicKey;
 use crate::superblock::ArrayUuid;
@@ -299,6 +299,20 @@ pub struct Target {
     /// How what is pushed is encrypted.
     #[serde(default)]
     pub encryption: Encryption,
+    /// How many files, or parts of files, are on their way at a time: 1 to 4; 3 by default.
+    #[serde(default = "uploads")]
+    pub uploads: Spanned<u8>,
+    /// Most that is sent; as much as the line takes when absent.
+    pub bandwidth: Option<Spanned<Rate>>,
+}
+
+/// Most uploads at a time.
+pub(super) const UPLOADS_MAX: u8 = 4;
+/// Least bandwidth, in bytes per second.
+pub(super) const BANDWIDTH_MIN: u64 = 500_000 / 8;
+
+fn uploads() -> Spanned<u8> {
+    Spanned::new(0..0, 3)
 }
 
 fn prefix() -> Spanned<Prefix> {

@@ -15,6 +15,22 @@ const UNITS: [(&str, u64); 8] = [
     ("PiB", 1 << 50),
 ];
 
+/// Reads a number, of up to six digits and three decimals, and one of these units.
+pub(super) fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (number, factor) = units
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end_matches(' '), *factor)))?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str, most: usize| {
+        let right = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        right.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let thousandths = digits(decimals, 3)? * 10_u64.pow(3 - decimals.len() as u32);
+    digits(whole, 6)?
+        .checked_mul(factor)?
+        .checked_add(factor / 1000 * thousandths)
+}
+
 /// A number of bytes, with the words that it was written in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Size {
@@ -25,20 +41,8 @@ pub struct Size {
 impl Size {
     /// Checks and takes the text: a number, with up to three decimals, and a unit. `None` when it is anything else.
     pub fn new(text: &str) -> Option<Self> {
-        let (number, factor) = UNITS
-            .iter()
-            .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end_matches(' '), *factor)))?;
-        let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |text: &str, most: usize| {
-            let right = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-            right.then(|| text.parse::<u64>().ok()).flatten()
-        };
-        let thousandths = digits(decimals, 3)? * 10_u64.pow(3 - decimals.len() as u32);
-        let bytes = digits(whole, 6)?
-            .checked_mul(factor)?
-            .checked_add(factor / 1000 * thousandths)?;
         Some(Self {
-            bytes,
+            bytes: amount(text, &UNITS)?,
             written: text.into(),
         })
     }

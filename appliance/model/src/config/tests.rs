@@ -128,6 +128,37 @@ fn encryption_of_a_target() {
 }
 
 #[test]
+fn how_much_a_push_may_take() {
+    let with = |line: &str| full().replace("recipients = [\"owner\"]", &format!("recipients = [\"owner\"]\n{line}"));
+    let target = |line: &str| Config::parse(&with(line)).unwrap().offsite.target.remove(0);
+    let usual = target("");
+    assert_eq!((*usual.uploads.get_ref(), usual.bandwidth), (3, None));
+    let limited = target("uploads = 1\nbandwidth = \"20 Mbit/s\"");
+    assert_eq!(*limited.uploads.get_ref(), 1);
+    assert_eq!(limited.bandwidth.unwrap().get_ref().bytes(), 2_500_000);
+    for wrong in ["0", "5"] {
+        refused(
+            &with(&format!("uploads = {wrong}")),
+            "uploads",
+            "`uploads` is",
+            "3 is usual",
+        );
+    }
+    refused(
+        &with("bandwidth = \"400 kbit/s\""),
+        "bandwidth",
+        "400 kbit/s",
+        "500 kbit/s",
+    );
+    refused(
+        &with("bandwidth = \"20 MB/s\""),
+        "bandwidth",
+        "not a rate such as `20 Mbit/s`",
+        "",
+    );
+}
+
+#[test]
 fn checks_within_a_year() {
     let text = full().replace("[schedule]", "[schedule]\ncheck = \"Sun 02:00\"\ncheck_days = 90");
     let schedule = Config::parse(&text).unwrap().schedule;

@@ -1,6 +1,7 @@
 //! The outer layer: what `s3s` does not check, faults to order, and the bandwidth cap.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::http::{HeaderMap, Method, Request};
@@ -17,6 +18,8 @@ pub struct Gate {
     pub region: String,
     pub faults: Faults,
     pub limiter: Option<Arc<Limiter>>,
+    pub latency: Duration,
+    pub demand_md5: bool,
 }
 
 /// The connection is to be closed without an answer.
@@ -28,6 +31,8 @@ impl Gate {
     pub async fn answer(self, request: Request<Incoming>) -> Result<HttpResponse, Closed> {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let action = self.faults.on_request(request.method().as_str(), target);
+        let _upload = (request.method() == Method::PUT).then(|| self.faults.upload());
+        tokio::time::sleep(self.latency).await;
         let cut_after = match action {
             Some(Action::Cut) => return Err(Closed),
             Some(Action::Status(status)) => {
@@ -37,10 +42,29 @@ impl Gate {
                 }
                 return error.to_http_response().map_err(|_| Closed);
             }
+            Some(Action::Busy(status, seconds)) => {
+                let mut error = S3Error::with_message(code_of(status), "a fault to order");
+                if let Ok(status) = hyper::StatusCode::from_u16(status) {
+                    error.set_status_code(status);
+                }
+                let mut response = error.to_http_response().map_err(|_| Closed)?;
+                response
+                    .headers_mut()
+                    .insert(hyper::header::RETRY_AFTER, seconds.into());
+                self.faults.asked_to_wait(Duration::from_secs(seconds));
+                return Ok(response);
+            }
             Some(Action::CutAfter(bytes)) => Some(bytes),
             Some(Action::DropAnswer) | None => None,
         };
         if let Err(refused) = check(request.method(), request.headers(), &self.region) {
+            return refused.to_http_response().map_err(|_| Closed);
+        }
+        if self.demand_md5 && request.method() == Method::PUT && !request.headers().contains_key("content-md5") {
+            let refused = S3Error::with_message(
+                S3ErrorCode::InvalidRequest,
+                "Content-MD5 HTTP header is required for Put Object requests with Object Lock parameters",
+            );
             return refused.to_http_response().map_err(|_| Closed);
         }
         let limiter = self.limiter.clone();

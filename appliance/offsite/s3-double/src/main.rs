@@ -41,6 +41,9 @@ struct Arguments {
     /// Cap on what is received, in bytes per second.
     #[arg(long)]
     bandwidth: Option<u64>,
+    /// How long every request takes at least, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    latency: u64,
     /// How long a restore from archive takes, in seconds.
     #[arg(long, default_value_t = 3600)]
     restore_delay: u64,
@@ -73,6 +76,7 @@ async fn main() -> ExitCode {
         minimum_part: arguments.minimum_part,
         restore_delay: Duration::from_secs(arguments.restore_delay),
         bandwidth: arguments.bandwidth,
+        latency: Duration::from_millis(arguments.latency),
         ..Settings::new(arguments.dir, arguments.region)
     };
     match Server::start(settings).await {

@@ -69,6 +69,8 @@ impl Server {
             region: settings.region,
             faults: faults.clone(),
             limiter: settings.bandwidth.map(|bytes| Arc::new(Limiter::new(bytes))),
+            latency: settings.latency,
+            demand_md5: settings.demand_md5,
         };
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;

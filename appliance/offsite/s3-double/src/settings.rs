@@ -155,6 +155,10 @@ pub struct Settings {
     pub restore_delay: Duration,
     /// Cap on all bodies received together, in bytes per second.
     pub bandwidth: Option<u64>,
+    /// How long every request takes at least.
+    pub latency: Duration,
+    /// Whether every PUT must carry `Content-MD5`, as some services demand it where a retention rule is in force.
+    pub demand_md5: bool,
 }
 
 impl Settings {
@@ -171,6 +175,8 @@ impl Settings {
             page: 1000,
             restore_delay: Duration::from_secs(3600),
             bandwidth: None,
+            latency: Duration::ZERO,
+            demand_md5: false,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::s3::{Listed, S3Error};
 const MAX_SUMS: usize = 64 * 1024 * 1024;
 
 /// Takes on what is there. Returns how many objects that were.
-pub(super) async fn rebuild(sender: &mut Sender<'_>, local: &Local<'_>, key_packets: u64) -> Result<u64, PushError> {
+pub(super) async fn rebuild(sender: &Sender<'_>, local: &Local<'_>, key_packets: u64) -> Result<u64, PushError> {
     let target = sender.target;
     let wrap = |source| PushError::Target {
         target: target.name.clone(),
@@ -66,7 +66,7 @@ pub(super) async fn rebuild(sender: &mut Sender<'_>, local: &Local<'_>, key_pack
     for segment in local.segments {
         let entry = sums.as_ref().and_then(|sums| sums.files.get(&segment.name));
         if let Some(item) = match_segment(segment, entry, &objects, key_packets) {
-            sender.ledger.stored(What::Segment(segment.number), item)?;
+            sender.ledger().stored(What::Segment(segment.number), item)?;
             taken_on += 1;
         }
     }
@@ -123,7 +123,7 @@ fn match_segment(
 
 /// The `config` and the manifest, if they are those of the present state.
 fn take_on_manifest(
-    sender: &mut Sender<'_>,
+    sender: &Sender<'_>,
     local: &Local<'_>,
     objects: &BTreeMap<&str, &Listed>,
     (transaction, manifest): (SegmentNumber, &str),
@@ -155,17 +155,18 @@ fn take_on_manifest(
     ) else {
         return Ok(());
     };
-    sender.ledger.stored(What::Config(local.config_sha256), config)?;
-    let complete = local
-        .segments
-        .iter()
-        .all(|s| sender.ledger.state.segments.contains_key(&s.number));
+    sender.ledger().stored(What::Config(local.config_sha256), config)?;
+    let complete = {
+        let ledger = sender.ledger();
+        let known = &ledger.state.segments;
+        local.segments.iter().all(|s| known.contains_key(&s.number))
+    };
     if let Some(item) = item(manifest, None, 0, None)
         && transaction == local.transaction
         && complete
     {
         sender
-            .ledger
+            .ledger()
             .stored(What::Manifest(transaction, local.config_sha256), item)?;
     }
     Ok(())

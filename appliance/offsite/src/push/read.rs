@@ -3,17 +3,21 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::digest::{Digest, Md5Sum, Sha256Sum};
+use super::buffer::{Buffer, Pool};
+use crate::digest::{Digest, Md5Sum, Sha256Sum, update_both};
 use crate::openpgp::{Encryptor, Seal};
 use crate::s3::{BodySender, Payload};
 
-const PIECE: usize = 256 * 1024;
+/// What is read at once, in bytes: with what comes out of it, it stays in a processor's cache.
+const PIECE: usize = 64 * 1024;
 
 /// Why a file could not be sealed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,8 @@ pub(super) struct Totals {
 
 /// One part of a multipart upload.
 pub(super) struct Part {
+    /// From 1.
+    pub number: u32,
     pub bytes: Bytes,
     pub payload: Payload,
 }
@@ -84,90 +90,144 @@ fn each_piece(path: &Path, size: u64, mut piece: impl FnMut(&[u8]) -> bool) -> R
 }
 
 impl Plan {
-    /// Seals the file; `sink` takes each piece of the message out of the buffer, and says whether to go on.
-    fn seal_into(&self, mut sink: impl FnMut(&mut Vec<u8>) -> bool) -> Result<Totals, ReadError> {
+    /// Length of the message.
+    pub fn length(&self) -> Result<u64, ReadError> {
+        self.seal.length(self.size).ok_or(ReadError::TooLarge)
+    }
+
+    /// Seals the file; `sink` is given each piece of the message, and says whether to go on. Gives the SHA-256 of the
+    /// content.
+    fn seal_into(&self, mut sink: impl FnMut(&[u8]) -> bool) -> Result<Sha256Sum, ReadError> {
         let mut plain = Sha256::new();
-        let mut sealed = Sha256::new();
         let mut out = Vec::with_capacity(2 * PIECE);
-        let size = self.seal.length(self.size).ok_or(ReadError::TooLarge)?;
         let mut encryptor = Encryptor::new(&self.seal, self.size, &mut out).ok_or(ReadError::TooLarge)?;
         each_piece(&self.path, self.size, |piece| {
             plain.update(piece);
             encryptor.update(piece, &mut out);
-            sealed.update(&out);
-            let go_on = sink(&mut out);
+            let go_on = sink(&out);
             out.clear();
             go_on
         })?;
         if !encryptor.finish(&mut out) {
             return Err(ReadError::Changed);
         }
-        sealed.update(&out);
-        if !sink(&mut out) {
+        if !sink(&out) {
             return Err(ReadError::Stopped);
         }
-        Ok(Totals {
-            plain_sha256: Digest(plain.finalize().into()),
-            sha256: Digest(sealed.finalize().into()),
-            size,
-        })
+        Ok(Digest(plain.finalize().into()))
     }
 
-    /// All of it in memory; for small files.
-    pub fn whole(&self) -> Result<(Bytes, Totals), ReadError> {
-        let mut all = Vec::new();
-        let totals = self.seal_into(|out| {
-            all.append(out);
-            true
+    /// Seals the file and gives its sums, while `sink` takes the message.
+    fn summed(&self, mut sink: impl FnMut(&[u8]) -> bool) -> Result<(Totals, Md5Sum), ReadError> {
+        let mut sealed = Sha256::new();
+        let mut md5 = Md5::new();
+        let plain_sha256 = self.seal_into(|out| {
+            sealed.update(out);
+            md5.update(out);
+            sink(out)
         })?;
-        Ok((all.into(), totals))
+        let totals = Totals {
+            plain_sha256,
+            sha256: Digest(sealed.finalize().into()),
+            size: self.length()?,
+        };
+        Ok((totals, Digest(md5.finalize().into())))
+    }
+
+    /// All of it in one buffer; for files whose message fits.
+    pub fn whole(&self, pool: &Arc<Pool>, runtime: &Handle) -> Result<(Bytes, Totals, Md5Sum), ReadError> {
+        let mut buffer = pool.take(runtime).ok_or(ReadError::Stopped)?;
+        let (totals, md5) = self.summed(|out| {
+            let fits = out.len() <= buffer.room();
+            if fits {
+                buffer.add(out);
+            }
+            fits
+        })?;
+        Ok((buffer.freeze(), totals, md5))
     }
 
     /// Only the sums: the first of two passes.
     pub fn sums(&self) -> Result<(Totals, Md5Sum), ReadError> {
-        let mut md5 = Md5::new();
-        let totals = self.seal_into(|out| {
-            md5.update(&*out);
-            out.clear();
-            true
-        })?;
-        Ok((totals, Digest(md5.finalize().into())))
+        self.summed(|_| true)
     }
 
     /// Into a request's body: the second pass. The service checks it against the sums of the first.
     pub fn stream(&self, sender: &BodySender) {
         // A failure shows as a body that is too short, which the service refuses.
-        let _ = self.seal_into(|out| sender.blocking_send(std::mem::take(out).into()));
+        let _ = self.seal_into(|out| sender.blocking_send(Bytes::copy_from_slice(out)));
     }
 
-    /// In parts of `size` bytes, each with its sums.
-    pub fn parts(&self, size: usize, sender: &mpsc::Sender<Part>) -> Result<Totals, ReadError> {
-        let mut pending = Vec::with_capacity(size + 2 * PIECE);
-        let send = |bytes: Vec<u8>| {
-            let payload = Payload::of(&bytes);
-            sender
-                .blocking_send(Part {
-                    bytes: bytes.into(),
-                    payload,
-                })
-                .is_ok()
+    /// In parts as large as the pool's buffers, each with its sum.
+    pub fn parts(&self, pool: &Arc<Pool>, runtime: &Handle, sender: &mpsc::Sender<Part>) -> Result<Totals, ReadError> {
+        let mut whole = Sha256::new();
+        let mut filling: Option<Filling> = None;
+        let mut number = 0;
+        let mut send = |part: Filling| {
+            number += 1;
+            sender.blocking_send(part.done(number)).is_ok()
         };
-        let totals = self.seal_into(|out| {
-            pending.append(out);
-            while pending.len() >= size {
-                let mut rest = Vec::with_capacity(size + 2 * PIECE);
-                rest.extend_from_slice(pending.get(size..).unwrap_or_default());
-                pending.truncate(size);
-                if !send(std::mem::replace(&mut pending, rest)) {
+        let plain_sha256 = self.seal_into(|mut out| {
+            while !out.is_empty() {
+                let mut part = match filling.take() {
+                    Some(part) => part,
+                    None => match pool.take(runtime) {
+                        Some(buffer) => Filling::new(buffer),
+                        None => return false,
+                    },
+                };
+                out = part.fill(out, &mut whole);
+                if part.buffer.room() > 0 {
+                    filling = Some(part);
+                } else if !send(part) {
                     return false;
                 }
             }
             true
         })?;
-        if pending.is_empty() || send(pending) {
-            Ok(totals)
-        } else {
-            Err(ReadError::Stopped)
+        if filling.is_some_and(|last| !send(last)) {
+            return Err(ReadError::Stopped);
+        }
+        Ok(Totals {
+            plain_sha256,
+            sha256: Digest(whole.finalize().into()),
+            size: self.length()?,
+        })
+    }
+}
+
+/// A part that is being filled.
+struct Filling {
+    buffer: Buffer,
+    hash: Sha256,
+}
+
+impl Filling {
+    fn new(buffer: Buffer) -> Self {
+        Self {
+            buffer,
+            hash: Sha256::new(),
+        }
+    }
+
+    /// Takes what fits, and gives the rest.
+    fn fill<'a>(&mut self, bytes: &'a [u8], whole: &mut Sha256) -> &'a [u8] {
+        let (now, later) = bytes.split_at(bytes.len().min(self.buffer.room()));
+        update_both(&mut self.hash, whole, self.buffer.as_ref().len(), now);
+        self.buffer.add(now);
+        later
+    }
+
+    fn done(self, number: u32) -> Part {
+        let bytes = self.buffer.freeze();
+        Part {
+            number,
+            payload: Payload {
+                size: bytes.len() as u64,
+                sha256: Digest(self.hash.finalize().into()),
+                md5: None,
+            },
+            bytes,
         }
     }
 }

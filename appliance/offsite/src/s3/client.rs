@@ -10,12 +10,10 @@ use reqwest::Method;
 use sha2::Sha256;
 
 use super::S3Error;
-use super::http::{Call, Clock, EMPTY_SHA256, Retry, Sender};
+use super::http::{Call, Clock, EMPTY_SHA256, Sender};
+use super::patience::Retry;
 use super::stream::{BodySender, channel};
-use super::xml::{
-    CompleteMultipartUploadResult, ErrorBody, InitiateMultipartUploadResult, ListBucketResult,
-    ListMultipartUploadsResult, complete, parse, restore,
-};
+use super::xml::{ListBucketResult, parse, restore};
 use crate::digest::{Md5Sum, Sha256Sum};
 use crate::target::{Credentials, Target};
 
@@ -31,8 +29,8 @@ pub struct Payload {
     pub size: u64,
     /// For `x-amz-content-sha256`.
     pub sha256: Sha256Sum,
-    /// For `Content-MD5`.
-    pub md5: Md5Sum,
+    /// For `Content-MD5`. Without it, the SHA-256 alone protects the payload: that is enough, and half of the work.
+    pub md5: Option<Md5Sum>,
 }
 
 impl Payload {
@@ -42,7 +40,7 @@ impl Payload {
         Self {
             size: bytes.len() as u64,
             sha256: crate::digest::Digest(Sha256::digest(bytes).into()),
-            md5: crate::digest::Digest(Md5::digest(bytes).into()),
+            md5: Some(md5_of(bytes)),
         }
     }
 }
@@ -80,19 +78,10 @@ pub struct Listed {
     pub etag: String,
 }
 
-/// An unfinished multipart upload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upload {
-    /// Full key.
-    pub key: String,
-    /// The service's id for it.
-    pub id: String,
-}
-
 /// One bucket, with credentials. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    sender: Sender,
+    pub(super) sender: Sender,
     retry: Retry,
 }
 
@@ -108,6 +97,11 @@ impl Client {
         })
     }
 
+    /// From now on sends no more than `rate` bytes per second, all requests of this client and its clones together.
+    pub fn limit(&mut self, rate: u64) {
+        self.sender.limit(rate);
+    }
+
     /// The patience in use.
     #[must_use]
     pub fn retry(&self) -> Retry {
@@ -115,7 +109,7 @@ impl Client {
     }
 
     /// Sends a request that may be repeated without harm, and reads the answer.
-    async fn repeat(
+    pub(super) async fn repeat(
         &self,
         method: Method,
         key: Option<&str>,
@@ -126,7 +120,7 @@ impl Client {
         let sha256 = payload
             .as_ref()
             .map_or_else(|| EMPTY_SHA256.to_owned(), |payload| payload.sha256.to_string());
-        let md5 = payload.as_ref().map(|payload| STANDARD.encode(payload.md5.0));
+        let md5 = payload.as_ref().and_then(|payload| payload.md5).map(content_md5);
         let mut failed = 0;
         loop {
             let call = Call {
@@ -151,7 +145,7 @@ impl Client {
         }
     }
 
-    async fn xml(&self, operation: &str, mut response: reqwest::Response) -> Result<Vec<u8>, S3Error> {
+    pub(super) async fn xml(&self, operation: &str, mut response: reqwest::Response) -> Result<Vec<u8>, S3Error> {
         let mut all = Vec::new();
         while let Some(chunk) = self.chunk(operation, &mut response).await? {
             all.extend_from_slice(&chunk);
@@ -206,19 +200,20 @@ impl Client {
         result
     }
 
-    async fn put_body(
+    pub(super) async fn put_body(
         &self,
         key: &str,
         query: &[(&str, &str)],
         payload: &Payload,
         body: reqwest::Body,
     ) -> Result<String, S3Error> {
+        let md5 = payload.md5.map(content_md5);
         let call = Call {
             method: Method::PUT,
             key: Some(key),
             query,
             sha256: &payload.sha256.to_string(),
-            md5: Some(&STANDARD.encode(payload.md5.0)),
+            md5: md5.as_deref(),
             length: payload.size,
             body: Some(body),
         };
@@ -334,156 +329,6 @@ impl Client {
         }
     }
 
-    /// Starts a multipart upload and gives its id. Once: after a broken connection an upload may exist
-    /// whose id nobody knows, which [`Client::clear_multipart`] finds.
-    ///
-    /// # Errors
-    /// [`S3Error`].
-    pub async fn create_multipart_once(&self, key: &str) -> Result<String, S3Error> {
-        let operation = format!("POST {key}?uploads");
-        let call = Call {
-            method: Method::POST,
-            key: Some(key),
-            query: &[("uploads", "")],
-            sha256: EMPTY_SHA256,
-            md5: None,
-            length: 0,
-            body: None,
-        };
-        let response = self.sender.send(call).await?;
-        let body = self.xml(&operation, response).await?;
-        let started: InitiateMultipartUploadResult =
-            parse(&body).map_err(|why| S3Error::BadAnswer { operation, why })?;
-        Ok(started.upload_id)
-    }
-
-    /// Drops all unfinished uploads of this very key.
-    ///
-    /// # Errors
-    /// [`S3Error`].
-    pub async fn clear_multipart(&self, key: &str) -> Result<(), S3Error> {
-        for upload in self.list_multipart(key).await? {
-            if upload.key == key {
-                self.abort_multipart(&upload.key, &upload.id).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends part `number` (from 1), again if need be, and gives its ETag.
-    ///
-    /// # Errors
-    /// [`S3Error`].
-    pub async fn upload_part(
-        &self,
-        key: &str,
-        id: &str,
-        number: u32,
-        bytes: Bytes,
-        payload: &Payload,
-    ) -> Result<String, S3Error> {
-        let number = number.to_string();
-        let query = [("partNumber", number.as_str()), ("uploadId", id)];
-        let mut failed = 0;
-        loop {
-            match self.put_body(key, &query, payload, bytes.clone().into()).await {
-                Ok(etag) => return Ok(etag),
-                Err(error) => {
-                    failed += 1;
-                    let Some(wait) = self.retry.wait(failed, &error) else {
-                        return Err(error);
-                    };
-                    tokio::time::sleep(wait).await;
-                }
-            }
-        }
-    }
-
-    /// Makes the parts one object, once: after a broken connection the caller looks whether it was done.
-    ///
-    /// # Errors
-    /// [`S3Error`].
-    pub async fn complete_multipart_once(
-        &self,
-        key: &str,
-        id: &str,
-        parts: &[(u32, String)],
-    ) -> Result<String, S3Error> {
-        let operation = format!("POST {key}?uploadId");
-        let body = Bytes::from(complete(parts));
-        let payload = Payload::of(&body);
-        let call = Call {
-            method: Method::POST,
-            key: Some(key),
-            query: &[("uploadId", id)],
-            sha256: &payload.sha256.to_string(),
-            md5: Some(&STANDARD.encode(payload.md5.0)),
-            length: payload.size,
-            body: Some(body.into()),
-        };
-        let response = self.sender.send(call).await?;
-        let body = self.xml(&operation, response).await?;
-        // A failure can come with status 200, since the answer is started before the work is done.
-        if let Some(error) = ErrorBody::parse(&body) {
-            let (status, code) = (200, error.code);
-            return Err(S3Error::Unavailable {
-                operation,
-                status,
-                code,
-                retry_after: None,
-            });
-        }
-        let done: CompleteMultipartUploadResult = parse(&body).map_err(|why| S3Error::BadAnswer { operation, why })?;
-        Ok(done.etag.trim_matches('"').to_owned())
-    }
-
-    /// Drops an unfinished upload. One that is gone already is fine.
-    ///
-    /// # Errors
-    /// [`S3Error`].
-    pub async fn abort_multipart(&self, key: &str, id: &str) -> Result<(), S3Error> {
-        match self.repeat(Method::DELETE, Some(key), &[("uploadId", id)], None).await {
-            Ok(_) | Err(S3Error::NoSuchUpload { .. } | S3Error::NoSuchKey { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Unfinished uploads of keys that start with `prefix`.
-    ///
-    /// # Errors
-    /// [`S3Error`].
-    pub async fn list_multipart(&self, prefix: &str) -> Result<Vec<Upload>, S3Error> {
-        let operation = format!("LIST {prefix}?uploads");
-        let mut all = Vec::new();
-        let mut marker: Option<(String, String)> = None;
-        loop {
-            let mut query = vec![("uploads", ""), ("prefix", prefix)];
-            if let Some((key, upload)) = &marker {
-                query.extend([("key-marker", key.as_str()), ("upload-id-marker", upload.as_str())]);
-            }
-            let response = self.repeat(Method::GET, None, &query, None).await?;
-            let body = self.xml(&operation, response).await?;
-            let page: ListMultipartUploadsResult = parse(&body).map_err(|why| S3Error::BadAnswer {
-                operation: operation.clone(),
-                why,
-            })?;
-            all.extend(page.uploads.into_iter().map(|found| Upload {
-                key: found.key,
-                id: found.upload_id,
-            }));
-            match page.next_key.zip(page.next_upload).filter(|_| page.is_truncated) {
-                Some(next) if marker.as_ref() != Some(&next) => marker = Some(next),
-                Some(_) => {
-                    return Err(S3Error::BadAnswer {
-                        operation,
-                        why: "its pages repeat".into(),
-                    });
-                }
-                None => return Ok(all),
-            }
-        }
-    }
-
     /// Asks for an archived object to be made readable for `days` (1 to 10); [`Client::head`] tells when it is.
     /// Asking again while it is under way, or done, is fine.
     ///
@@ -499,6 +344,16 @@ impl Client {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The MD5 of some bytes.
+pub(super) fn md5_of(bytes: &[u8]) -> Md5Sum {
+    crate::digest::Digest(Md5::digest(bytes).into())
+}
+
+/// The value of `Content-MD5`.
+pub(super) fn content_md5(md5: Md5Sum) -> String {
+    STANDARD.encode(md5.0)
 }
 
 fn etag(response: &reqwest::Response) -> String {

@@ -99,7 +99,10 @@ pub enum S3Error {
         code: String,
     },
     /// The service is overloaded or has a fault of its own.
-    #[error("{operation}: the service cannot do it now ({status} {code}); it will be tried again")]
+    #[error(
+        "{operation}: the service cannot do it now ({status} {code}){}; it will be tried again",
+        retry_after.map(|asked| format!(" and asks to wait {} s", asked.as_secs())).unwrap_or_default()
+    )]
     Unavailable {
         /// What was asked.
         operation: String,
@@ -143,6 +146,15 @@ impl S3Error {
             self,
             Self::Connect { .. } | Self::Interrupted { .. } | Self::Unavailable { .. } | Self::Corrupted { .. }
         )
+    }
+
+    /// How long the service asks to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// Whether the service says that it may not be asked this.

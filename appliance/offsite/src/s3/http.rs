@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rand::Rng;
-
 use super::S3Error;
 use super::error::{Context, explain};
+use super::pace::{Pace, Paced};
+use super::patience::{Pause, retry_after};
 use super::sign::{Request, amz_date, authorization, canonical_query, encode};
 use super::xml::ErrorBody;
 use crate::target::{BadTarget, Credentials, Target};
@@ -20,53 +20,10 @@ pub fn system_clock() -> Clock {
     Arc::new(SystemTime::now)
 }
 
-/// How often and how long to try.
-#[derive(Debug, Clone, Copy)]
-pub struct Retry {
-    /// Attempts in all, at least 1.
-    pub attempts: u32,
-    /// Wait after the first failure; doubles each time.
-    pub first_wait: Duration,
-    /// Longest wait.
-    pub longest_wait: Duration,
-}
-
-impl Default for Retry {
-    /// Six attempts within about a minute.
-    fn default() -> Self {
-        Self {
-            attempts: 6,
-            first_wait: Duration::from_secs(1),
-            longest_wait: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Retry {
-    /// How long to wait after failure number `failed` (from 1), or `None` to give up.
-    pub(crate) fn wait(&self, failed: u32, error: &S3Error) -> Option<Duration> {
-        if failed >= self.attempts || !error.is_transient() {
-            return None;
-        }
-        let exponential = self.first_wait.saturating_mul(1_u32 << (failed - 1).min(16));
-        // Spread over half to the whole, so that many appliances don't come back at once.
-        let spread = exponential
-            .min(self.longest_wait)
-            .mul_f64(rand::thread_rng().gen_range(0.5..=1.0));
-        match error {
-            S3Error::Unavailable {
-                retry_after: Some(asked),
-                ..
-            } => Some(spread.max((*asked).min(self.longest_wait))),
-            _ => Some(spread),
-        }
-    }
-}
-
 /// SHA-256 of nothing.
 pub(super) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-/// The slowest line that a request's time limit allows for, in bytes per second.
-const SLOWEST: u64 = 32 * 1024;
+/// The slowest line that a request's time limit allows for, in bytes per second: several share it.
+const SLOWEST: u64 = 8 * 1024;
 const LONGEST_ANSWER: Duration = Duration::from_secs(120);
 
 /// One request to be sent.
@@ -97,6 +54,8 @@ pub(super) struct Sender {
     region: String,
     credentials: Credentials,
     clock: Clock,
+    pace: Option<Arc<Pace>>,
+    pause: Pause,
 }
 
 impl Sender {
@@ -139,11 +98,19 @@ impl Sender {
             region: target.region.clone(),
             credentials,
             clock,
+            pace: None,
+            pause: Pause::default(),
         })
+    }
+
+    /// From now on sends no more than `rate` bytes per second.
+    pub fn limit(&mut self, rate: u64) {
+        self.pace = Some(Arc::new(Pace::new(rate)));
     }
 
     /// Sends once. The answer's status is a success, or the error explains.
     pub async fn send(&self, call: Call<'_>) -> Result<reqwest::Response, S3Error> {
+        self.pause.over().await;
         let operation = format!("{} {}", call.method, call.key.unwrap_or(&self.bucket));
         let path = match call.key {
             Some(key) => format!("/{}/{}", self.bucket, encode(key, true)),
@@ -183,7 +150,10 @@ impl Sender {
                 .timeout(time_limit(call.length));
         }
         if let Some(body) = call.body {
-            builder = builder.body(body);
+            builder = builder.body(match &self.pace {
+                Some(pace) => reqwest::Body::wrap(Paced::new(body, pace.clone())),
+                None => body,
+            });
         }
         let answer = if has_payload {
             builder.send().await
@@ -210,6 +180,11 @@ impl Sender {
                 .and_then(|v| v.to_str().ok())
                 .map(str::to_owned)
         };
+        let retry_after = header("retry-after").and_then(|text| retry_after(&text, header("date").as_deref()));
+        if let Some(asked) = retry_after {
+            // What it asks of one request holds for all: the others would only be refused as well.
+            self.pause.until_after(asked);
+        }
         let context = Context {
             operation: &operation,
             bucket: &self.bucket,
@@ -217,9 +192,7 @@ impl Sender {
             status: response.status().as_u16(),
             date: header("date"),
             bucket_region: header("x-amz-bucket-region"),
-            retry_after: header("retry-after")
-                .and_then(|text| text.parse().ok())
-                .map(Duration::from_secs),
+            retry_after,
         };
         let body = if is_head {
             None
@@ -270,24 +243,5 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
         error.to_string()
     } else {
         parts.join(": ")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_and_end() {
-        let retry = Retry::default();
-        let error = S3Error::Interrupted {
-            operation: String::new(),
-            why: String::new(),
-        };
-        let waits: Vec<_> = (1..).map_while(|n| retry.wait(n, &error)).collect();
-        assert_eq!(waits.len(), 5);
-        assert!(waits.iter().all(|wait| *wait <= retry.longest_wait));
-        assert!(waits[4] >= Duration::from_secs(8));
-        assert_eq!(retry.wait(1, &S3Error::UnknownAccessKey), None);
     }
 }

@@ -43,9 +43,13 @@ pub fn credentials(name: &str) -> Credentials {
 }
 
 pub fn target(server: &Server, bucket: &str) -> Target {
+    target_at(server.endpoint(), bucket)
+}
+
+pub fn target_at(endpoint: String, bucket: &str) -> Target {
     Target {
         name: "double".into(),
-        endpoint: server.endpoint(),
+        endpoint,
         region: REGION.into(),
         bucket: bucket.into(),
         prefix: "asus_home".into(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use strongroom_model::config::{self, Config, FileName};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_offsite::openpgp::{Encryption, Mode};
-use strongroom_offsite::push::{self, PushRequest, Tuning};
+use strongroom_offsite::push::{self, Limits, PushRequest, Tuning};
 use strongroom_offsite::{Credentials, Target, Trust, trust};
 use zeroize::Zeroizing;
 
@@ -140,6 +140,10 @@ async fn push_to(
             config::Encryption::Auto => Encryption::Auto,
             config::Encryption::Cfb => Encryption::Always(Mode::Cfb),
             config::Encryption::Ocb => Encryption::Always(Mode::Ocb),
+        },
+        limits: Limits {
+            uploads: *target.uploads.get_ref(),
+            bandwidth: target.bandwidth.as_ref().map(|rate| rate.get_ref().bytes()),
         },
         ledger: paths.ledger(client, target.name.get_ref()),
         now: crate::clock_now().unwrap_or_default(),

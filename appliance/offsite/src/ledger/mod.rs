@@ -4,7 +4,8 @@
 //! `summary.json` is small and readable without credentials. A torn last line is dropped; a file that
 //! cannot be read is set aside, and the ledger rebuilt from the bucket. It is a cache of what lies there.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod record;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -12,142 +13,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use strongroom_borg::SegmentNumber;
 
-use crate::digest::{Md5Sum, Sha256Sum};
-
-/// What an object holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum What {
-    /// A segment.
-    Segment(SegmentNumber),
-    /// The `config` with this SHA-256.
-    Config(Sha256Sum),
-    /// The clear sums of a transaction.
-    Sums(SegmentNumber),
-    /// The manifest of a transaction, with the SHA-256 of the `config` it names.
-    Manifest(SegmentNumber, Sha256Sum),
-    /// The instructions.
-    Recovery,
-}
-
-/// An object and its content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
-    /// Name below the prefix.
-    pub object: String,
-    /// The object's size in bytes.
-    pub size: u64,
-    /// The ETag that the service gives, or is expected to.
-    pub etag: String,
-    /// The object's MD5, if it was sent in one piece.
-    pub md5: Option<Md5Sum>,
-    /// The object's SHA-256; unknown when taken on after the ledger was lost.
-    pub sha256: Option<Sha256Sum>,
-    /// The content's size in bytes.
-    pub plain_size: u64,
-    /// The content's SHA-256; unknown as above.
-    pub plain_sha256: Option<Sha256Sum>,
-    /// The file's time of change, in nanoseconds since 1970, when it was read.
-    pub modified: u64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "record", rename_all = "snake_case")]
-enum Record {
-    Header {
-        version: u32,
-        repository: String,
-        bucket: String,
-        prefix: String,
-    },
-    Intent {
-        what: What,
-        item: Item,
-    },
-    Stored {
-        what: What,
-        item: Item,
-    },
-    /// What the bucket held before is known.
-    Ready,
-    Dropped {
-        object: String,
-    },
-    Taken {
-        object: String,
-    },
-    Upload {
-        object: String,
-        id: String,
-    },
-    UploadEnded {
-        id: String,
-    },
-}
-
-const VERSION: u32 = 1;
-
-/// What the records add up to.
-#[derive(Debug, Default)]
-pub(crate) struct State {
-    pub segments: BTreeMap<SegmentNumber, Item>,
-    pub configs: BTreeMap<Sha256Sum, Item>,
-    /// The newest manifest: transaction and `config`.
-    pub manifest: Option<(SegmentNumber, Sha256Sum)>,
-    pub recovery: bool,
-    /// What the bucket held before this ledger began is known.
-    pub ready: bool,
-    /// Objects that were about to be sent when the record ends.
-    pub intents: BTreeMap<String, (What, Item)>,
-    /// Names that must not be used (again).
-    pub taken: BTreeSet<String>,
-    /// Unfinished multipart uploads, by id.
-    pub uploads: BTreeMap<String, String>,
-}
-
-impl State {
-    fn apply(&mut self, record: Record) {
-        match record {
-            Record::Header { .. } => {}
-            Record::Ready => self.ready = true,
-            Record::Intent { what, item } => {
-                self.intents.insert(item.object.clone(), (what, item));
-            }
-            Record::Stored { what, item } => {
-                self.intents.remove(&item.object);
-                match what {
-                    What::Segment(number) => {
-                        self.segments.insert(number, item);
-                    }
-                    What::Config(sum) => {
-                        self.configs.insert(sum, item);
-                    }
-                    What::Manifest(transaction, config) => {
-                        self.manifest = Some((transaction, config));
-                        self.taken.insert(item.object);
-                    }
-                    What::Sums(_) => {
-                        self.taken.insert(item.object);
-                    }
-                    What::Recovery => self.recovery = true,
-                }
-            }
-            Record::Dropped { object } => {
-                self.intents.remove(&object);
-            }
-            Record::Taken { object } => {
-                self.intents.remove(&object);
-                self.taken.insert(object);
-            }
-            Record::Upload { object, id } => {
-                self.uploads.insert(id, object);
-            }
-            Record::UploadEnded { id } => {
-                self.uploads.remove(&id);
-            }
-        }
-    }
-}
+pub use self::record::{Item, What};
+use self::record::{Record, State, VERSION, replay};
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -385,8 +252,8 @@ impl Ledger {
         self.append(Record::Upload { object, id })
     }
 
-    pub fn upload_ended(&mut self, id: String) -> Result<(), LedgerError> {
-        self.append(Record::UploadEnded { id })
+    pub fn upload_ended(&mut self, object: String, id: String) -> Result<(), LedgerError> {
+        self.append(Record::UploadEnded { object, id })
     }
 
     /// Writes the summary: temporary file, flush, rename.
@@ -428,45 +295,6 @@ fn open_locked(path: &Path) -> Result<File, LedgerError> {
         Err(fs::TryLockError::WouldBlock) => Err(LedgerError::Busy { path: path.into() }),
         Err(fs::TryLockError::Error(source)) => Err(io(source)),
     }
-}
-
-/// The state, and how many bytes of the log are good; `None` when the log must be set aside.
-fn replay(bytes: &[u8], identity: Option<Identity<'_>>) -> Result<Option<(State, usize)>, LedgerError> {
-    let mut state = State::default();
-    let mut good = 0;
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    for line in bytes
-        .get(..whole)
-        .unwrap_or_default()
-        .split_inclusive(|byte| *byte == b'\n')
-    {
-        let Ok(record) = serde_json::from_slice::<Record>(line) else {
-            return Ok(None);
-        };
-        match (good, &record) {
-            (
-                0,
-                Record::Header {
-                    version: VERSION,
-                    repository,
-                    bucket,
-                    prefix,
-                },
-            ) => {
-                if identity.is_some_and(|it| bucket != it.bucket || prefix != it.prefix) {
-                    return Ok(None);
-                }
-                if let Some(identity) = identity.filter(|it| repository != it.repository) {
-                    let (known, found) = (repository.clone(), identity.repository.to_owned());
-                    return Err(LedgerError::OtherRepository { known, found });
-                }
-            }
-            (0, _) => return Ok(None),
-            _ => state.apply(record),
-        }
-        good += line.len();
-    }
-    Ok((good > 0).then_some((state, good)))
 }
 
 #[cfg(test)]
@@ -548,6 +376,30 @@ mod tests {
         bytes.extend_from_slice(b"\n");
         fs::write(&path, &bytes).unwrap();
         assert_eq!(read("ab", 1), None, "a damaged one says nothing");
+    }
+
+    #[test]
+    fn several_uploads_may_be_about_to_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let uploads = |ledger: &Ledger| ledger.state.uploads.iter().cloned().collect::<Vec<_>>();
+        let pair = |object: &str, id: &str| (object.to_owned(), id.to_owned());
+        let mut ledger = open(dir.path()).unwrap();
+        for object in ["a", "b"] {
+            ledger.upload(object.into(), String::new()).unwrap();
+        }
+        ledger.upload("a".into(), "1".into()).unwrap();
+        ledger.upload_ended("a".into(), String::new()).unwrap();
+        drop(ledger);
+        let ledger = open(dir.path()).unwrap();
+        assert_eq!(uploads(&ledger), [pair("a", "1"), pair("b", "")]);
+        drop(ledger);
+        // As an earlier version wrote it.
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(dir.path().join("ledger.jsonl"))
+            .unwrap();
+        file.write_all(b"{\"record\":\"upload_ended\",\"id\":\"1\"}\n").unwrap();
+        assert_eq!(uploads(&open(dir.path()).unwrap()), [pair("b", "")]);
     }
 
     #[test]

@@ -1,0 +1,186 @@
+//! The records of a ledger, and what they add up to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use strongroom_borg::SegmentNumber;
+
+use super::{Identity, LedgerError};
+use crate::digest::{Md5Sum, Sha256Sum};
+
+/// What an object holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A segment.
+    Segment(SegmentNumber),
+    /// The `config` with this SHA-256.
+    Config(Sha256Sum),
+    /// The clear sums of a transaction.
+    Sums(SegmentNumber),
+    /// The manifest of a transaction, with the SHA-256 of the `config` it names.
+    Manifest(SegmentNumber, Sha256Sum),
+    /// The instructions.
+    Recovery,
+}
+
+/// An object and its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Name below the prefix.
+    pub object: String,
+    /// The object's size in bytes.
+    pub size: u64,
+    /// The ETag that the service gives, or is expected to.
+    pub etag: String,
+    /// The object's MD5, if it was sent in one piece.
+    pub md5: Option<Md5Sum>,
+    /// The object's SHA-256; unknown when taken on after the ledger was lost.
+    pub sha256: Option<Sha256Sum>,
+    /// The content's size in bytes.
+    pub plain_size: u64,
+    /// The content's SHA-256; unknown as above.
+    pub plain_sha256: Option<Sha256Sum>,
+    /// The file's time of change, in nanoseconds since 1970, when it was read.
+    pub modified: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub(super) enum Record {
+    Header {
+        version: u32,
+        repository: String,
+        bucket: String,
+        prefix: String,
+    },
+    Intent {
+        what: What,
+        item: Item,
+    },
+    Stored {
+        what: What,
+        item: Item,
+    },
+    /// What the bucket held before is known.
+    Ready,
+    Dropped {
+        object: String,
+    },
+    Taken {
+        object: String,
+    },
+    Upload {
+        object: String,
+        id: String,
+    },
+    UploadEnded {
+        /// Empty stands for any object.
+        #[serde(default)]
+        object: String,
+        id: String,
+    },
+}
+
+pub(super) const VERSION: u32 = 1;
+
+/// What the records add up to.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub segments: BTreeMap<SegmentNumber, Item>,
+    pub configs: BTreeMap<Sha256Sum, Item>,
+    /// The newest manifest: transaction and `config`.
+    pub manifest: Option<(SegmentNumber, Sha256Sum)>,
+    pub recovery: bool,
+    /// What the bucket held before this ledger began is known.
+    pub ready: bool,
+    /// Objects that were about to be sent when the record ends.
+    pub intents: BTreeMap<String, (What, Item)>,
+    /// Names that must not be used (again).
+    pub taken: BTreeSet<String>,
+    /// Unfinished multipart uploads: object and id, which is empty where one was about to be started.
+    pub uploads: BTreeSet<(String, String)>,
+}
+
+impl State {
+    pub(super) fn apply(&mut self, record: Record) {
+        match record {
+            Record::Header { .. } => {}
+            Record::Ready => self.ready = true,
+            Record::Intent { what, item } => {
+                self.intents.insert(item.object.clone(), (what, item));
+            }
+            Record::Stored { what, item } => {
+                self.intents.remove(&item.object);
+                match what {
+                    What::Segment(number) => {
+                        self.segments.insert(number, item);
+                    }
+                    What::Config(sum) => {
+                        self.configs.insert(sum, item);
+                    }
+                    What::Manifest(transaction, config) => {
+                        self.manifest = Some((transaction, config));
+                        self.taken.insert(item.object);
+                    }
+                    What::Sums(_) => {
+                        self.taken.insert(item.object);
+                    }
+                    What::Recovery => self.recovery = true,
+                }
+            }
+            Record::Dropped { object } => {
+                self.intents.remove(&object);
+            }
+            Record::Taken { object } => {
+                self.intents.remove(&object);
+                self.taken.insert(object);
+            }
+            Record::Upload { object, id } => {
+                self.uploads.insert((object, id));
+            }
+            Record::UploadEnded { object, id } => self
+                .uploads
+                .retain(|(of, known)| *known != id || !(object.is_empty() || *of == object)),
+        }
+    }
+}
+
+/// The state, and how many bytes of the log are good; `None` when the log must be set aside.
+pub(super) fn replay(bytes: &[u8], identity: Option<Identity<'_>>) -> Result<Option<(State, usize)>, LedgerError> {
+    let mut state = State::default();
+    let mut good = 0;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    for line in bytes
+        .get(..whole)
+        .unwrap_or_default()
+        .split_inclusive(|byte| *byte == b'\n')
+    {
+        let Ok(record) = serde_json::from_slice::<Record>(line) else {
+            return Ok(None);
+        };
+        match (good, &record) {
+            (
+                0,
+                Record::Header {
+                    version: VERSION,
+                    repository,
+                    bucket,
+                    prefix,
+                },
+            ) => {
+                if identity.is_some_and(|it| bucket != it.bucket || prefix != it.prefix) {
+                    return Ok(None);
+                }
+                if let Some(identity) = identity.filter(|it| repository != it.repository) {
+                    let (known, found) = (repository.clone(), identity.repository.to_owned());
+                    return Err(LedgerError::OtherRepository { known, found });
+                }
+            }
+            (0, _) => return Ok(None),
+            _ => state.apply(record),
+        }
+        good += line.len();
+    }
+    Ok((good > 0).then_some((state, good)))
+}

@@ -1,0 +1,186 @@
+//! The segments of a state: those that were sent are compared with what is there, new ones are sent, several at a time.
+
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use strongroom_borg::{Repository, SegmentFile};
+
+use super::error::PushError;
+use super::read::{Plan, hash_file};
+use super::send::{Sender, blocking};
+use super::{Local, Sealing, too_large, unix_nanos};
+use crate::layout::Name;
+use crate::ledger::{Item, What};
+use crate::progress::{OnProgress, Phase, Progress};
+use crate::target::Multipart;
+
+/// Compares what was sent with what is there: by size and time, and by content where the time differs.
+pub(super) async fn check_unaltered(
+    sender: &Sender<'_>,
+    repository: &Repository,
+    segments: &[SegmentFile],
+) -> Result<(), PushError> {
+    for segment in segments {
+        let Some(item) = sender.ledger().state.segments.get(&segment.number).cloned() else {
+            continue;
+        };
+        let altered = |why| PushError::SegmentAltered {
+            segment: segment.number,
+            why,
+        };
+        if item.plain_size != segment.size {
+            return Err(altered("its size differs"));
+        }
+        let modified = unix_nanos(segment.modified);
+        if item.modified == modified {
+            continue;
+        }
+        if let Some(known) = item.plain_sha256 {
+            let (path, size) = (repository.path().join(&segment.name), segment.size);
+            let found = blocking(move || hash_file(&path, size))
+                .await?
+                .map_err(|source| PushError::Segment {
+                    segment: segment.number,
+                    source,
+                })?;
+            if found != known {
+                return Err(altered("its content differs"));
+            }
+        }
+        sender
+            .ledger()
+            .stored(What::Segment(segment.number), Item { modified, ..item })?;
+    }
+    Ok(())
+}
+
+/// Sends what the ledger does not know. After an error nothing more is started, what is under way is dropped, and its
+/// uploads are aborted.
+pub(super) async fn send_new(
+    sender: &Sender<'_>,
+    repository: &Repository,
+    local: &Local<'_>,
+    sealing: &Sealing,
+    at_a_time: usize,
+    on_progress: OnProgress<'_>,
+) -> Result<(), PushError> {
+    let (new, has_config) = {
+        let ledger = sender.ledger();
+        let known = &ledger.state.segments;
+        let new = local.segments.iter().filter(|s| !known.contains_key(&s.number));
+        let has_config = ledger.state.configs.contains_key(&local.config_sha256);
+        (new.collect::<Vec<_>>(), has_config)
+    };
+    let told = Told::new(&new, on_progress);
+    if !has_config {
+        let sealed = sealing.seal()?.seal(local.config).ok_or_else(too_large)?;
+        let plain = (local.config_sha256, local.config.len() as u64);
+        let name = Name::config(&local.config_sha256);
+        let what = What::Config(local.config_sha256);
+        sender.bytes(what, &name, sealed.into(), plain).await?;
+    }
+    let mut waiting = new.into_iter();
+    let mut running = FuturesUnordered::new();
+    let sent = loop {
+        while running.len() < at_a_time
+            && let Some(segment) = waiting.next()
+        {
+            running.push(send(sender, repository, sealing, segment, &told));
+        }
+        match running.next().await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
+        }
+    };
+    drop(running);
+    if sent.is_err() {
+        // As far as it goes: what remains is in the ledger, for the next push. The first error is the one to tell.
+        let _ = sender.abort_uploads().await;
+    }
+    sent?;
+    told.publishing();
+    Ok(())
+}
+
+async fn send(
+    sender: &Sender<'_>,
+    repository: &Repository,
+    sealing: &Sealing,
+    segment: &SegmentFile,
+    told: &Told<'_>,
+) -> Result<(), PushError> {
+    let plan = Plan {
+        path: repository.path().join(&segment.name),
+        size: segment.size,
+        seal: sealing.seal()?,
+    };
+    let (what, name) = (What::Segment(segment.number), Name::segment(&segment.name));
+    let length = plan.length().map_err(|source| PushError::Segment {
+        segment: segment.number,
+        source,
+    })?;
+    let modified = unix_nanos(segment.modified);
+    let mut part_of = told.segment(segment.size);
+    if length > sender.pool.size() as u64 && sender.target.multipart == Multipart::Auto {
+        let on_part = |bytes| part_of.add(bytes);
+        sender.in_parts(what, &name, plan, modified, on_part).await?;
+    } else {
+        sender.in_one_piece(what, &name, plan, modified).await?;
+    }
+    part_of.done();
+    Ok(())
+}
+
+/// The progress of all segments together.
+struct Told<'a>(Mutex<(Progress, OnProgress<'a>)>);
+
+impl<'a> Told<'a> {
+    fn new(new: &[&SegmentFile], on_progress: OnProgress<'a>) -> Self {
+        let progress = Progress {
+            objects_total: new.len() as u64,
+            bytes_total: new.iter().map(|segment| segment.size).sum(),
+            ..Progress::new(Phase::Send)
+        };
+        on_progress(progress);
+        Self(Mutex::new((progress, on_progress)))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (progress, on_progress) = &mut *told;
+        change(progress);
+        on_progress(*progress);
+    }
+
+    fn segment(&self, size: u64) -> Part<'_, 'a> {
+        Part { told: self, left: size }
+    }
+
+    fn publishing(&self) {
+        self.change(|progress| progress.phase = Phase::Publish);
+    }
+}
+
+/// The part that one segment has in the progress. What is sent is larger than what was read: it counts no more than that.
+struct Part<'t, 'a> {
+    told: &'t Told<'a>,
+    /// Bytes not counted yet.
+    left: u64,
+}
+
+impl Part<'_, '_> {
+    fn add(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.left);
+        self.left -= bytes;
+        self.told.change(|progress| progress.bytes_done += bytes);
+    }
+
+    fn done(self) {
+        self.told.change(|progress| {
+            progress.bytes_done += self.left;
+            progress.objects_done += 1;
+        });
+    }
+}
