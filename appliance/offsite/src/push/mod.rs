@@ -37,7 +37,10 @@ use crate::target::{Credentials, Target};
 
 /// Size of a part, in bytes: Oracle's minimum, since there is one in memory for each upload, and one more.
 pub const PART_SIZE: usize = 10 * 1024 * 1024;
-const _: () = assert!(PART_SIZE.is_multiple_of(64), "sums of parts go with the sum of the whole, block by block");
+const _: () = assert!(
+    PART_SIZE.is_multiple_of(64),
+    "sums of parts go with the sum of the whole, block by block"
+);
 /// Most uploads at a time: with these a push stays within 64 MiB.
 pub const UPLOADS_MAX: u8 = 4;
 
