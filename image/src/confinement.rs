@@ -174,16 +174,17 @@ fn backups(
     }
     std::fs::remove_file(&source).on("remove", &source)?;
     let of = |costs: &[Cost], part: fn(&Cost) -> f64| median(&mut costs.iter().map(part).collect::<Vec<_>>());
-    let (clock, processor): (fn(&Cost) -> f64, fn(&Cost) -> f64) = (|cost| cost.clock, |cost| cost.processor);
+    let clock = |costs: &[Cost]| of(costs, |cost| cost.clock);
+    let processor = |costs: &[Cost]| of(costs, |cost| cost.processor);
     let mut tell = |what: &str, costs: &[Cost]| {
-        let figure = format!("{:.1} s, of processor {:.1} s", of(costs, clock), of(costs, processor));
+        let figure = format!("{:.1} s, of processor {:.1} s", clock(costs), processor(costs));
         row(&format!("`borg create` of {mib} MiB, {what}"), &figure);
     };
     tell("plain sshd and `borg serve`", &unconfined);
     tell("as a session", &confined);
     row(
         "throughput of a session, of the plain one (goal 0.97)",
-        &format!("{:.2}", of(&unconfined, clock) / of(&confined, clock)),
+        &format!("{:.2}", clock(&unconfined) / clock(&confined)),
     );
     Ok(())
 }

@@ -241,7 +241,7 @@ fn in_plain_words(bytes: &[u8]) -> (Vec<(u64, u32, u8)>, bool) {
         let (crc, size, tag) = (number(0), number(4), header[8]);
         let end = at + size as usize;
         let is_right = match tag {
-            0 => size >= 41 && size <= 20 << 20,
+            0 => (41..=20 << 20).contains(&size),
             1 => size == 41,
             2 => size == 9,
             _ => false,

@@ -153,7 +153,7 @@ fn value(from: &mut impl Read) -> io::Result<Value> {
             read(from, length).map(Value::Bytes)
         }
         0xca | 0xcb => read(from, 4 << (kind - 0xca)).map(|_| Value::Other),
-        0xcc..=0xcf | 0xd0..=0xd3 => read(from, 1 << (kind & 3)).map(|_| Value::Other),
+        0xcc..=0xd3 => read(from, 1 << (kind & 3)).map(|_| Value::Other),
         0xdc | 0xdd => length(from, 2 << (kind - 0xdc)).and_then(|length| list(from, length)),
         0xde | 0xdf => length(from, 2 << (kind - 0xde)).and_then(|length| map(from, length)),
         _ => Err(io::Error::new(ErrorKind::InvalidData, format!("msgpack {kind:#x}"))),
