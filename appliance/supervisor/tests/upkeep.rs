@@ -649,6 +649,10 @@ fn a_damaged_segment_is_repaired_with_what_it_was_and_nothing_else() {
         );
         assert!(!appliance.try_borg(&["check", "--verify-data"]).status.success());
 
+        // What a job left that was killed while it received.
+        fs::create_dir_all(appliance.paths.damaged(&appliance.name)).unwrap();
+        fs::write(appliance.paths.damaged(&appliance.name).join("3.new"), "half").unwrap();
+
         // Another segment's bytes, the damaged ones, some of them, too many, and none.
         let content = need(&appliance, segment).unwrap();
         let other = fs::read(appliance.repository().join("data/0/0")).unwrap();
