@@ -658,6 +658,12 @@ fn rewrite(path: &std::path::Path, bytes: &[u8]) {
         .unwrap();
 }
 
+/// A check that was asked for within the second in which a segment was read does not read it again.
+fn verify_later(appliance: &Appliance) {
+    std::thread::sleep(Duration::from_millis(1100));
+    appliance.verify(ALL);
+}
+
 fn need(appliance: &Appliance, segment: u32) -> Result<Content, UpkeepError> {
     repair_job::need(&appliance.paths, &Config::default(), &appliance.name, segment)
 }
@@ -720,7 +726,7 @@ fn a_damaged_segment_is_repaired_with_what_it_was_and_nothing_else() {
 
         turn_a_bit(&path);
         let bad = fs::read(&path).unwrap();
-        appliance.verify(ALL);
+        verify_later(&appliance);
         assert_eq!(appliance.ids(), [ConditionId::RepositoryDamaged]);
         let advice = appliance.conditions()[0].advice.to_string();
         assert!(
@@ -728,6 +734,10 @@ fn a_damaged_segment_is_repaired_with_what_it_was_and_nothing_else() {
             "{advice}"
         );
         assert!(!appliance.try_borg(&["check", "--verify-data"]).status.success());
+
+        // What a job left that was killed while it received.
+        fs::create_dir_all(appliance.paths.damaged(&appliance.name)).unwrap();
+        fs::write(appliance.paths.damaged(&appliance.name).join("3.new"), "half").unwrap();
 
         // Another segment's bytes, the damaged ones, some of them, too many, and none.
         let content = need(&appliance, segment).unwrap();
@@ -880,7 +890,7 @@ fn what_a_rollback_took_out_does_not_come_back_as_a_repair() {
     let (segment, path, _) = appliance.holding(&support::repository::noise(50_000, 999));
     let bytes = fs::read(&path).unwrap();
     turn_a_bit(&path);
-    appliance.verify(ALL);
+    verify_later(&appliance);
     // It is undone while its damage still stands.
     rewrite(&path, &bytes);
     roll_back(&appliance, to);

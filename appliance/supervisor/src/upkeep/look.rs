@@ -273,6 +273,8 @@ fn busy(job: &Job, name: &ClientName) -> Option<&'static str> {
     match job.kind {
         JobKind::Push if of_this => Some("push"),
         JobKind::Check if of_this => Some("check"),
+        // One that receives; the client is not held out yet.
+        JobKind::Repair if of_this => Some("repair"),
         _ => None,
     }
 }

@@ -18,8 +18,8 @@ use crate::watch::ledger::{Known, Ledger, hex, unhex};
 use crate::watch::verify_job::segment_of;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
-    Advice, AtFlags, FileType, Mode, OFlags, Stat, Timestamps, UTIME_OMIT, fadvise, fchmod, fstat, futimens, openat,
-    renameat, statat, unlinkat,
+    Advice, AtFlags, Dir, FileType, Mode, OFlags, Stat, Timestamps, UTIME_OMIT, fadvise, fchmod, fstat, futimens,
+    openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -197,8 +197,8 @@ pub fn receive(
     content: &Content,
     input: &impl AsFd,
 ) -> Result<(), UpkeepError> {
-    discard(paths, name, segment)?;
     let beside = Beside::open(paths, name, &paths.damaged(name))?;
+    clear(&beside)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(&beside.kept, incoming(segment), flags, Mode::RUSR | Mode::WUSR).map_err(io("what comes in"))?;
     let file = File::from(file);
@@ -214,9 +214,27 @@ pub fn receive(
     taken
 }
 
+/// What the names of files end in into which segments are received.
+const INCOMING: &str = ".new";
+
 /// Name of the file into which a segment is received.
 fn incoming(segment: u32) -> String {
-    format!("{segment}.new")
+    format!("{segment}{INCOMING}")
+}
+
+/// Removes what jobs left that were cut short while they received, of whatever segment.
+fn clear(beside: &Beside) -> Result<(), UpkeepError> {
+    let what = "what came in before";
+    for entry in Dir::read_from(&beside.kept).map_err(io(what))? {
+        let entry = entry.map_err(io(what))?;
+        if entry.file_name().to_bytes().ends_with(INCOMING.as_bytes()) {
+            match unlinkat(&beside.kept, entry.file_name(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(io(what)(error)),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes what was received.
