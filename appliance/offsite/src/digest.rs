@@ -97,6 +97,9 @@ mod tests {
         }
         assert_eq!(at, 1000);
         assert_eq!(part.finalize(), sha2::Sha256::digest(&bytes));
-        assert_eq!(all.finalize(), sha2::Sha256::digest([&[7; 128], bytes.as_slice()].concat()));
+        assert_eq!(
+            all.finalize(),
+            sha2::Sha256::digest([&[7; 128], bytes.as_slice()].concat())
+        );
     }
 }
