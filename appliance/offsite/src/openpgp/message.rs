@@ -93,7 +93,7 @@ impl Seal {
 }
 
 enum Packet {
-    Cfb(Seipd),
+    Cfb(Box<Seipd>),
     Ocb(Box<Ocb>),
 }
 
@@ -112,7 +112,7 @@ impl Encryptor {
         out.extend_from_slice(&seal.key_packets);
         out.extend_from_slice(&header(seal.mode.tag(), body));
         let packet = match seal.mode {
-            Mode::Cfb => Packet::Cfb(Seipd::new(&seal.session_key, &seal.random, out)),
+            Mode::Cfb => Packet::Cfb(Box::new(Seipd::new(&seal.session_key, &seal.random, out))),
             Mode::Ocb => {
                 let [iv @ .., _] = seal.random;
                 Packet::Ocb(Box::new(Ocb::new(&seal.session_key, iv, out)))

@@ -24,7 +24,6 @@ use strongroom_borg::{Repository, SegmentFile, SegmentNumber};
 pub use error::PushError;
 pub use read::ReadError;
 
-use self::buffer::Pool;
 use self::publish::{publish, totals};
 use self::segments::{check_unaltered, send_new};
 use self::send::Sender;
@@ -204,10 +203,8 @@ pub async fn push(
     };
     let ledger = Ledger::open(&request.ledger, identity, request.now)?;
     let fresh = !ledger.state.ready;
-    // One more than are on their way, so that the next is made meanwhile.
-    let at_a_time = usize::from(request.limits.uploads.clamp(1, UPLOADS_MAX)) + 1;
-    let pool = Pool::new(at_a_time, PART_SIZE);
-    let sender = Sender::new(client, target, ledger, pool, request.now);
+    let uploads = usize::from(request.limits.uploads.clamp(1, UPLOADS_MAX));
+    let sender = Sender::new(client, target, ledger, uploads, request.now);
     sender.settle().await?;
     let mut taken_on = 0;
     if fresh {
@@ -227,7 +224,7 @@ pub async fn push(
 
     let nothing_to_do = manifest == Some((transaction, local.config_sha256));
     if !nothing_to_do {
-        send_new(&sender, &repository, &local, &sealing, at_a_time, on_progress).await?;
+        send_new(&sender, &repository, &local, &sealing, uploads + 1, on_progress).await?;
         publish(&sender, &local, &sealing, request.now).await?;
     }
     let (objects, bytes) = sender.sent();

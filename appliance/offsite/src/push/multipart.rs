@@ -144,6 +144,7 @@ impl Sender<'_> {
 
     async fn part(&self, key: &str, id: &str, part: Part) -> Result<(u32, u64, String), S3Error> {
         let size = part.payload.size;
+        let _turn = self.turn().await;
         let etag = self
             .client
             .upload_part(key, id, part.number, part.bytes, &part.payload)

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::PART_SIZE;
 use super::buffer::Pool;
 use super::error::PushError;
 use super::read::{Plan, ReadError};
@@ -25,6 +27,8 @@ pub(super) struct Sender<'a> {
     pub target: &'a Target,
     ledger: Mutex<Ledger>,
     pub pool: Arc<Pool>,
+    /// One permit for each upload that may be on its way.
+    line: Semaphore,
     /// Unix seconds; the next revision to use for a name that is taken.
     revision: AtomicU64,
     sent_objects: AtomicU64,
@@ -56,12 +60,14 @@ enum Body {
 }
 
 impl<'a> Sender<'a> {
-    pub fn new(client: Client, target: &'a Target, ledger: Ledger, pool: Arc<Pool>, now: u64) -> Self {
+    pub fn new(client: Client, target: &'a Target, ledger: Ledger, uploads: usize, now: u64) -> Self {
         Self {
             client,
             target,
             ledger: Mutex::new(ledger),
-            pool,
+            // One buffer more than are on their way, so that the next is filled meanwhile.
+            pool: Pool::new(uploads + 1, PART_SIZE),
+            line: Semaphore::new(uploads),
             revision: AtomicU64::new(now),
             sent_objects: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
@@ -71,6 +77,11 @@ impl<'a> Sender<'a> {
     /// The ledger, for one step.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a turn to upload, which ends when the permit is dropped. Nobody closes the line: there always is one.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.line.acquire().await.ok()
     }
 
     pub fn wrap(&self, source: S3Error) -> PushError {
@@ -259,6 +270,7 @@ impl<'a> Sender<'a> {
         let key = self.target.key(&item.object);
         let mut failed = 0;
         loop {
+            let turn = self.turn().await;
             let sent = match body {
                 Body::Bytes(bytes) => self.client.put_once(&key, bytes.clone(), payload).await,
                 Body::File(plan) => {
@@ -268,6 +280,7 @@ impl<'a> Sender<'a> {
                         .await
                 }
             };
+            drop(turn);
             let error = match sent {
                 Ok(etag) => return Ok(Put::Done(etag)),
                 Err(error) => error,

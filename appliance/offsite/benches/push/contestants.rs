@@ -1,0 +1,202 @@
+//! Who pushes: we, in both modes, and the tools that are installed.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use strongroom_offsite::openpgp::Mode;
+use strongroom_offsite::{Encryption, Limits, PushRequest, Target, Tuning, push, trust};
+
+use crate::measure::{self, Cost};
+use crate::support::{Gpg, credentials, run, target_at};
+use crate::{corpus, sink};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contestant {
+    Ours(Mode),
+    /// rclone's own encryption, as fast as it goes.
+    RcloneCrypt,
+    /// As the original recipe did it: every file by gpg, then all of them by rclone.
+    GpgThenRclone,
+}
+
+impl Contestant {
+    pub const ALL: [Self; 4] = [
+        Self::Ours(Mode::Cfb),
+        Self::Ours(Mode::Ocb),
+        Self::RcloneCrypt,
+        Self::GpgThenRclone,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours(Mode::Cfb) => "strongroom, CFB",
+            Self::Ours(Mode::Ocb) => "strongroom, OCB",
+            Self::RcloneCrypt => "rclone crypt, cutoff 5G, 3 transfers",
+            Self::GpgThenRclone => "gpg (compressing, as usual), then rclone",
+        }
+    }
+
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Ours(_))
+    }
+
+    /// Whether its tools are installed; says so when they are not.
+    pub fn is_here(self) -> bool {
+        let needs: &[&str] = match self {
+            Self::Ours(_) => &[],
+            Self::RcloneCrypt => &["rclone"],
+            Self::GpgThenRclone => &["gpg", "rclone"],
+        };
+        needs.iter().all(|tool| {
+            let version = Command::new(tool).arg("--version").output();
+            match &version {
+                Ok(output) => {
+                    let text = String::from_utf8_lossy(&output.stdout);
+                    println!("{}", text.lines().next().unwrap_or_default());
+                }
+                Err(_) => println!("{tool} is not installed: `{}` is left out", self.name()),
+            }
+            version.is_ok()
+        })
+    }
+}
+
+/// Where it happens: corpus, keys, the sink's process.
+pub struct Place {
+    dir: tempfile::TempDir,
+    gpg: Gpg,
+    sink: Child,
+    endpoint: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.sink.kill();
+        let _ = self.sink.wait();
+    }
+}
+
+impl Place {
+    pub fn new(bytes: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        corpus::write(&dir.path().join("repository"), bytes);
+        let gpg = Gpg::new();
+        gpg.generate("owner", "rsa4096", "0", "");
+        fs::write(dir.path().join("owner.pgp"), gpg.export("owner")).unwrap();
+        sink::certificates(dir.path());
+        let mut sink = Command::new(std::env::current_exe().unwrap())
+            .arg("sink")
+            .arg(dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(sink.stdout.take().unwrap())
+            .read_line(&mut port)
+            .unwrap();
+        Self {
+            endpoint: format!("https://localhost:{}", port.trim()),
+            dir,
+            gpg,
+            sink,
+        }
+    }
+
+    pub fn run(&self, contestant: Contestant) -> Cost {
+        match contestant {
+            Contestant::Ours(mode) => {
+                let _ = fs::remove_dir_all(self.dir.path().join("ledger"));
+                measure::run(
+                    Command::new(std::env::current_exe().unwrap())
+                        .arg("push")
+                        .arg(self.dir.path())
+                        .arg(&self.endpoint)
+                        .arg(format!("{mode:?}")),
+                )
+            }
+            Contestant::RcloneCrypt => {
+                let obscured = run(Command::new("rclone").args(["obscure", "a password of this bench"])).stdout;
+                let mut command = Command::new("rclone");
+                self.rclone(&mut command)
+                    .env("RCLONE_CONFIG_CRYPTED_TYPE", "crypt")
+                    .env("RCLONE_CONFIG_CRYPTED_REMOTE", format!("sink:bucket/{}", self.fresh()))
+                    .env(
+                        "RCLONE_CONFIG_CRYPTED_PASSWORD",
+                        String::from_utf8(obscured).unwrap().trim(),
+                    )
+                    .args(["copy", "--transfers", "3", "--s3-upload-cutoff", "5G"])
+                    .arg(self.dir.path().join("repository"))
+                    .arg("crypted:");
+                measure::run(&mut command)
+            }
+            Contestant::GpgThenRclone => {
+                let script = "set -e; cd \"$1\"; rm -rf sealed; find repository -type f | while read -r file; do \
+                    mkdir -p \"sealed/$(dirname \"$file\")\"; \
+                    gpg --homedir \"$2\" --batch --quiet --trust-model always --recipient owner \
+                        --output \"sealed/$file.gpg\" --encrypt \"$file\"; done; \
+                    rclone copy sealed \"$3\"";
+                let mut command = Command::new("sh");
+                self.rclone(&mut command)
+                    .args(["-c", script, "sh"])
+                    .arg(self.dir.path())
+                    .arg(self.gpg.home())
+                    .arg(format!("sink:bucket/{}", self.fresh()));
+                measure::run(&mut command)
+            }
+        }
+    }
+
+    fn rclone<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let own = self.dir.path().join("rclone.conf");
+        fs::write(&own, "").unwrap();
+        command
+            // Another authority there stops the library that it speaks S3 with.
+            .env_remove("AWS_CA_BUNDLE")
+            .env("RCLONE_CONFIG", own)
+            .env("RCLONE_CA_CERT", self.dir.path().join("ca.pem"))
+            .env("RCLONE_CONFIG_SINK_TYPE", "s3")
+            .env("RCLONE_CONFIG_SINK_PROVIDER", "Other")
+            .env("RCLONE_CONFIG_SINK_ENDPOINT", &self.endpoint)
+            .env("RCLONE_CONFIG_SINK_REGION", "eu-frankfurt-1")
+            .env("RCLONE_CONFIG_SINK_ACCESS_KEY_ID", "ALL")
+            .env("RCLONE_CONFIG_SINK_SECRET_ACCESS_KEY", "all-secret")
+            .env("RCLONE_CONFIG_SINK_NO_CHECK_BUCKET", "true")
+    }
+
+    /// A prefix that was not used before.
+    fn fresh(&self) -> u128 {
+        std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos()
+    }
+}
+
+/// The contestant that we are: one push, in this process.
+pub fn push_here(arguments: &[String]) {
+    let [dir, endpoint, mode] = arguments else {
+        panic!("folder, endpoint and mode are wanted");
+    };
+    let dir = PathBuf::from(dir);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+    let request = PushRequest {
+        repository: dir.join("repository"),
+        target: Target {
+            prefix: now.as_nanos().to_string(),
+            trust: trust::parse(&fs::read(dir.join("ca.pem")).unwrap()).unwrap(),
+            ..target_at(endpoint.clone(), "bucket")
+        },
+        credentials: credentials("ALL"),
+        recipients: vec![fs::read(dir.join("owner.pgp")).unwrap()],
+        encryption: Encryption::Always(if mode == "Ocb" { Mode::Ocb } else { Mode::Cfb }),
+        limits: Limits::default(),
+        ledger: dir.join("ledger"),
+        now: now.as_secs(),
+    };
+    runtime
+        .block_on(push(&request, &Tuning::default(), &mut |_| {}))
+        .unwrap();
+}

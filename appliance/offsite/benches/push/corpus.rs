@@ -1,0 +1,36 @@
+//! A repository of raw segments, which neither compress nor repeat.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use crate::support::noise;
+
+/// Borg's own limit.
+const SEGMENT: usize = 500_000_000;
+
+/// Writes `bytes` in segments, then a commit.
+pub fn write(repository: &Path, bytes: usize) {
+    fs::create_dir_all(repository.join("data/0")).unwrap();
+    let config = format!("[repository]\nversion = 1\nid = {}\n", "ab".repeat(32));
+    fs::write(repository.join("config"), config).unwrap();
+    let block = noise(1 << 20, 3);
+    let (mut left, mut number) = (bytes, 0);
+    while left > 0 {
+        let mut here = left.min(SEGMENT);
+        left -= here;
+        let mut file = File::create(repository.join(format!("data/0/{number}"))).unwrap();
+        while here > 0 {
+            let piece = here.min(block.len());
+            file.write_all(&block[..piece]).unwrap();
+            here -= piece;
+        }
+        number += 1;
+    }
+    let (magic, commit) = (strongroom_borg::segment::MAGIC, strongroom_borg::segment::COMMIT);
+    fs::write(
+        repository.join(format!("data/0/{number}")),
+        [magic.as_slice(), commit.as_slice()].concat(),
+    )
+    .unwrap();
+}
