@@ -16,7 +16,7 @@ use strongroom_model::config::Config;
 use strongroom_model::name::TargetName;
 use strongroom_model::upkeep::Work;
 use strongroom_offsite::s3::system_clock;
-use strongroom_offsite::{PushRequest, RestoreRequest, Tuning, push, restore_segment};
+use strongroom_offsite::{Encryption, Limits, PushRequest, RestoreRequest, Tuning, push, restore_segment};
 use strongroom_supervisor::upkeep::{begin, hold, repair_job};
 use strongroom_supervisor::watch::verify_job::ALL;
 use support::repository::{Appliance, noise};
@@ -75,6 +75,8 @@ async fn what_was_pushed_comes_back_as_it_was() {
         target: target.clone(),
         credentials: credentials("ALL"),
         recipients: vec![gpg.export("owner")],
+        encryption: Encryption::Auto,
+        limits: Limits::default(),
         ledger: paths.ledger(name, &TargetName::new("double").unwrap()),
         now: 1_800_000_000,
     };
