@@ -25,9 +25,10 @@ use strongroom_supervisor::enrol::perform::{Performed, Refusal, Running, perform
 use strongroom_supervisor::enrol::{self, ask, folders, pairing};
 use strongroom_supervisor::paths::Paths;
 use strongroom_supervisor::upkeep::{hold, look};
+use support::role;
 use support::sshd::{As, SERVE, Sshd, make_key, run, said};
 
-const CLIENTS: &str = env!("CARGO_BIN_EXE_strongroom-clients");
+const CLIENTS: &str = "strongroom-clients";
 
 /// In place of systemd: starts the role for each connection to its socket.
 struct Socket {
@@ -48,7 +49,7 @@ impl Socket {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                let mut role = Command::new(CLIENTS);
+                let mut role = Command::new(role(CLIENTS));
                 role.arg("--root").arg(&root).stderr(Stdio::null());
                 let status = role.stdin(Stdio::from(OwnedFd::from(connection))).status().unwrap();
                 assert!(status.success());
@@ -240,7 +241,7 @@ fn a_key_is_admitted_until_it_is_revoked_and_a_client_until_it_is_paused() {
         let keys = fs::read_to_string(sshd.paths().at("/run/strongroom/authorized_keys/borgbackup")).unwrap();
         sshd.admit(&keys.replace(
             "/usr/lib/strongroom/strongroom-serve",
-            &format!("{SERVE} --root {root}"),
+            &format!("{} --root {root}", role(SERVE)),
         ));
     };
     let asked = |options: &[&str]| said(&sshd.ssh(options, &["borg serve"]));

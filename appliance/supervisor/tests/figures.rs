@@ -15,9 +15,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use support::repository::noise;
+use support::role;
 use support::sshd::{As, Sshd, run, said};
 
-const SESSION: &str = env!("CARGO_BIN_EXE_strongroom-session");
+const SESSION: &str = "strongroom-session";
 /// Connections without work, each way.
 const EMPTY: usize = 15;
 
@@ -60,7 +61,7 @@ impl Bench {
         );
         let command = match way {
             Way::Plain => serve,
-            Way::Session => format!("{SESSION} append {own} {serve}"),
+            Way::Session => format!("{} append {own} {serve}", role(SESSION)),
         };
         let key = self.sshd.key();
         let key = key.authorized();

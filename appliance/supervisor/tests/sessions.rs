@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 use strongroom_supervisor::sessions::confine;
+use support::role;
 use support::rpc::{Arg, Hostile, Value};
 use support::sshd::{As, SERVE, Sshd, folder, run, said};
 
-const SESSION: &str = env!("CARGO_BIN_EXE_strongroom-session");
+const SESSION: &str = "strongroom-session";
 
 /// A repository that is served as in a session's unit, without the unit.
 struct Served {
@@ -46,7 +47,8 @@ impl Served {
         let shell = self.folder.path().join("shell");
         // In place of ssh: whatever the client wants to run, this is what runs.
         let script = format!(
-            "#!/bin/sh\nexport BORG_BASE_DIR=/tmp/strongroom-session-test BORG_HOST_ID=test\ncd /tmp\nexec {SESSION} {} {own} /usr/bin/borg serve --append-only --umask=077 --restrict-to-repository {own}\n",
+            "#!/bin/sh\nexport BORG_BASE_DIR=/tmp/strongroom-session-test BORG_HOST_ID=test\ncd /tmp\nexec {} {} {own} /usr/bin/borg serve --append-only --umask=077 --restrict-to-repository {own}\n",
+            role(SESSION),
             self.right
         );
         fs::write(&shell, script).unwrap();
@@ -82,7 +84,7 @@ impl Served {
     /// What runs for the client, without any client.
     fn by_hand(&self, more: &[&str]) -> Hostile {
         let own = self.repository();
-        let mut command = Command::new(SESSION);
+        let mut command = Command::new(role(SESSION));
         command.arg(self.right).arg(&own);
         command.args([
             "/usr/bin/borg",
@@ -333,7 +335,7 @@ fn the_session_that_makes_a_repository_makes_it_and_no_more() {
         "AlreadyExists"
     );
     assert!(hostile.close().success());
-    let status = Command::new(SESSION)
+    let status = Command::new(role(SESSION))
         .args([
             "append",
             &own,
@@ -380,7 +382,7 @@ fn the_second_wall_stands_by_itself() {
     let attic = served.folder.path().join("attic_repository");
     fs::write(attic.join("config"), "secret").unwrap();
     let attempt = |right: &str, words: &[&str]| {
-        let mut command = Command::new(SESSION);
+        let mut command = Command::new(role(SESSION));
         command.arg(right).arg(&own).args(words).current_dir("/");
         run(&mut command).status.success()
     };
@@ -431,9 +433,10 @@ fn knows_scopes() -> bool {
 fn sshd_of_a_client(from: &str) -> Sshd {
     let sshd = Sshd::start(As::Client);
     let key = sshd.key();
+    let serve = role(SERVE);
     let (root, fingerprint, authorized) = (sshd.folder.path().display(), key.fingerprint(), key.authorized());
     sshd.admit(&format!(
-        "restrict,{from}command=\"{SERVE} --root {root} asus {fingerprint}\" {authorized}\n"
+        "restrict,{from}command=\"{serve} --root {root} asus {fingerprint}\" {authorized}\n"
     ));
     let config = format!("[[client]]\nname = \"asus\"\nkeys = [\"{authorized}\"]\n");
     let file = sshd.paths().config();

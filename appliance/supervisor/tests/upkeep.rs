@@ -22,8 +22,9 @@ use strongroom_supervisor::upkeep::{compact_job, repair_job, rollback_job};
 use strongroom_supervisor::watch::store;
 use strongroom_supervisor::watch::verify_job::ALL;
 use support::repository::Appliance;
+use support::role;
 
-const SESSION: &str = env!("CARGO_BIN_EXE_strongroom-session");
+const SESSION: &str = "strongroom-session";
 
 fn begin(appliance: &Appliance, work: Work) -> Result<Begun, UpkeepError> {
     begin::begin(&appliance.paths, &Config::default(), &appliance.name, work, &[])
@@ -54,7 +55,7 @@ fn config(appliance: &Appliance) -> String {
 /// As the unit runs it; nobody is there to tell a passphrase.
 fn command(appliance: &Appliance) -> Command {
     let repository = appliance.repository();
-    let mut command = Command::new(SESSION);
+    let mut command = Command::new(role(SESSION));
     command
         .arg("compact")
         .arg(&repository)

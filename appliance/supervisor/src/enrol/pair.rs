@@ -41,9 +41,12 @@ pub fn run(paths: &Paths, arguments: &[String], wanted: Option<OsString>) -> Res
     match arguments {
         [verb, kind, base64] if verb == "keys" => {
             // Beneath another root, as in tests, it lies elsewhere.
-            let own = std::env::current_exe().ok().filter(|_| paths.root() != Path::new("/"));
-            let program = own.as_ref().and_then(|own| own.to_str()).unwrap_or(PROGRAM);
-            Ok(admitted(paths, program, &format!("{kind} {base64}")))
+            let own = std::env::args().next().filter(|_| paths.root() != Path::new("/"));
+            Ok(admitted(
+                paths,
+                own.as_deref().unwrap_or(PROGRAM),
+                &format!("{kind} {base64}"),
+            ))
         }
         [verb, kind, base64] if verb == "enrol" => enrol(paths, &format!("{kind} {base64}"), wanted),
         _ => Err(PairError::Usage),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use super::role;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -11,8 +12,8 @@ use strongroom_model::ssh_key::SshPublicKey;
 use strongroom_supervisor::paths::Paths;
 
 /// Our programs.
-pub const SERVE: &str = env!("CARGO_BIN_EXE_strongroom-serve");
-pub const PAIR: &str = env!("CARGO_BIN_EXE_strongroom-pair");
+pub const SERVE: &str = "strongroom-serve";
+pub const PAIR: &str = "strongroom-pair";
 
 /// Not below /tmp, which a session may write to: in its unit it has one of its own.
 pub fn folder() -> tempfile::TempDir {
@@ -75,7 +76,7 @@ impl Sshd {
             // sshd runs only what root alone could have written.
             .replace(
                 "/usr/lib/strongroom/strongroom-pair keys",
-                &format!("/usr/bin/env {PAIR} --root {root} keys"),
+                &format!("/usr/bin/env {} --root {root} keys", role(PAIR)),
             )
             .replace(
                 "AuthorizedKeysCommandUser pair",

@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, upkeep};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     upkeep::run_job(&Paths::default(), &arguments).map_or_else(
         |error| {

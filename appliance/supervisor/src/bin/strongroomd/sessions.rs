@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, sessions::broker};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let outcome = std::io::stdin()
         .as_fd()
         .try_clone_to_owned()

@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{configuration, paths::Paths};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let paths = Paths::default();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use strongroom_model::superblock::ArrayUuid;
 use strongroom_supervisor::{disks::array_job, paths::Paths};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let adopt = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => None,

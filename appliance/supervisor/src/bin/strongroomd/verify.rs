@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, watch::verify_job};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let instance = std::env::args().nth(1);
     verify_job::run(&Paths::default(), instance.as_deref()).map_or_else(
         |error| {

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{daemon, paths::Paths};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(2)

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{disks::scrub_job, paths::Paths};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     scrub_job::run(&Paths::default()).map_or_else(
         |error| {
             eprintln!("strongroom-scrub: the outcome could not be written: {error}");

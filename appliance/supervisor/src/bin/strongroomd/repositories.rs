@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, sessions::takeover};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     match takeover::run(&Paths::default()) {
         Ok(failed) if failed.is_empty() => ExitCode::SUCCESS,
         Ok(failed) => {

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{disks::health, paths::Paths};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     health::run(&Paths::default()).map_or_else(
         |error| {
             eprintln!("strongroom-health: {error}");

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{boot, paths::Paths};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     boot::run(&Paths::default()).map_or_else(
         |error| {
             eprintln!("strongroom-boot: this start is not marked as good: {error}");

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::sessions::confine;
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match confine::run(&arguments) {
         Ok(code) => ExitCode::from(code),

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use strongroom_supervisor::{enrol::pair, paths::Paths};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let paths = Paths::of_arguments(&mut arguments);
     let wanted = std::env::var_os("SSH_ORIGINAL_COMMAND");

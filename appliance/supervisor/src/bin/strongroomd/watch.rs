@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, watch::watch_job};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let accept = arguments.first().is_some_and(|first| first == "--accept");
     if accept {

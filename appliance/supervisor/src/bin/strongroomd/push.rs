@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{offsite::push_job, paths::Paths};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     push_job::run(&Paths::default(), std::env::args().nth(1).as_deref()).map_or_else(
         |error| {
             eprintln!("strongroom-push: {error}");

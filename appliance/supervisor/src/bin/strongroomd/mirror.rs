@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use strongroom_supervisor::mirror::{self, recall, watched};
 use strongroom_supervisor::{paths::Paths, services::command};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let paths = Paths::default();
     let done = match std::env::args().nth(1).as_deref() {
         Some("recall") => bring_back(&paths),

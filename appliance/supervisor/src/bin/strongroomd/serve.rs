@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, sessions::serve};
 
-fn main() -> ExitCode {
+/// Runs the role.
+pub fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let paths = Paths::of_arguments(&mut arguments);
     let wanted = std::env::var_os("SSH_ORIGINAL_COMMAND");
