@@ -32,6 +32,11 @@ fn print_version(gpg: &Gpg) {
     println!("{}", text.lines().next().unwrap());
 }
 
+/// A moment that whatever a test makes with gpg is older than.
+fn soon() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(3600)
+}
+
 #[test]
 fn gpg_opens_what_we_seal() {
     let gpg = Gpg::new();
@@ -123,7 +128,7 @@ fn ocb_is_used_where_every_certificate_says_that_it_is_read() {
     let gpg = Gpg::new();
     gpg.generate("one", "future-default", "0", "");
     gpg.generate("two", "rsa2048", "0", "");
-    let now = SystemTime::now();
+    let now = soon();
     let certificates = |one: u8, two: u8| {
         let changed = [("one", one), ("two", two)].map(|(name, features)| with_features(&gpg, name, features));
         Recipients::parse(&changed, now).unwrap()
@@ -191,7 +196,7 @@ fn every_message_has_the_same_overhead() {
 #[test]
 fn unusable_certificates_are_refused_with_the_reason() {
     let gpg = Gpg::new();
-    let now = SystemTime::now();
+    let now = soon();
     let parse = |bytes: &[u8], now| Recipients::parse(&[bytes], now).unwrap_err();
 
     gpg.generate("short", "future-default", "2d", "");
