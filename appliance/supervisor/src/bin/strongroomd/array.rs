@@ -1,5 +1,6 @@
 //! `strongroom-array [--adopt UUID]`: creates or assembles the array. A job of the disks duty.
 
+use crate::ended;
 use std::process::ExitCode;
 use strongroom_model::superblock::ArrayUuid;
 use strongroom_supervisor::{disks::array_job, paths::Paths};
@@ -15,11 +16,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    array_job::run(&Paths::default(), adopt.as_ref()).map_or_else(
-        |error| {
-            eprintln!("strongroom-array: the report could not be written: {error}");
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
+    ended(
+        "strongroom-array: the report could not be written",
+        array_job::run(&Paths::default(), adopt.as_ref()),
     )
 }

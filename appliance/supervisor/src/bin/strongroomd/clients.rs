@@ -1,5 +1,6 @@
 //! `strongroom-clients`: enrols and changes clients. One connection to its socket, from systemd, is its standard input.
 
+use crate::ended;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use strongroom_supervisor::{enrol::role, paths::Paths};
@@ -9,13 +10,8 @@ pub fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let paths = Paths::of_arguments(&mut arguments);
     let connection = std::io::stdin().as_fd().try_clone_to_owned();
-    connection
-        .and_then(|connection| role::run(&paths, connection))
-        .map_or_else(
-            |error| {
-                eprintln!("strongroom-clients: {error}");
-                ExitCode::FAILURE
-            },
-            |()| ExitCode::SUCCESS,
-        )
+    ended(
+        "strongroom-clients",
+        connection.and_then(|connection| role::run(&paths, connection)),
+    )
 }

@@ -2,6 +2,7 @@
 //!
 //! Without arguments: early at boot, from the ESP. `stick DEVICE`: from a USB stick, into the running system.
 
+use crate::ended;
 use std::process::ExitCode;
 use strongroom_supervisor::{configuration, paths::Paths};
 
@@ -15,11 +16,5 @@ pub fn main() -> ExitCode {
         ["stick", device] => configuration::run_for_stick(&paths, device),
         _ => Err(std::io::Error::other("usage: strongroom-configure [stick DEVICE]")),
     };
-    outcome.map_or_else(
-        |error| {
-            eprintln!("strongroom-configure: {error}");
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    )
+    ended("strongroom-configure", outcome)
 }

@@ -20,6 +20,7 @@ mod verify;
 mod watch;
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -58,6 +59,17 @@ fn main() -> ExitCode {
             let names = ROLES.map(|(role, _)| role).join(", ");
             eprintln!("This program goes by the name of what it does, which `{name}` isn't: {names}.");
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Tells an error on standard error, after what it is of, and gives the exit code.
+fn ended(what: &str, outcome: Result<(), impl Display>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{what}: {error}");
+            ExitCode::FAILURE
         }
     }
 }

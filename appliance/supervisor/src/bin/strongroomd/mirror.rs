@@ -1,6 +1,7 @@
 //! `strongroom-mirror`: copies what must survive a reflash onto the array; `strongroom-mirror watched`: what is remembered
 //! of the clients' repositories. `strongroom-mirror recall`: brings both back.
 
+use crate::ended;
 use std::process::ExitCode;
 use strongroom_supervisor::mirror::{self, recall, watched};
 use strongroom_supervisor::{paths::Paths, services::command};
@@ -13,13 +14,7 @@ pub fn main() -> ExitCode {
         Some("watched") => watched::run(&paths).map_err(|error| error.to_string()),
         _ => mirror::keep(&paths).map(drop).map_err(|error| error.to_string()),
     };
-    done.map_or_else(
-        |error| {
-            eprintln!("strongroom-mirror: {error}");
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    )
+    ended("strongroom-mirror", done)
 }
 
 fn bring_back(paths: &Paths) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! `strongroom-sessions`: starts the sessions of clients. Its socket comes from systemd, as standard input.
 
+use crate::ended;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, sessions::broker};
@@ -14,11 +15,5 @@ pub fn main() -> ExitCode {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(broker::run(Paths::default(), socket))
         });
-    outcome.map_or_else(
-        |error| {
-            eprintln!("strongroom-sessions: {error}");
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    )
+    ended("strongroom-sessions", outcome)
 }

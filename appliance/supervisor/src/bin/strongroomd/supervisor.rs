@@ -1,5 +1,6 @@
 //! `strongroomd`, the supervisor.
 
+use crate::ended;
 use std::process::ExitCode;
 use strongroom_supervisor::{daemon, paths::Paths};
 
@@ -12,11 +13,5 @@ pub fn main() -> ExitCode {
     let outcome = runtime
         .map_err(daemon::DaemonError::from)
         .and_then(|runtime| runtime.block_on(daemon::run(Paths::default())));
-    outcome.map_or_else(
-        |error| {
-            eprintln!("strongroomd: {error}");
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    )
+    ended("strongroomd", outcome)
 }

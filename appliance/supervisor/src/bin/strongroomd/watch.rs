@@ -1,5 +1,6 @@
 //! `strongroom-watch [--accept] NAME`: reads what a client's repository has gained. A job of the watch.
 
+use crate::ended;
 use std::process::ExitCode;
 use strongroom_supervisor::{paths::Paths, watch::watch_job};
 
@@ -10,11 +11,8 @@ pub fn main() -> ExitCode {
     if accept {
         arguments.remove(0);
     }
-    watch_job::run(&Paths::default(), arguments.first().map(String::as_str), accept).map_or_else(
-        |error| {
-            eprintln!("strongroom-watch: {error}");
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
+    ended(
+        "strongroom-watch",
+        watch_job::run(&Paths::default(), arguments.first().map(String::as_str), accept),
     )
 }
