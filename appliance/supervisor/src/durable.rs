@@ -27,7 +27,7 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    File::open(folder)?.sync_all()
+    sync_folder_of(path)
 }
 
 /// Removes `path`. When this returns `Ok`, it is gone from the disk too; it may have been gone before.
@@ -36,6 +36,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     }
+    sync_folder_of(path)
+}
+
+/// When this returns `Ok`, what was made, renamed or removed beside `path` is so on the disk too.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("a file needs a folder"))?;
     File::open(folder)?.sync_all()
 }

@@ -665,6 +665,16 @@ fn verify_later(appliance: &Appliance) {
     appliance.verify(ALL);
 }
 
+/// A client whose repository was looked at and checked, and the segment to damage: its number, file and content.
+fn checked_client() -> (Appliance, u32, std::path::PathBuf, Vec<u8>) {
+    let appliance = client("none");
+    appliance.look();
+    appliance.verify(ALL);
+    let (segment, path) = victim(&appliance);
+    let good = fs::read(&path).unwrap();
+    (appliance, segment, path, good)
+}
+
 fn need(appliance: &Appliance, segment: u32) -> Result<Content, UpkeepError> {
     repair_job::need(&appliance.paths, &Config::default(), &appliance.name, segment)
 }
@@ -960,11 +970,7 @@ fn a_repair_that_is_cut_short_at_each_step_is_brought_to_its_end() {
 
 #[test]
 fn what_was_received_and_then_damaged_is_not_put_in_place() {
-    let appliance = client("none");
-    appliance.look();
-    appliance.verify(ALL);
-    let (segment, path) = victim(&appliance);
-    let good = fs::read(&path).unwrap();
+    let (appliance, segment, path, good) = checked_client();
     turn_a_bit(&path);
     let bad = fs::read(&path).unwrap();
     let content = need(&appliance, segment).unwrap();
@@ -985,11 +991,7 @@ fn what_was_received_and_then_damaged_is_not_put_in_place() {
 
 #[test]
 fn a_link_in_a_segments_place_is_left_alone() {
-    let appliance = client("none");
-    appliance.look();
-    appliance.verify(ALL);
-    let (segment, path) = victim(&appliance);
-    let good = fs::read(&path).unwrap();
+    let (appliance, segment, path, good) = checked_client();
     let outside = appliance.folder.path().join("outside");
     fs::write(&outside, "theirs").unwrap();
     fs::remove_file(&path).unwrap();

@@ -14,6 +14,7 @@ use crate::name::ClientName;
 use crate::watch::TransactionNote;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -346,33 +347,33 @@ pub struct Surroundings<'a> {
     pub record: &'a crate::watch::Record,
 }
 
+/// What stands against any job, and from which everything else follows.
+fn closed(around: &Surroundings<'_>) -> Option<Obstacle> {
+    match around.standing {
+        Some(work) => Some(Obstacle::UnderWay(work)),
+        None => (!around.mounted).then_some(Obstacle::NotMounted),
+    }
+}
+
+/// Who else is at the repository.
+fn in_use(around: &Surroundings<'_>) -> Vec<Obstacle> {
+    let connected = (!around.sessions.is_empty()).then(|| Obstacle::Connected(around.sessions.to_vec()));
+    connected.into_iter().chain(around.busy.map(Obstacle::Busy)).collect()
+}
+
 /// What stands against a compaction or a rollback.
 fn common(around: &Surroundings<'_>) -> Vec<Obstacle> {
+    let no_backup = || around.transaction.is_none().then_some(Obstacle::NoBackup);
+    if let Some(obstacle) = closed(around).or_else(no_backup) {
+        return vec![obstacle];
+    }
     let mut all = Vec::new();
-    if let Some(work) = around.standing {
-        // Everything else follows from that.
-        all.push(Obstacle::UnderWay(work));
-        return all;
-    }
-    if !around.mounted {
-        all.push(Obstacle::NotMounted);
-        return all;
-    }
-    if around.transaction.is_none() {
-        all.push(Obstacle::NoBackup);
-        return all;
-    }
     if !around.record.failed.is_empty() {
         all.push(Obstacle::Unreadable(around.record.failed.trim_end_matches('.').into()));
     } else if around.record.audited != around.transaction {
         all.push(Obstacle::Behind);
     }
-    if !around.sessions.is_empty() {
-        all.push(Obstacle::Connected(around.sessions.to_vec()));
-    }
-    if let Some(job) = around.busy {
-        all.push(Obstacle::Busy(job));
-    }
+    all.extend(in_use(around));
     all
 }
 

@@ -3,10 +3,11 @@
 //! What comes in is believed for nothing. It has to be, byte for byte, what the appliance itself wrote down while the
 //! segment was sound: in the ledger of its checks, or in the ledger of a push.
 
-use super::{Obstacle, Surroundings};
+use super::{Obstacle, Surroundings, closed, in_use};
 use crate::name::ClientName;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -125,22 +126,7 @@ pub fn needed(segment: u32, found: Found) -> Result<(), Obstacle> {
 /// All that stands against any repair of this client now. Its last transactions need not have been looked at: where the
 /// damage is in them, they can't be.
 pub fn obstacles(around: &Surroundings<'_>) -> Vec<Obstacle> {
-    let mut all = Vec::new();
-    if let Some(work) = around.standing {
-        all.push(Obstacle::UnderWay(work));
-        return all;
-    }
-    if !around.mounted {
-        all.push(Obstacle::NotMounted);
-        return all;
-    }
-    if !around.sessions.is_empty() {
-        all.push(Obstacle::Connected(around.sessions.to_vec()));
-    }
-    if let Some(job) = around.busy {
-        all.push(Obstacle::Busy(job));
-    }
-    all
+    closed(around).map_or_else(|| in_use(around), |obstacle| vec![obstacle])
 }
 
 /// Why what came in is not what the segment has to be. `received` is how many bytes came, of which no more than one beyond

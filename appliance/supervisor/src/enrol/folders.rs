@@ -2,8 +2,9 @@
 //! remembered of it, and its ledgers. Moving them to another name, and giving a repository up. Each step is one rename, so that a power cut leaves the one or the
 //! other, and doing it again does the rest.
 
+use crate::durable;
 use crate::paths::{ARRAY_MOUNT, Paths};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use strongroom_model::name::{ClientName, TargetName};
@@ -132,10 +133,7 @@ fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => match to.parent() {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        },
+        Ok(()) => durable::sync_folder_of(to),
     }
 }
 
@@ -148,16 +146,13 @@ fn move_folder(from: &Path, to: &Path) -> io::Result<()> {
         Ok(_) => {}
     }
     fs::rename(from, to)?;
-    for folder in [from.parent(), to.parent()].into_iter().flatten() {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
+    durable::sync_folder_of(from)?;
+    durable::sync_folder_of(to)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::durable;
 
     fn name(text: &str) -> ClientName {
         ClientName::new(text).unwrap()

@@ -3,9 +3,10 @@
 
 use super::folders::free;
 use super::{StoreError, keep, registry};
+use crate::durable;
 use crate::paths::Paths;
 use crate::upkeep::hold::{self, Hold};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use strongroom_model::name::ClientName;
@@ -24,7 +25,7 @@ pub fn set_registry_aside(paths: &Paths) -> io::Result<Option<(PathBuf, Registry
     // A second name first; then the new one takes the place of the old at once.
     let aside = aside(&path);
     fs::hard_link(&path, &aside)?;
-    sync_folder_of(&path)?;
+    durable::sync_folder_of(&path)?;
     keep(paths, &rest)?;
     Ok(Some((aside, rest)))
 }
@@ -40,7 +41,7 @@ pub fn set_journal_aside(paths: &Paths, client: &ClientName) -> io::Result<Optio
     let path = paths.upkeep(client);
     let aside = aside(&path);
     fs::rename(&path, &aside)?;
-    sync_folder_of(&path)?;
+    durable::sync_folder_of(&path)?;
     Ok(Some(aside))
 }
 
@@ -49,14 +50,9 @@ fn aside(path: &Path) -> PathBuf {
     free(&format!("{}.damaged-", path.display()))
 }
 
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::durable;
 
     #[test]
     fn what_can_be_read_is_left_alone() {

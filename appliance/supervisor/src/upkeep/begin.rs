@@ -99,8 +99,9 @@ pub fn begin(
 
 /// Compares what was confirmed with what is there.
 fn compare(paths: &Paths, config: &Config, name: &ClientName, work: Work) -> Result<Journal, UpkeepError> {
-    let seen = match work {
-        Work::Compact { transaction } | Work::RollBack { transaction, .. } => transaction,
+    let (seen, to) = match work {
+        Work::Compact { transaction } => (transaction, None),
+        Work::RollBack { transaction, to } => (transaction, Some(to)),
         Work::Repair { segment } => {
             let repository = Repository::open(paths.repository(name))?;
             return Ok(Journal {
@@ -134,15 +135,15 @@ fn compare(paths: &Paths, config: &Config, name: &ClientName, work: Work) -> Res
     if differences != Differences::default() || versions::sum(repository.config_bytes()) != record.config {
         return Err(Obstacle::Altered(name.clone()).into());
     }
-    match work {
-        Work::Compact { .. } => {
+    match to {
+        None => {
             let verification = store::read_verification(&folder);
             if let Err(why) = may_compact(&record, &verification, Some(last)) {
                 let (name, why) = (name.clone(), why.to_string());
                 return Err(Obstacle::Held { name, why }.into());
             }
         }
-        Work::RollBack { to, .. } => {
+        Some(to) => {
             let around = Surroundings {
                 mounted: true,
                 sessions: &[],
@@ -156,7 +157,6 @@ fn compare(paths: &Paths, config: &Config, name: &ClientName, work: Work) -> Res
                 return Err(Obstacle::NoTransaction(to, name.clone()).into());
             }
         }
-        Work::Repair { .. } => {}
     }
     let present = repository.segments()?.into_iter().map(|segment| segment.number.0);
     let pushed = config

@@ -5,7 +5,7 @@ use super::begin::UpkeepError;
 use crate::paths::Paths;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchown, fstat, linkat, mkdirat, openat,
-    renameat_with, statat,
+    renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -117,12 +117,21 @@ impl Beside {
     }
 }
 
-fn regular(found: &Stat, place: &str) -> Result<(), UpkeepError> {
+/// Refuses what is not a regular file.
+pub fn regular(found: &Stat, place: &str) -> Result<(), UpkeepError> {
     if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile {
         return Ok(());
     }
     let error = std::io::Error::other("it is not a regular file");
     Err(UpkeepError::Io(place.into(), error))
+}
+
+/// Removes a file; it may be gone already.
+pub fn remove(folder: &impl AsFd, name: impl rustix::path::Arg) -> Result<(), Errno> {
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// A folder in a folder, made where it isn't there yet: its owner's alone.

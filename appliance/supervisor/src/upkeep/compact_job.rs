@@ -97,15 +97,7 @@ pub fn finish(paths: &Paths, name: &ClientName, begun: &Begun, mut error: String
             "the repository had {before} objects before and has {after} now, though a compaction leaves them all; `strongroom check {name}`"
         );
     }
-    Ok(Outcome {
-        work: journal.work,
-        ended: at,
-        error,
-        before: journal.bytes,
-        after: now.bytes,
-        transaction: now.transaction,
-        repository: journal.repository.clone(),
-    })
+    Ok(now.outcome(journal, at, error))
 }
 
 /// Whose the repository is.

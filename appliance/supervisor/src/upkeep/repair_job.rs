@@ -7,7 +7,7 @@
 //! good one takes its place in one step. Each step can be done again; a job that was cut short goes on where it was.
 
 use super::begin::{self, Begun, UpkeepError};
-use super::beside::{Beside, FOLDER, folder_in, give, io};
+use super::beside::{Beside, FOLDER, folder_in, give, io, regular, remove};
 use super::hold::{self, Hold};
 use super::told;
 use crate::configuration::in_force;
@@ -18,8 +18,8 @@ use crate::watch::ledger::{Known, Ledger, hex, unhex};
 use crate::watch::verify_job::segment_of;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
-    Advice, AtFlags, Dir, FileType, Mode, OFlags, Stat, Timestamps, UTIME_OMIT, fadvise, fchmod, fstat, futimens,
-    openat, renameat, statat, unlinkat,
+    Advice, AtFlags, Dir, Mode, OFlags, Stat, Timestamps, UTIME_OMIT, fadvise, fchmod, fstat, futimens, openat,
+    renameat, statat,
 };
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -108,7 +108,22 @@ pub fn wanted(
     repository: &str,
     segment: u32,
 ) -> Result<Content, UpkeepError> {
-    let ledger = Ledger::read(&paths.watch(name), repository)?;
+    witnessed(
+        paths,
+        config,
+        name,
+        &Ledger::read(&paths.watch(name), repository)?,
+        segment,
+    )
+}
+
+fn witnessed(
+    paths: &Paths,
+    config: &Config,
+    name: &ClientName,
+    ledger: &Ledger,
+    segment: u32,
+) -> Result<Content, UpkeepError> {
     let checked = ledger.segments.get(&segment).map(|known| Witness {
         size: known.size,
         sha256: known.sum.map(|sum| hex(&sum)),
@@ -117,7 +132,7 @@ pub fn wanted(
     let client = config.client(name.as_str());
     for target in client.into_iter().flat_map(|client| config.targets_of(client)) {
         let folder = paths.ledger(name, target.name.get_ref());
-        let item = read_segment(&folder, repository, SegmentNumber(segment))
+        let item = read_segment(&folder, &ledger.repository, SegmentNumber(segment))
             .map_err(|error| UpkeepError::Failed(error.to_string()))?;
         copies.push(item.map(|item| Witness {
             size: item.plain_size,
@@ -132,9 +147,9 @@ pub fn wanted(
 /// Errors: there is nothing to repair, or it can't be told what the segment was.
 pub fn need(paths: &Paths, config: &Config, name: &ClientName, segment: u32) -> Result<Content, UpkeepError> {
     let repository = Repository::open(paths.repository(name))?;
-    let id = repository.config().id.to_string();
-    let content = wanted(paths, config, name, &id, segment);
-    let remembered = Ledger::read(&paths.watch(name), &id)?.segments.contains_key(&segment);
+    let ledger = Ledger::read(&paths.watch(name), &repository.config().id.to_string())?;
+    let content = witnessed(paths, config, name, &ledger, segment);
+    let remembered = ledger.segments.contains_key(&segment);
     let (found, _) = look(&repository, segment, content.as_ref().ok(), remembered)?;
     repair::needed(segment, found)?;
     content
@@ -228,10 +243,7 @@ fn clear(beside: &Beside) -> Result<(), UpkeepError> {
     for entry in Dir::read_from(&beside.kept).map_err(io(what))? {
         let entry = entry.map_err(io(what))?;
         if entry.file_name().to_bytes().ends_with(INCOMING.as_bytes()) {
-            match unlinkat(&beside.kept, entry.file_name(), AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(io(what)(error)),
-            }
+            remove(&beside.kept, entry.file_name()).map_err(io(what))?;
         }
     }
     Ok(())
@@ -240,10 +252,7 @@ fn clear(beside: &Beside) -> Result<(), UpkeepError> {
 /// Removes what was received.
 fn discard(paths: &Paths, name: &ClientName, segment: u32) -> Result<(), UpkeepError> {
     let beside = Beside::open(paths, name, &paths.damaged(name))?;
-    match unlinkat(&beside.kept, incoming(segment), AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(io("what came in before")(error)),
-    }
+    remove(&beside.kept, incoming(segment)).map_err(io("what came in before"))
 }
 
 /// Receives no more than the segment's bytes and one.
@@ -362,8 +371,7 @@ fn at(beside: &Beside, [folder, file]: &[String; 2]) -> Result<Option<Stat>, Upk
     let found = openat(&data, folder, FOLDER, Mode::empty())
         .and_then(|folder| statat(&folder, file, AtFlags::SYMLINK_NOFOLLOW));
     match found {
-        Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile => Ok(Some(found)),
-        Ok(_) => Err(UpkeepError::Io(what, std::io::Error::other("it is not a regular file"))),
+        Ok(found) => regular(&found, &what).map(|()| Some(found)),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(io(&what)(error)),
     }
@@ -452,13 +460,5 @@ pub fn finish(paths: &Paths, name: &ClientName, begun: &Begun) -> Result<Outcome
     } else {
         (told::now(&repository)?, format!("it is not repaired: {words}"))
     };
-    Ok(Outcome {
-        work: journal.work,
-        ended: at,
-        error,
-        before: journal.bytes,
-        after: now.bytes,
-        transaction: now.transaction,
-        repository: journal.repository.clone(),
-    })
+    Ok(now.outcome(journal, at, error))
 }

@@ -9,13 +9,13 @@
 //! that was cut short goes on where it was; its client stays held out until then.
 
 use super::begin::{self, Begun, UpkeepError};
-use super::beside::{Beside, FOLDER, folder_in, give, io};
+use super::beside::{Beside, FOLDER, folder_in, give, io, remove};
 use super::{hold, told};
 use crate::configuration::in_force;
 use crate::paths::Paths;
 use crate::services::systemd::Systemd;
 use crate::sessions::list;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, statat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, statat};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -119,15 +119,7 @@ pub fn finish(paths: &Paths, name: &ClientName, begun: &Begun) -> Result<Outcome
             now.transaction
         )
     };
-    Ok(Outcome {
-        work: journal.work,
-        ended: crate::clock_now().unwrap_or_default(),
-        error,
-        before: journal.bytes,
-        after: now.bytes,
-        transaction: now.transaction,
-        repository: journal.repository.clone(),
-    })
+    Ok(now.outcome(journal, crate::clock_now().unwrap_or_default(), error))
 }
 
 /// Leaves a segment with a commit only.
@@ -143,10 +135,7 @@ fn seal(beside: &Beside, number: u32, per_folder: u32) -> Result<(), UpkeepError
         Ok(found) if u64::try_from(found.st_size) == Ok(COMMIT_SEGMENT_SIZE) => {}
         Ok(_) => return Err(UpkeepError::Io(what, std::io::ErrorKind::AlreadyExists.into())),
         Err(Errno::NOENT) => {
-            match unlinkat(&folder, &new, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(io(&what)(error)),
-            }
+            remove(&folder, &new).map_err(io(&what))?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = openat(&folder, &new, flags, Mode::RUSR | Mode::WUSR).map_err(io(&what))?;
             give(&file, &beside.owner).map_err(io(&what))?;

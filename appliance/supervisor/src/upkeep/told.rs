@@ -11,8 +11,8 @@ use crate::watch::{store, watch_job};
 use std::io;
 use strongroom_borg::{Archives, Index, Repository, SegmentFile, SegmentNumber};
 use strongroom_model::name::ClientName;
-use strongroom_model::upkeep::Journal;
 use strongroom_model::upkeep::compaction::THRESHOLD_PERCENT;
+use strongroom_model::upkeep::{Journal, Outcome};
 use strongroom_model::watch::{self, Compacted, Floor, Record, TransactionNote};
 
 /// Why it could not be told.
@@ -38,6 +38,21 @@ pub struct Now {
     pub bytes: u64,
     /// Objects, where there is an index that tells.
     pub objects: Option<u64>,
+}
+
+impl Now {
+    /// How a job ended that leaves this.
+    pub fn outcome(self, journal: &Journal, ended: u64, error: String) -> Outcome {
+        Outcome {
+            work: journal.work,
+            ended,
+            error,
+            before: journal.bytes,
+            after: self.bytes,
+            transaction: self.transaction,
+            repository: journal.repository.clone(),
+        }
+    }
 }
 
 /// Looks at what is there.
