@@ -766,8 +766,16 @@ async fn the_archive_is_opened_for_a_restore() {
     assert!(scene.push().await.ledger_rebuilt);
 }
 
-#[tokio::test]
-async fn a_damaged_copy_is_never_restored() {
+/// An object of a copy, and what damage makes of it.
+struct Damage {
+    object: PathBuf,
+    good: Vec<u8>,
+    /// A bit, a tail, and another message of ours in its place.
+    bad: [Vec<u8>; 3],
+}
+
+/// A copy, and its object of segment 2.
+async fn copy_to_damage() -> (Scene, Damage) {
     let mut scene = Scene::new("plain").await;
     scene.borg.file("a", &noise(MIB, 13));
     scene.borg.create("one");
@@ -781,26 +789,39 @@ async fn a_damaged_copy_is_never_restored() {
     let good = fs::read(object("2")).unwrap();
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
-    // A bit, a tail, and another message of ours in its place.
-    let cases = [
-        flipped,
-        good[..good.len() - 100].to_vec(),
-        fs::read(object("1")).unwrap(),
-    ];
-    for (number, bad) in cases.iter().enumerate() {
-        fs::write(object("2"), bad).unwrap();
+    let damage = Damage {
+        object: object("2"),
+        bad: [
+            flipped,
+            good[..good.len() - 100].to_vec(),
+            fs::read(object("1")).unwrap(),
+        ],
+        good,
+    };
+    (scene, damage)
+}
+
+/// Whether a restore says that it met damage.
+fn tells_of_damage(error: &RestoreError) -> bool {
+    matches!(
+        error,
+        RestoreError::Open { .. } | RestoreError::Mismatch { .. } | RestoreError::Target { .. }
+    )
+}
+
+#[tokio::test]
+async fn a_damaged_copy_is_never_restored() {
+    let (scene, damage) = copy_to_damage().await;
+    for (number, bad) in damage.bad.iter().enumerate() {
+        fs::write(&damage.object, bad).unwrap();
         let to = scene.borg.dir.path().join(format!("bad-{number}"));
         let error = restore(&scene.restore_request(&to), &tuning(), &mut |_| {})
             .await
             .unwrap_err();
-        let told = matches!(
-            error,
-            RestoreError::Open { .. } | RestoreError::Mismatch { .. } | RestoreError::Target { .. }
-        );
-        assert!(told, "{error}");
+        assert!(tells_of_damage(&error), "{error}");
         assert!(to.join("data/0/1").exists() && !to.join("data/0/2").exists());
     }
-    fs::write(object("2"), good).unwrap();
+    fs::write(&damage.object, damage.good).unwrap();
     scene.restores("restored", "one").await;
 }
 
@@ -862,19 +883,7 @@ async fn one_segment_comes_back_as_it_was_and_only_whole() {
 
 #[tokio::test]
 async fn one_segment_of_a_damaged_copy_is_refused() {
-    let mut scene = Scene::new("plain").await;
-    scene.borg.file("a", &noise(MIB, 13));
-    scene.borg.create("one");
-    scene.push().await;
-    let object = |name: &str| {
-        scene
-            .store
-            .path()
-            .join(format!("plain/asus_home%2Fdata%2F0%2F{name}.gpg.data"))
-    };
-    let good = fs::read(object("2")).unwrap();
-    let mut flipped = good.clone();
-    flipped[good.len() / 2] ^= 1;
+    let (mut scene, damage) = copy_to_damage().await;
     let out = scene.borg.dir.path().join("segment");
     let into = File::options()
         .create_new(true)
@@ -884,24 +893,15 @@ async fn one_segment_of_a_damaged_copy_is_refused() {
         .unwrap();
     let request = scene.restore_request(&out);
     let segment = SegmentNumber(2);
-    let cases = [
-        flipped,
-        good[..good.len() - 100].to_vec(),
-        fs::read(object("1")).unwrap(),
-    ];
-    for bad in cases {
-        fs::write(object("2"), bad).unwrap();
+    for bad in damage.bad {
+        fs::write(&damage.object, bad).unwrap();
         let error = restore_segment(&request, segment, &into, &tuning(), &mut |_| {})
             .await
             .unwrap_err();
-        let told = matches!(
-            error,
-            RestoreError::Open { .. } | RestoreError::Mismatch { .. } | RestoreError::Target { .. }
-        );
-        assert!(told, "{error}");
+        assert!(tells_of_damage(&error), "{error}");
     }
     // It is tried again, over what an attempt before left.
-    fs::write(object("2"), good).unwrap();
+    fs::write(&damage.object, damage.good).unwrap();
     scene.fault("GET", "data/0/2.gpg", 0, 1, Action::Cut);
     restore_segment(&request, segment, &into, &tuning(), &mut |_| {})
         .await
