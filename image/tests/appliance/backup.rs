@@ -12,7 +12,7 @@ use image::workspace::Workspace;
 
 use crate::client::{Client, assert_same, local_borg, make_files, random};
 use crate::damage::{self, Byte};
-use crate::{SOON, STOP, console, environment, folder, is_sound, start, variable};
+use crate::{SOON, STOP, Starts, console, folder, is_sound, start, started_by};
 
 /// A push under emulation: RSA or Curve25519, AES and SHA without the processor's help.
 const PUSH: Duration = Duration::from_secs(240);
@@ -37,6 +37,16 @@ pub fn wait_for_status(
         panic!("{error}\n{last:#}");
     }
     last
+}
+
+/// The number of the first client's last transaction.
+pub fn number(status: &serde_json::Value) -> Option<u64> {
+    status["clients"][0]["transaction"].as_u64()
+}
+
+/// Whether a transaction of the first client later than `earlier` is the last one, and was looked at.
+pub fn looked_at(status: &serde_json::Value, earlier: Option<u64>) -> bool {
+    number(status) > earlier && status["clients"][0]["last_change"]["transaction"].as_u64() == number(status)
 }
 
 /// Ids of the standing conditions.
@@ -211,50 +221,9 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     assert_eq!(retained(&trial, &availability(&trial)), "offline");
 }
 
-/// What the one grubenv of both firmwares holds: the loader notes a try, the system marks its start as good.
-struct Starts {
-    last: Vec<(String, String)>,
-}
-
-impl Starts {
-    fn none_yet(trial: &Trial) -> Self {
-        let last = environment(trial);
-        assert_eq!(
-            (variable(&last, "A_OK"), variable(&last, "A_TRY")),
-            ("1".into(), "0".into())
-        );
-        Self { last }
-    }
-
-    /// The machine, now off, has been started once more.
-    fn one_more(&mut self, trial: &Trial) {
-        let now = environment(trial);
-        assert_eq!(
-            (variable(&now, "ORDER"), variable(&now, "A_TRY")),
-            ("A B".into(), "0".into())
-        );
-        let find = |of: &[(String, String)], name: &str| of.iter().find(|(found, _)| found == name).cloned();
-        assert!(variable(&now, "START").starts_with("20"));
-        assert_ne!(
-            find(&now, "START"),
-            find(&self.last, "START"),
-            "this start was not marked as good"
-        );
-        let disk = find(&self.last, "DISK_ID");
-        assert!(
-            disk.is_none() || disk == find(&now, "DISK_ID"),
-            "the disk has another name"
-        );
-        self.last = now;
-    }
-}
-
 /// What stays the same whichever firmware started the machine.
 fn identity(admin: &ssh::Login, firmware: &str) -> String {
-    let started_by = admin
-        .run("test -d /sys/firmware/efi && echo uefi || echo bios")
-        .unwrap();
-    assert_eq!(started_by.trim(), firmware);
+    assert_eq!(started_by(admin), firmware);
     admin
         .run("cat /etc/machine-id; ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null")
         .unwrap()

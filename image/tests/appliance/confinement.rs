@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use image::loopback::StoreOptions;
-use image::qemu::{Firmware, Machine};
+use image::qemu::{Firmware, Machine, free_port};
 use image::ssh::{self, Login};
 use image::trial::{CLIENT, Trial};
 use image::workspace::Workspace;
@@ -176,7 +176,7 @@ fn no_other_way_in(trial: &Trial, machine: &Machine) {
     }
     // These open a port here and fail only when it is used.
     for option in ["-L", "-D"] {
-        let port = free_port();
+        let port = free_port().unwrap();
         let target = if option == "-L" {
             format!("{port}:127.0.0.1:22")
         } else {
@@ -218,11 +218,6 @@ fn no_other_way_in(trial: &Trial, machine: &Machine) {
     let debug = said(&debug);
     assert!(debug.contains("serves Borg only"), "{debug}");
     assert!(!debug.contains("Agent forwarding enabled"), "{debug}");
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn connect(port: u16) -> std::net::TcpStream {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use image::grub;
 use image::partitions::SYSTEM_A;
 use image::qemu::{Firmware, Hardware, Machine};
+use image::ssh;
 use image::trial::Trial;
 use image::workspace::{Foundation, Workspace};
 
@@ -114,4 +115,51 @@ fn variable(environment: &[(String, String)], name: &str) -> String {
         .find(|(found, _)| found == name)
         .map(|(_, value)| value.clone())
         .unwrap()
+}
+
+/// What the one grubenv of both firmwares holds: the loader notes a try, the system marks its start as good.
+struct Starts {
+    last: Vec<(String, String)>,
+}
+
+impl Starts {
+    /// Of a disk that was just flashed.
+    fn none_yet(trial: &Trial) -> Self {
+        let last = environment(trial);
+        assert_eq!(
+            (variable(&last, "A_OK"), variable(&last, "A_TRY")),
+            ("1".into(), "0".into())
+        );
+        Self { last }
+    }
+
+    /// The machine, now off, has been started once more.
+    fn one_more(&mut self, trial: &Trial) {
+        let now = environment(trial);
+        assert_eq!(
+            (variable(&now, "ORDER"), variable(&now, "A_TRY")),
+            ("A B".into(), "0".into())
+        );
+        let find = |of: &[(String, String)], name: &str| of.iter().find(|(found, _)| found == name).cloned();
+        assert!(variable(&now, "START").starts_with("20"));
+        assert_ne!(
+            find(&now, "START"),
+            find(&self.last, "START"),
+            "this start was not marked as good"
+        );
+        let disk = find(&self.last, "DISK_ID");
+        assert!(
+            disk.is_none() || disk == find(&now, "DISK_ID"),
+            "the disk has another name"
+        );
+        self.last = now;
+    }
+}
+
+/// `bios` or `uefi`: which firmware started the machine.
+fn started_by(admin: &ssh::Login) -> String {
+    let firmware = admin
+        .run("test -d /sys/firmware/efi && echo uefi || echo bios")
+        .unwrap();
+    firmware.trim().to_owned()
 }

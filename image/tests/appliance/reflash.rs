@@ -6,7 +6,7 @@ use image::qemu::{Firmware, Machine};
 use image::ssh;
 use image::trial::{CLIENT, Trial};
 
-use crate::backup::wait_for_status;
+use crate::backup::{looked_at, wait_for_status};
 use crate::client::{Client, assert_same};
 use crate::{SOON, START, is_sound};
 
@@ -33,8 +33,7 @@ pub fn one_more_is_enrolled(trial: &Trial, machine: &mut Machine) {
 /// Waits until the array has its copy of what is remembered of the client's repository.
 pub fn what_is_remembered_is_copied(trial: &Trial, machine: &mut Machine) {
     wait_for_status(trial, machine, "the client was not looked at", SOON, |status| {
-        let client = &status["clients"][0];
-        client["transaction"].is_u64() && client["last_change"]["transaction"] == client["transaction"]
+        looked_at(status, None)
     });
     let admin = trial.admin(machine);
     machine

@@ -8,7 +8,7 @@ use image::ssh::Login;
 use image::trial::{CLIENT, Trial};
 use image::workspace::Workspace;
 
-use crate::backup::wait_for_status;
+use crate::backup::{looked_at, number, wait_for_status};
 use crate::client::{Client, assert_same, make_files, random};
 use crate::{SOON, STOP, folder, start};
 
@@ -25,16 +25,6 @@ fn refused(admin: &Login, command: &str) -> String {
     );
     assert!(!output.status.success(), "{command}: {said}");
     said
-}
-
-/// The number of the repository's last transaction.
-fn number(status: &serde_json::Value) -> Option<u64> {
-    status["clients"][0]["transaction"].as_u64()
-}
-
-/// Whether a transaction later than `earlier` is the last one, and was looked at.
-fn looked_at(status: &serde_json::Value, earlier: Option<u64>) -> bool {
-    number(status) > earlier && status["clients"][0]["last_change"]["transaction"].as_u64() == number(status)
 }
 
 #[test]

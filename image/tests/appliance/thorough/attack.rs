@@ -18,7 +18,7 @@ use image::trial::{CLIENT, Trial};
 use image::workspace::Workspace;
 
 use self::rpc::{Arg, Hostile, Value};
-use crate::backup::{login, wait_for_status};
+use crate::backup::{login, looked_at, number, wait_for_status};
 use crate::client::{Client, assert_same, make_files, random};
 use crate::confinement::{OTHER, configuration, mounted, ready, wait_for_sessions};
 use crate::trouble::{has, text_of};
@@ -49,12 +49,8 @@ fn a_client_that_speaks_borgs_protocol_by_hand_is_refused_and_told() {
     client.borg(&["init", "--encryption=none"]);
     client.borg(&["create", "::one", source]);
     other.borg(&["init", "--encryption=repokey-blake2"]);
-    let number = |status: &serde_json::Value| status["clients"][0]["transaction"].as_u64();
-    let looked_at = |status: &serde_json::Value| {
-        number(status).is_some() && status["clients"][0]["last_change"]["transaction"].as_u64() == number(status)
-    };
     let before = wait_for_status(&trial, &mut machine, "the backup was not looked at", LONG, |status| {
-        looked_at(status) && status["clients"][0]["size_bytes"].as_u64() > Some(3 << 20)
+        looked_at(status, None) && status["clients"][0]["size_bytes"].as_u64() > Some(3 << 20)
     });
     let to = number(&before).unwrap();
 

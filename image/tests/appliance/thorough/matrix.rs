@@ -7,22 +7,21 @@ use image::trial::Trial;
 use image::workspace::Workspace;
 
 use crate::backup::wait_for_status;
-use crate::{SOON, STOP, environment, folder, is_sound, switch_on, variable};
+use crate::{SOON, STOP, Starts, folder, is_sound, started_by, switch_on};
 
 fn both_firmwares_on(platform: Platform, name: &str) {
     let trial = Trial::new(&Workspace::here(), &folder(name), &StoreOptions::default()).unwrap();
     trial.flash().unwrap();
-    let mut last_start = String::new();
+    let mut starts = Starts::none_yet(&trial);
     let mut array = String::new();
-    for (firmware, ending, sign) in [(Firmware::Bios, "bios", "bios"), (Firmware::Uefi, "uefi", "uefi")] {
+    for (firmware, ending) in [(Firmware::Bios, "bios"), (Firmware::Uefi, "uefi")] {
         let mut hardware = trial.hardware(&format!("{name}-{ending}"), firmware);
         hardware.platform = platform;
         let mut machine = switch_on(&trial, &hardware);
         let admin = trial.admin(&machine);
         eprintln!("{name}-{ending}: log-in {} s after power-on", machine.age().as_secs());
         let _ = admin.run("systemctl is-system-running --wait || true").unwrap();
-        let booted_by = "test -d /sys/firmware/efi && echo uefi || echo bios";
-        assert_eq!(admin.run(booted_by).unwrap().trim(), sign);
+        assert_eq!(started_by(&admin), ending);
         is_sound(&trial, &machine);
         wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, |status| {
             status["array"]["state"] == "mounted"
@@ -42,11 +41,7 @@ fn both_firmwares_on(platform: Platform, name: &str) {
         );
         machine.shut_down(STOP).unwrap();
         // The boot loader noted the try and the system took the note back: both firmwares use the same file.
-        let noted = environment(&trial);
-        assert_eq!(variable(&noted, "A_TRY"), "0");
-        let start = variable(&noted, "START");
-        assert_ne!(start, last_start, "this start was not marked as good");
-        last_start = start;
+        starts.one_more(&trial);
     }
 }
 
