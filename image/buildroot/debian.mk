@@ -15,10 +15,16 @@ override $(1)_CONFIGURE_CMDS = :
 override $(1)_BUILD_CMDS = :
 override $(1)_INSTALL_STAGING_CMDS = cp -a $$(@D)/usr $$(STAGING_DIR)/
 override $(1)_INSTALL_TARGET_CMDS = cp -a $$(@D)/usr $$(TARGET_DIR)/
+override $(1)_LICENSE_FILES = COPYING
 endef
 
 # Made by "cargo image": FOO_OVERRIDE_SRCDIR, FOO_BARE where Debian's patches are not in it, or a call of the above, for each package of sources.list.
 include $(STRONGROOM_SOURCES)/overrides.mk
+
+# Of what Debian's packages of firmware hold, what the defconfig asks for.
+override LINUX_FIRMWARE_INSTALL_STAGING_CMDS =
+override LINUX_FIRMWARE_INSTALL_TARGET_CMDS = mkdir -p $(TARGET_DIR)/usr/lib/firmware && \
+	cd $(@D)/usr/lib/firmware && cp -a bnx2 e100 rtl_nic tigon $(TARGET_DIR)/usr/lib/firmware/
 
 # Buildroot's own patches, on archives of the version that its recipe is for.
 define ROOM_BUILDROOT_PATCHES
@@ -38,6 +44,8 @@ ROOM_PATH = /usr/bin:/usr/sbin:/usr/lib/x86_64-linux-gnu/glib-2.0
 # $(1): the host package in capitals, $(2): its programs, $(3): further commands
 define room-tool
 override HOST_$(1)_OVERRIDE_SRCDIR = $$(ROOM_NOTHING)
+override HOST_$(1)_LICENSE_FILES =
+override HOST_$(1)_REDISTRIBUTE = NO
 override HOST_$(1)_DEPENDENCIES =
 override HOST_$(1)_AUTORECONF = NO
 override HOST_$(1)_CONFIGURE_CMDS = :

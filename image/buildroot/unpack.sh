@@ -30,6 +30,8 @@ binaries)
 	for package in *.deb; do dpkg-deb -x "$package" "$folder.new"; done
 	rm -rf "$scratch"
 	cd "$folder.new/usr"
+	# Where a source has its licence.
+	cat share/doc/*/copyright >../COPYING
 	rm -rf share
 	for sub in lib include; do
 		if [ -d "$sub/x86_64-linux-gnu" ]; then

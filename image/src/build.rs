@@ -75,11 +75,12 @@ fn alone(work: &Path) -> Result<File> {
 fn told(workspace: &Workspace, base: &Base, system: &System) -> Result<Vec<slot::Added>> {
     let release = Release::of(workspace, &base.name, base.time)?;
     let crates = crates::linked(workspace)?;
-    let (origin, packages) = match &workspace.foundation {
-        Foundation::Debian => (sbom::Origin::Debian, sbom::packages(&base.tar)?),
-        Foundation::Buildroot(_) => (sbom::Origin::Buildroot, buildroot::packages(workspace, base)?),
+    let (components, licences_of_base) = match &workspace.foundation {
+        // Their licences are in their own files, below usr/share/doc.
+        Foundation::Debian => (sbom::components(&sbom::packages(&base.tar)?), Vec::new()),
+        Foundation::Buildroot(choice) => buildroot::told(workspace, choice)?,
     };
-    let bill = sbom::render(&release.version, &release.time, origin, &packages, &crates);
+    let bill = sbom::render(&release.version, &release.time, components, &crates);
     let bill_file = workspace.product("cdx.json")?;
     std::fs::write(&bill_file, &bill).on("write", &bill_file)?;
     let licences = licences::collect(&crates)?;
@@ -90,7 +91,7 @@ fn told(workspace: &Workspace, base: &Base, system: &System) -> Result<Vec<slot:
         let file = workspace.root.join(name);
         std::fs::read_to_string(&file).on("read", &file)
     };
-    Ok([
+    let mut told: Vec<slot::Added> = [
         ("etc/strongroom-release", release.file()),
         ("usr/lib/os-release", release.os_release(&os_release)),
         ("usr/share/strongroom/sbom.cdx.json", bill),
@@ -99,7 +100,9 @@ fn told(workspace: &Workspace, base: &Base, system: &System) -> Result<Vec<slot:
         ("usr/share/doc/strongroom/LICENSE-MIT", own("LICENSE-MIT")?),
     ]
     .map(|(place, text)| (place.to_owned(), 0o644, text.into_bytes()))
-    .into())
+    .into();
+    told.extend(licences_of_base);
+    Ok(told)
 }
 
 fn describe(workspace: &Workspace, image: &Path) -> Result<()> {

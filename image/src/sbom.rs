@@ -1,5 +1,6 @@
 //! The bill of materials: every package of the base system and every crate in its programs, as CycloneDX 1.6
-//! (<https://cyclonedx.org/docs/1.6/json/>), the same for the same image. Pure but for reading the base system's tar.
+//! (<https://cyclonedx.org/docs/1.6/json/>), the same for the same image. Buildroot's packages come from its own
+//! generator. Pure but for reading the base system's tar.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,16 +16,7 @@ use crate::error::{OnFile, Result};
 use crate::fingerprint::hex;
 use crate::manifest;
 
-/// Where a base system's packages come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// Debian's archive.
-    Debian,
-    /// Built from source by Buildroot.
-    Buildroot,
-}
-
-/// What a package of the base system says of itself.
+/// What a package of Debian's says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Package {
     /// Its name.
@@ -124,14 +116,16 @@ fn spdx(name: &str) -> String {
     }
 }
 
-/// The bill. `time` is in ISO 8601.
+/// Debian's packages as components of the bill.
 #[must_use]
-pub fn render(version: &str, time: &str, origin: Origin, packages: &[Package], crates: &[Crate]) -> String {
-    let package = |package| match origin {
-        Origin::Debian => debian(package),
-        Origin::Buildroot => buildroot(package),
-    };
-    let components: Vec<Value> = packages.iter().map(package).chain(crates.iter().map(cargo)).collect();
+pub fn components(packages: &[Package]) -> Vec<Value> {
+    packages.iter().map(debian).collect()
+}
+
+/// The bill: the base system's components and the crates. `time` is in ISO 8601.
+#[must_use]
+pub fn render(version: &str, time: &str, base: Vec<Value>, crates: &[Crate]) -> String {
+    let components: Vec<Value> = base.into_iter().chain(crates.iter().map(cargo)).collect();
     let components = Value::from(components);
     let bill = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -164,13 +158,6 @@ fn debian(package: &Package) -> Value {
     );
     let mut component = library(&purl, &package.name, &package.version);
     component["properties"] = json!([{"name": "debian:source", "value": package.source}]);
-    add_licences(&mut component, package);
-    component
-}
-
-fn buildroot(package: &Package) -> Value {
-    let purl = format!("pkg:generic/{}@{}", percent(&package.name), percent(&package.version));
-    let mut component = library(&purl, &package.name, &package.version);
     add_licences(&mut component, package);
     component
 }
@@ -255,7 +242,7 @@ mod tests {
             authors: Vec::new(),
             folder: "/x".into(),
         };
-        let bill = render("0.1.0", "2026-01-01T00:00:00Z", Origin::Debian, &[package], &[item]);
+        let bill = render("0.1.0", "2026-01-01T00:00:00Z", components(&[package]), &[item]);
         serde_json::from_str(&bill).unwrap()
     }
 
@@ -276,20 +263,6 @@ mod tests {
         assert_eq!(item["purl"], "pkg:cargo/aes@0.8.4");
         assert_eq!(item["hashes"][0]["content"], "ab".repeat(32));
         assert_eq!(bill["metadata"]["component"]["type"], "firmware");
-    }
-
-    #[test]
-    fn what_buildroot_built_belongs_to_no_distribution() {
-        let package = Package {
-            name: "libzlib".to_owned(),
-            version: "1.3.1".to_owned(),
-            licences: BTreeSet::from(["Zlib".to_owned()]),
-            ..Package::default()
-        };
-        let bill = render("0.1.0", "2026-01-01T00:00:00Z", Origin::Buildroot, &[package], &[]);
-        let bill: Value = serde_json::from_str(&bill).unwrap();
-        assert_eq!(bill["components"][0]["purl"], "pkg:generic/libzlib@1.3.1");
-        assert_eq!(bill["components"][0]["licenses"], json!([{"license": {"id": "Zlib"}}]));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod checkout;
 mod configuration;
 mod kernel;
+mod legal;
 mod make;
 mod room;
 mod select;
@@ -14,13 +15,15 @@ mod sources;
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::debian::Base;
 use crate::error::{OnFile, Result};
 use crate::fingerprint::{self, Fingerprint};
 use crate::manifest::{self, Versions};
-use crate::sbom::Package;
+use crate::slot::Added;
 use crate::workspace::Workspace;
-use crate::{process, progress};
+use crate::{process, progress, sbom};
 
 use checkout::Checkout;
 use room::Room;
@@ -65,7 +68,7 @@ pub fn base(workspace: &Workspace, choice: &Choice) -> Result<Base> {
         tar: work.join("base.tar"),
         manifest: work.join("base.manifest"),
         time: checkout.time,
-        fingerprint: Fingerprint::of("buildroot", 1)
+        fingerprint: Fingerprint::of("buildroot", 2)
             .text("commit", &checkout.commit)
             .text("configuration", &configuration)
             .text("sources", sources.as_ref().map_or("", |sources| sources.lock.as_str()))
@@ -88,8 +91,13 @@ pub fn base(workspace: &Workspace, choice: &Choice) -> Result<Base> {
         kernel::check(&board.join("kernel"), &output)
     })?;
     progress::stage(STAGE, || make::build(workspace, &checkout, room, &output))?;
-    let versions = progress::stage("list of packages", || {
-        versions(workspace, &checkout, room, &output, sources.as_ref())
+    progress::stage("licences and sources", || {
+        legal::collect(workspace, &checkout, room, &output)
+    })?;
+    let versions = progress::stage("list of packages, bill of materials", || {
+        let (info, versions) = versions(workspace, &checkout, room, &output, sources.as_ref())?;
+        legal::bill(&checkout, room, &output, &info, &versions)?;
+        Ok(versions)
     })?;
     std::fs::write(&base.manifest, manifest::render(&versions, base.time)).on("write", &base.manifest)?;
     let tar = output.join("images/rootfs.tar");
@@ -106,20 +114,18 @@ pub fn folder(workspace: &Workspace, choice: &Choice) -> Result<PathBuf> {
     Ok(Checkout::of(choice.checkout.as_deref(), &workspace.work()?)?.folder)
 }
 
-/// Names and versions of the packages on the target.
+/// What Buildroot says of its packages, and the versions of those on the target.
 fn versions(
     workspace: &Workspace,
     checkout: &Checkout,
     room: Option<&Room>,
     output: &Path,
     sources: Option<&sources::Prepared>,
-) -> Result<Versions> {
+) -> Result<(String, Versions)> {
     let mut command = make::command(workspace, checkout, room, output);
     command.args(["--silent", "--no-print-directory", "show-info"]);
     let info = process::capture("ask Buildroot for its packages", &mut command)?;
     let info = info.lines().find(|line| line.starts_with('{')).unwrap_or_default();
-    let kept = output.join("show-info.json");
-    std::fs::write(&kept, info).on("write", &kept)?;
     let mut versions = select::versions(info);
     if let Some(sources) = sources {
         for (package, version) in &sources.versions {
@@ -128,17 +134,23 @@ fn versions(
             }
         }
     }
-    Ok(versions)
+    Ok((info.to_owned(), versions))
 }
 
-/// The packages of the last build, for the bill of materials; sorted by name.
+/// What the last build tells of its packages: components of the bill of materials, and licences as files of the slot.
 ///
 /// # Errors
 /// When there was none.
-pub fn packages(workspace: &Workspace, base: &Base) -> Result<Vec<Package>> {
-    let text = std::fs::read_to_string(&base.manifest).on("read", &base.manifest)?;
-    let versions = manifest::parse(&text, &base.manifest)?;
-    let info = workspace.work()?.join("buildroot/show-info.json");
-    let info = std::fs::read_to_string(&info).on("read", &info)?;
-    Ok(select::packages(&info, &versions))
+pub fn told(workspace: &Workspace, choice: &Choice) -> Result<(Vec<Value>, Vec<Added>)> {
+    let work = workspace.work()?;
+    let output = work.join("buildroot");
+    let mut components = legal::components(&output)?;
+    let mut licences = legal::licences(&output)?;
+    if choice.sources == Sources::Debian {
+        let toolchain = room::toolchain(&work)?;
+        components.extend(sbom::components(&toolchain.packages));
+        licences.extend(toolchain.licences);
+    }
+    let place = |(place, text)| (format!("usr/share/doc/strongroom/base/{place}"), 0o644, text);
+    Ok((components, licences.into_iter().map(place).collect()))
 }

@@ -9,17 +9,54 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::debian;
-use crate::error::{OnFile, Result};
+use crate::error::{Error, OnFile, Result};
 use crate::fingerprint::{self, Fingerprint};
 use crate::mirror::Mirror;
+use crate::sbom::Package;
 use crate::workspace::Workspace;
-use crate::{namespace, process, progress};
+use crate::{manifest, namespace, process, progress};
 
 /// Where the toolchain is in the room; `image/configs/debian.fragment` says the same.
 const TOOLCHAIN: &str = "/opt/toolchain";
 /// Releases whose sources stand in where the mirror lacks those of the image's own: near ones first.
 const FURTHER: [&str; 4] = ["trixie-backports", "forky", "sid", "bookworm"];
 const STAGE: &str = "room: Debian's compilers and tools";
+
+/// Debian's packages whose libraries the toolchain puts on the target.
+const LIBRARIES: [&str; 3] = ["libc6", "libgcc-s1", "libstdc++6"];
+
+/// What is on the target though Buildroot knows nothing of it: the libraries that came with the toolchain.
+#[derive(Debug)]
+pub struct Toolchain {
+    /// For the bill of materials.
+    pub packages: Vec<Package>,
+    /// Path below a folder of licences, and content.
+    pub licences: Vec<(String, Vec<u8>)>,
+}
+
+/// What came with the toolchain, of the room in this work folder.
+///
+/// # Errors
+/// When there is no room, or when it lacks one of the libraries.
+pub fn toolchain(work: &Path) -> Result<Toolchain> {
+    let room = work.join("room");
+    let status = room.join("var/lib/dpkg/status");
+    let text = std::fs::read_to_string(&status).on("read", &status)?;
+    let mut packages = manifest::packages(&text);
+    packages.retain(|package| LIBRARIES.contains(&package.name.as_str()));
+    if packages.len() != LIBRARIES.len() {
+        return Err(Error::Unexpected {
+            what: status.display().to_string(),
+            detail: "lacks a library of the toolchain".to_owned(),
+        });
+    }
+    let mut licences = Vec::new();
+    for name in LIBRARIES {
+        let file = room.join("usr/share/doc").join(name).join("copyright");
+        licences.push((format!("{name}/copyright"), std::fs::read(&file).on("read", &file)?));
+    }
+    Ok(Toolchain { packages, licences })
+}
 
 /// The room, ready to work in.
 #[derive(Debug, Clone)]
@@ -47,7 +84,7 @@ impl Room {
         };
         std::fs::create_dir_all(&room.sources).on("create", &room.sources)?;
         let release = debian::release(&work, &mirror.suites(debian::RELEASE))?;
-        let fingerprint = Fingerprint::of("room", 1)
+        let fingerprint = Fingerprint::of("room", 2)
             .file(&recipe.join("room.list"))?
             .file(&recipe.join("toolchain.sh"))?
             .text("release", &release)
@@ -96,7 +133,8 @@ impl Room {
         }
         command.arg(debian::RELEASE).arg(&self.root);
         for (uri, suite) in mirror.suites(debian::RELEASE) {
-            command.arg(format!("deb {uri} {suite} main"));
+            // Firmware of network cards.
+            command.arg(format!("deb {uri} {suite} main non-free-firmware"));
             command.arg(format!("deb-src {uri} {suite} main"));
         }
         // Sources only, where nearer ones are missing. What a copy of a mirror holds of them may be old; it is signed.

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::manifest::Versions;
-use crate::sbom::Package;
 
 /// A line of `image/buildroot/sources.list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,26 +171,29 @@ pub fn versions(info: &str) -> Versions {
         .collect()
 }
 
-/// The same for the bill of materials, with the licences that Buildroot's recipes name.
+/// What `make show-info` says, for the bill of materials: of the target alone, in the versions that were built. A package
+/// whose source came from elsewhere than the recipe says has neither its address nor its sums.
 #[must_use]
-pub fn packages(info: &str, versions: &Versions) -> Vec<Package> {
-    target(info)
-        .into_iter()
-        .map(|(name, value)| Package {
-            version: versions.get(&name).cloned().unwrap_or_default(),
-            architecture: "x86_64".to_owned(),
-            source: String::new(),
-            licences: value["licenses"]
-                .as_str()
-                .unwrap_or_default()
-                .split(", ")
-                .map(str::trim)
-                .filter(|licence| !licence.is_empty() && *licence != "unknown")
-                .map(str::to_owned)
-                .collect(),
-            name,
-        })
-        .collect()
+pub fn for_bill(info: &str, versions: &Versions) -> String {
+    let Ok(Value::Object(mut all)) = serde_json::from_str(info) else {
+        return String::new();
+    };
+    all.retain(|_, value| value["type"] == "target");
+    for value in all.values_mut() {
+        if let Some(Value::Array(dependencies)) = value.get_mut("dependencies") {
+            dependencies.retain(|name| !name.as_str().is_some_and(|name| name.starts_with("host-")));
+        }
+        let built = value["name"].as_str().and_then(|name| versions.get(name));
+        if let (Some(built), Some(value)) = (built, value.as_object_mut())
+            && value.get("version").is_none_or(|version| version != built.as_str())
+        {
+            value.insert("version".to_owned(), Value::from(built.as_str()));
+            for of_the_recipe in ["downloads", "hashes", "cpe-id"] {
+                value.remove(of_the_recipe);
+            }
+        }
+    }
+    Value::Object(all).to_string()
 }
 
 /// Buildroot's target packages that are real: no virtual ones, no skeletons.
@@ -300,9 +302,21 @@ Package: other\nVersion: 1\nDirectory: d\n";
             "host-zlib":{"type":"host","name":"zlib","virtual":false,"version":"1"}}"#;
         let versions = versions(info);
         assert_eq!(versions, Versions::from([("libzlib".to_owned(), "1.3.1".to_owned())]));
-        let packages = packages(info, &versions);
-        assert_eq!(packages.len(), 1);
-        assert!(packages[0].licences.contains("MIT"));
         assert!(super::versions("nonsense").is_empty());
+    }
+    #[test]
+    fn the_bill_is_of_the_target_in_the_versions_that_were_built() {
+        let info = r#"{"a":{"type":"target","name":"a","virtual":false,"version":"1","cpe-id":"a:1","downloads":[{}],
+            "dependencies":["host-b","c"]},"c":{"type":"target","name":"c","virtual":false,"version":"3","cpe-id":"c:3"},
+            "host-b":{"type":"host","name":"b","virtual":false,"version":"1"}}"#;
+        let versions = Versions::from([("a".to_owned(), "2-1".to_owned()), ("c".to_owned(), "3".to_owned())]);
+        let bill: Value = serde_json::from_str(&for_bill(info, &versions)).unwrap();
+        assert_eq!(
+            bill["a"],
+            serde_json::json!({"type":"target","name":"a","virtual":false,"version":"2-1","dependencies":["c"]})
+        );
+        assert_eq!(bill["c"]["cpe-id"], "c:3");
+        assert!(bill.get("host-b").is_none());
+        assert_eq!(for_bill("nonsense", &versions), "");
     }
 }
