@@ -3,6 +3,7 @@
 //! Starts are compared within one run, since emulation on a busy machine varies: the same image on the same disks starts
 //! in turn into a bare multi-user.target and into its own. Both tell the kernel's uptime when they are there, so neither
 //! firmware nor GRUB counts. The units that tell come from outside, as systemd credentials (systemd.io/CREDENTIALS).
+//! With `--base buildroot` the image on Debian's packages is measured in the same run, and stands beside it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,7 +18,7 @@ use crate::progress;
 use crate::qemu::{Firmware, Machine};
 use crate::ssh::{self, Login};
 use crate::trial::Trial;
-use crate::workspace::Workspace;
+use crate::workspace::{Foundation, Workspace};
 use crate::{bmap::Bmap, build, confinement, process};
 
 /// How to measure.
@@ -33,8 +34,6 @@ pub struct Options {
     pub backup: u64,
 }
 
-const BEGIN: &str = "<!-- from here on written by `cargo image figures` -->";
-const END: &str = "<!-- to here -->";
 const START: Duration = Duration::from_secs(600);
 const STOP: Duration = Duration::from_secs(180);
 /// How long a machine is left alone before its memory is looked at, or its power button pressed.
@@ -68,42 +67,92 @@ struct Start {
     kernel: f64,
 }
 
+/// What was measured, and its figure.
+type Rows = Vec<(String, String)>;
+
 /// Measures, and writes docs/figures.md.
 ///
 /// # Errors
-/// When the image can't be built, or a machine does not do its part.
+/// When an image can't be built, or a machine does not do its part.
 pub fn figures(workspace: &Workspace, options: &Options) -> Result<()> {
     dependencies::ensure(workspace, &[Need::Build, Need::Run, Need::Test], options.install)?;
-    if !options.built {
-        make(workspace, options.install)?;
+    if workspace.foundation == Foundation::Debian {
+        let (mut rows, details) = image(workspace, options, true)?;
+        if options.backup > 0 {
+            confinement::measure(workspace, options.backup, options.pairs, &mut |what, figure| {
+                row(&mut rows, what, figure);
+            })?;
+        }
+        return write(workspace, &table(&["figure"], &[rows]), &details);
     }
-    let mut table = String::new();
-    sizes(workspace, &mut table)?;
-    for (stage, took) in progress::times() {
-        row(&mut table, &format!("build: {stage}"), &format!("{took:.1} s"));
+    let beside = Workspace {
+        foundation: Foundation::Debian,
+        ..workspace.clone()
+    };
+    let (rows, details) = image(workspace, options, false)?;
+    let (other, _) = image(&beside, options, false)?;
+    write(workspace, &table(&["Buildroot", "Debian"], &[rows, other]), &details)
+}
+
+/// Measures one image. Stages are timed where they are all made anew.
+fn image(workspace: &Workspace, options: &Options, timed: bool) -> Result<(Rows, String)> {
+    let packed = build::Options {
+        install: options.install,
+        locked: None,
+    };
+    match (options.built, timed) {
+        (true, _) => {}
+        (false, true) => make(workspace, &packed)?,
+        (false, false) => pack::pack(workspace, &packed).map(drop)?,
+    }
+    let mut rows = Rows::new();
+    sizes(workspace, &mut rows)?;
+    if timed {
+        for (stage, took) in progress::times() {
+            row(&mut rows, &format!("build: {stage}"), &format!("{took:.1} s"));
+        }
     }
     let folder = workspace.root.join("target/figures");
-    let details = machine(workspace, &folder, options.pairs, &mut table)?;
-    if options.backup > 0 {
-        confinement::measure(workspace, options.backup, options.pairs, &mut |what, figure| {
-            row(&mut table, what, figure);
-        })?;
-    }
-    write(workspace, &table, &details)
+    let details = machine(workspace, &folder, options.pairs, &mut rows)?;
+    Ok((rows, details))
 }
 
 /// Makes the quick stages anew, so that they can be timed. Debian's base and our programs are made only if they must be.
-fn make(workspace: &Workspace, install: bool) -> Result<()> {
+fn make(workspace: &Workspace, packed: &build::Options) -> Result<()> {
     let work = workspace.work()?;
     for product in ["system.tar", "system-a.squashfs"] {
         fingerprint::forget(&work.join(product))?;
     }
-    pack::pack(workspace, &build::Options { install, locked: None }).map(drop)
+    pack::pack(workspace, packed).map(drop)
 }
 
-fn row(table: &mut String, what: &str, figure: &str) {
+fn row(rows: &mut Rows, what: &str, figure: &str) {
     eprintln!("  {what:<60} {figure}");
-    let _ = writeln!(table, "| {what} | {figure} |");
+    rows.push((what.to_owned(), figure.to_owned()));
+}
+
+/// The rows of several images side by side, in the order of the first.
+fn table(heads: &[&str], images: &[Rows]) -> String {
+    let mut text = format!(
+        "| what | {} |\n|---{}|\n",
+        heads.join(" | "),
+        "|---".repeat(heads.len())
+    );
+    let Some(first) = images.first() else {
+        return text;
+    };
+    for (what, _) in first {
+        let figures: Vec<&str> = images
+            .iter()
+            .map(|rows| {
+                rows.iter()
+                    .find(|(name, _)| name == what)
+                    .map_or("", |(_, figure)| figure)
+            })
+            .collect();
+        let _ = writeln!(text, "| {what} | {} |", figures.join(" | "));
+    }
+    text
 }
 
 fn mib(path: &Path) -> Result<String> {
@@ -111,26 +160,26 @@ fn mib(path: &Path) -> Result<String> {
     Ok(format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)))
 }
 
-fn sizes(workspace: &Workspace, table: &mut String) -> Result<()> {
+fn sizes(workspace: &Workspace, rows: &mut Rows) -> Result<()> {
     let work = workspace.work()?;
     let map = Bmap::read(&workspace.product("bmap")?)?;
     row(
-        table,
+        rows,
         "download, zstd (goal 200 MiB)",
         &mib(&workspace.product("img.zst")?)?,
     );
     row(
-        table,
+        rows,
         "root file system, compressed (goal 160 MiB)",
         &mib(&work.join("system-a.squashfs"))?,
     );
-    row(table, "initramfs, in the slot", &mib(&work.join("initrd.img"))?);
-    row(table, "written to a disk", &format!("{} MiB", map.mapped() >> 20));
-    row(table, "bill of materials", &mib(&workspace.product("cdx.json")?)?);
+    row(rows, "initramfs, in the slot", &mib(&work.join("initrd.img"))?);
+    row(rows, "written to a disk", &format!("{} MiB", map.mapped() >> 20));
+    row(rows, "bill of materials", &mib(&workspace.product("cdx.json")?)?);
     Ok(())
 }
 
-fn machine(workspace: &Workspace, folder: &Path, pairs: u32, table: &mut String) -> Result<String> {
+fn machine(workspace: &Workspace, folder: &Path, pairs: u32, rows: &mut Rows) -> Result<String> {
     let trial = Trial::new(workspace, folder, &StoreOptions::default())?;
     let key = ssh::key(&folder.join("desktop_key"), "desktop@trial")?;
     let second = format!("\n[[client]]\nname = \"desktop\"\nkeys = [\"{key}\"]\n");
@@ -151,28 +200,28 @@ fn machine(workspace: &Workspace, folder: &Path, pairs: u32, table: &mut String)
             ready.push(time);
             if pair == pairs && firmware == Firmware::Bios {
                 std::thread::sleep(SETTLE);
-                details = look(&trial.admin(&machine), table)?;
+                details = look(&trial.admin(&machine), rows)?;
             }
             machine.shut_down(STOP)?;
         }
         let (bare, ready) = (median(&bare), median(&ready));
         row(
-            table,
+            rows,
             &format!("{name}: power-on to ready for clients"),
             &seconds(ready.power_on),
         );
         row(
-            table,
+            rows,
             &format!("{name}: kernel to ready for clients"),
             &seconds(ready.kernel),
         );
         row(
-            table,
+            rows,
             &format!("{name}: kernel to a bare multi-user.target, in turn"),
             &seconds(bare.kernel),
         );
         row(
-            table,
+            rows,
             &format!("{name}: ratio of the two (goal 1.5)"),
             &format!("{:.2}", ready.kernel / bare.kernel),
         );
@@ -237,7 +286,7 @@ fn uptime(serial: &str) -> Option<f64> {
 }
 
 /// Memory, and what took the time of this start.
-fn look(admin: &Login, table: &mut String) -> Result<String> {
+fn look(admin: &Login, rows: &mut Rows) -> Result<String> {
     let meminfo = admin.run("cat /proc/meminfo")?;
     let kib = |name: &str| {
         let line = meminfo
@@ -248,7 +297,7 @@ fn look(admin: &Login, table: &mut String) -> Result<String> {
     };
     let of_kib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
     row(
-        table,
+        rows,
         "memory in use, idle, two clients: MemTotal − MemAvailable (goal 150 MiB)",
         &of_kib(kib("MemTotal").saturating_sub(kib("MemAvailable"))),
     );
@@ -265,11 +314,11 @@ fn look(admin: &Login, table: &mut String) -> Result<String> {
         .iter()
         .map(|name| format!("{name} {}", of_kib(kib(name))))
         .collect();
-    row(table, "of which", &parts.join(", "));
+    row(rows, "of which", &parts.join(", "));
     let supervisor = admin.run("grep VmRSS /proc/$(systemctl show -P MainPID strongroomd)/status")?;
     let supervisor = supervisor.split_whitespace().nth(1).and_then(|kib| kib.parse().ok());
     row(
-        table,
+        rows,
         "supervisor, resident (goal 16 MiB)",
         &of_kib(supervisor.unwrap_or_default()),
     );
@@ -297,22 +346,25 @@ fn write(workspace: &Workspace, table: &str, details: &str) -> Result<()> {
     let text = std::fs::read_to_string(&file).on("read", &file)?;
     let date = process::capture("tell the date", process::command("date").args(["-u", "+%Y-%m-%d"]))?;
     let written = format!(
-        "Measured on {}, version `{}`, on {}, QEMU without KVM.\n\n| what | figure |\n|---|---|\n{table}\n{details}",
+        "Measured on {}, version `{}`, on {}, QEMU without KVM.\n\n{table}\n{details}",
         date.trim(),
         workspace.describe(),
         this_machine()
     );
-    std::fs::write(&file, replace(&text, &written)).on("write", &file)?;
+    let command = format!("cargo image figures{}", workspace.foundation.argument());
+    std::fs::write(&file, replace(&text, &command, &written)).on("write", &file)?;
     eprintln!("  written to {}", file.display());
     Ok(())
 }
 
-/// Puts `written` between the two marks, or at the end with marks around it.
-fn replace(text: &str, written: &str) -> String {
+/// Puts `written` between the two marks of the command, or at the end with marks around it.
+fn replace(text: &str, command: &str, written: &str) -> String {
+    let begin = format!("<!-- from here on written by `{command}` -->");
+    let end = format!("<!-- to here by `{command}` -->");
     let written = written.trim_end();
-    match (text.split_once(BEGIN), text.split_once(END)) {
-        (Some((before, _)), Some((_, after))) => format!("{before}{BEGIN}\n\n{written}\n\n{END}{after}"),
-        _ => format!("{}\n\n{BEGIN}\n\n{written}\n\n{END}\n", text.trim_end()),
+    match (text.split_once(&begin), text.split_once(&end)) {
+        (Some((before, _)), Some((_, after))) => format!("{before}{begin}\n\n{written}\n\n{end}{after}"),
+        _ => format!("{}\n\n{begin}\n\n{written}\n\n{end}\n", text.trim_end()),
     }
 }
 
@@ -339,12 +391,31 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lies_between_the_marks_is_written_anew() {
-        let first = replace("# Figures\n\nby hand\n", "one");
+    fn only_what_lies_between_the_marks_of_the_command_is_written_anew() {
+        let first = replace("# Figures\n\nby hand\n", "measure", "one");
         assert!(first.starts_with("# Figures\n\nby hand\n\n<!-- from"));
-        let second = replace(&format!("{first}\nbelow\n"), "two");
-        assert!(second.contains("\n\ntwo\n\n") && !second.contains("one"));
-        assert!(second.ends_with("\nbelow\n"));
+        let both = replace(&format!("{first}\nbelow\n"), "measure more", "two");
+        let second = replace(&both, "measure", "three");
+        assert!(second.contains("\n\nthree\n\n") && !second.contains("one"));
+        assert!(second.contains("\nbelow\n") && second.contains("\n\ntwo\n\n"));
+    }
+
+    #[test]
+    fn images_stand_side_by_side_and_what_only_one_has_is_left_open() {
+        let rows = |figures: &[(&str, &str)]| -> Rows {
+            figures
+                .iter()
+                .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+                .collect()
+        };
+        let text = table(
+            &["a", "b"],
+            &[rows(&[("size", "1"), ("time", "2")]), rows(&[("time", "3")])],
+        );
+        assert_eq!(
+            text,
+            "| what | a | b |\n|---|---|---|\n| size | 1 |  |\n| time | 2 | 3 |\n"
+        );
     }
 
     #[test]
