@@ -5,6 +5,7 @@
 use crate::condition::{Conditions, Health};
 use crate::name::{ClientName, TargetName};
 use crate::text::Text;
+use crate::verification::Compared;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -244,6 +245,9 @@ pub struct Client {
     /// Every byte has been checked since then; none while some part never was.
     #[serde(default)]
     pub checked: Option<u64>,
+    /// Whether that went by checksums alone, or compared what is stored with its names.
+    #[serde(default)]
+    pub compared: Compared,
     /// Segments that a check found damaged, and that nobody accepted.
     #[serde(default)]
     pub damaged: u32,
