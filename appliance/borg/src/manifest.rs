@@ -70,6 +70,15 @@ impl Repository {
         Ok(Archives::Listed(Manifest { protection, archives }))
     }
 
+    /// Whether the repository's objects can be read without the key, as its manifest is stored; `None` when that can't be told.
+    pub(crate) fn protection(&self, transaction: SegmentNumber) -> Option<Protection> {
+        let (segment, offset) = self.find_manifest(transaction).ok()?;
+        let file = self.open_segment(&segment).ok()?;
+        let mut data = Vec::new();
+        read_object(&file, offset, &ObjectKey::MANIFEST, &mut data).ok()?;
+        Protection::of(*data.first()?)
+    }
+
     fn find_manifest(&self, transaction: SegmentNumber) -> Result<(SegmentFile, u64), Error> {
         for segment in self.state(transaction)?.into_iter().rev() {
             let reader =

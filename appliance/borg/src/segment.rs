@@ -160,7 +160,8 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// Reads entries in order, checking each CRC. Holds one buffer of 128 KiB, whatever the entries' size.
+/// Reads entries in order, checking each CRC. Holds one buffer of 128 KiB, whatever the entries' size; and one entry's data,
+/// at most 20 MiB, where that is wanted.
 ///
 /// Give it an unbuffered reader. After an error it yields nothing more.
 pub struct SegmentReader<R> {
@@ -172,6 +173,8 @@ pub struct SegmentReader<R> {
     /// Position of `start` in the file.
     offset: u64,
     finished: bool,
+    /// The last PUT's data, where it is kept.
+    data: Option<Vec<u8>>,
 }
 
 impl<R: Read> SegmentReader<R> {
@@ -193,12 +196,23 @@ impl<R: Read> SegmentReader<R> {
             end: 0,
             offset: 0,
             finished: false,
+            data: None,
         };
         match reader.fixed::<8>() {
             Ok(Some(found)) if found == *MAGIC => Ok(reader),
             Ok(_) => Err((Damage::Magic.into(), reader.input)),
             Err(error) => Err((error.into(), reader.input)),
         }
+    }
+
+    /// From now on keeps what each PUT stores until the next entry is read.
+    pub(crate) fn keep_data(&mut self) {
+        self.data = Some(Vec::new());
+    }
+
+    /// What the last entry stored, if it was a PUT and its data is kept.
+    pub(crate) fn data(&self) -> &[u8] {
+        self.data.as_deref().unwrap_or_default()
     }
 
     /// The input, to ask it what it saw.
@@ -256,12 +270,21 @@ impl<R: Read> SegmentReader<R> {
             let key: [u8; 32] = self.fixed()?.ok_or(torn)?;
             crc.update(&key);
             let mut left = header.size - KEYED_HEADER_SIZE;
+            if let Some(data) = &mut self.data {
+                data.clear();
+                // At most the largest entry's.
+                data.reserve_exact(left as usize);
+            }
             while left > 0 {
                 let take = self.fill()?.min(left as usize);
                 if take == 0 {
                     return Err(torn.into());
                 }
-                crc.update(&self.buffer[self.start..self.start + take]);
+                let piece = &self.buffer[self.start..self.start + take];
+                crc.update(piece);
+                if let Some(data) = &mut self.data {
+                    data.extend_from_slice(piece);
+                }
                 self.start += take;
                 self.offset += take as u64;
                 left -= take as u32;

@@ -1,6 +1,6 @@
 //! Which archives a damaged segment touches, for a repository that is not encrypted.
 //!
-//! Finds the live objects of the segment that can't be read any more, then walks the archives:
+//! Finds the live objects of the segment that can't be read any more or hold something else, then walks the archives:
 //! the object that describes each, the objects of its list of files, and what those files refer to.
 //! Holds the damaged keys, one archive's description and one piece of its list at a time.
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::index::{Index, Place};
 use crate::manifest::{self, Archive};
 use crate::msgpack::{Malformed, Token, Unpacker};
-use crate::object::{BadContent, Protection, read_object, unpack};
+use crate::object::{self, BadContent, Protection, read_object, unpack};
 use crate::repository::Repository;
 use crate::segment::{ObjectKey, ReadError, SegmentNumber};
 
@@ -76,7 +76,8 @@ impl Repository {
             open: None,
             data: Vec::new(),
         };
-        let damaged = objects.damaged(segment)?;
+        let named = self.protection(transaction) == Some(Protection::None);
+        let damaged = objects.damaged(segment, named)?;
         let count = damaged.len();
         if damaged.contains(&ObjectKey::MANIFEST) {
             return Ok(Touched::ManifestLost { objects: count });
@@ -126,8 +127,9 @@ impl Objects<'_> {
         }
     }
 
-    /// The live objects of `segment` that can't be read.
-    fn damaged(&mut self, segment: SegmentNumber) -> Result<HashSet<ObjectKey>, Error> {
+    /// The live objects of `segment` that can't be read, or, where their names tell, hold something else.
+    fn damaged(&mut self, segment: SegmentNumber, named: bool) -> Result<HashSet<ObjectKey>, Error> {
+        let mut plain = Vec::new();
         let mut places = Vec::new();
         for entry in self.index.entries().map_err(|error| self.index_failed(error))? {
             let (key, place) = entry.map_err(|error| self.index_failed(error))?;
@@ -141,7 +143,9 @@ impl Objects<'_> {
         places.sort_unstable();
         let mut damaged = HashSet::new();
         for (offset, key) in places {
-            if !self.fetch(&key, Place { segment, offset })? {
+            let sound = self.fetch(&key, Place { segment, offset })?
+                && (!named || object::compare(&key, &self.data, &mut plain).is_ok());
+            if !sound {
                 damaged.insert(key);
             }
         }

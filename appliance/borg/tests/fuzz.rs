@@ -307,6 +307,7 @@ fn read(path: &Path, content: &Content, before: &Content) -> Result<(), Error> {
     let mut problems = 0;
     let plan = Plan {
         sums: true,
+        contents: true,
         from_disk: false,
         ..Plan::new()
     };

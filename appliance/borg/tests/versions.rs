@@ -49,7 +49,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => (any::<u8>(), any::<u16>(), 0..4_u8)
+        5 => (any::<u8>(), any::<u16>(), 0..6_u8)
             .prop_map(|(seed, size, compression)| Step::Create { seed, size, compression }),
         2 => any::<u8>().prop_map(Step::Delete),
         1 => (1..3_u8).prop_map(Step::Prune),
@@ -110,7 +110,7 @@ impl History {
                 }
                 self.made += 1;
                 let name = format!("made-{}", self.made);
-                let compression = ["none", "lz4", "zstd,3", "zlib,6"][usize::from(*compression)];
+                let compression = ["none", "lz4", "zstd,3", "zlib,6", "lzma,2", "auto,lzma"][usize::from(*compression)];
                 self.borg
                     .run(&["create", "-C", compression, &self.borg.archive(&name), "files"]);
                 self.archives.push(name);
@@ -176,12 +176,17 @@ impl History {
         let repository = self.borg.open();
         // Read while Borg hasn't: it would clean up after a killed client.
         let t = repository.last_commit().unwrap().unwrap().transaction;
+        let plan = Plan {
+            contents: true,
+            ..Plan::new()
+        };
         let outcome = repository
-            .verify(&Plan::new(), &mut |event| {
+            .verify(&plan, &mut |event| {
                 assert!(!matches!(event, Event::Problem(_)), "{event:?}");
                 ControlFlow::Continue(())
             })
             .unwrap();
+        assert!(outcome.compared > 0, "{outcome:?}");
         let Archives::Listed(manifest) = repository.archives(t).unwrap() else {
             panic!("it is not encrypted");
         };

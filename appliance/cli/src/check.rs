@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 use strongroom_model::status::{JobKind, Status};
-use strongroom_model::verification::{Damage, Touched, Verification, touched_words};
+use strongroom_model::verification::{Compared, Damage, Touched, Verification, touched_words};
 use strongroom_model::watch::{Archives, Remembered};
 
 const POLL: Duration = Duration::from_secs(1);
@@ -141,11 +141,22 @@ fn outcome(name: &str, one: &Verification) -> String {
         } else {
             " (without Borg's index, so it can't be told whether any is missing)"
         };
-        return format!("{name}: sound: {read}{index}\n");
+        return format!("{name}: sound: {read}{index}{}\n", how(one.compared()));
     }
     let mut text = format!("{name}: DAMAGED: {read}\n");
     text.push_str(&damages(one));
     text
+}
+
+/// What a sound outcome rests on.
+fn how(compared: Compared) -> &'static str {
+    match compared {
+        Compared::Whole => "; all that is stored was compared with its names",
+        Compared::NotYet => "; by checksums, what is stored was not compared with its names yet",
+        Compared::NeedKey => {
+            "; by checksums, what is stored can be compared only with the key: `borg check --verify-data` on the client"
+        }
+    }
 }
 
 fn damages(one: &Verification) -> String {
@@ -198,7 +209,11 @@ fn remembered(name: &str, known: &Remembered, now: u64) -> String {
     let transaction = record.audited.map_or("-".into(), |number| number.to_string());
     let _ = writeln!(text, "  looked at    up to transaction {transaction}");
     let checked = match verification.oldest {
-        Some(oldest) => format!("every byte since {}", words::age(Some(oldest), now)),
+        Some(oldest) => format!(
+            "every byte since {}{}",
+            words::age(Some(oldest), now),
+            how(verification.compared())
+        ),
         None => "not all of it yet".into(),
     };
     let _ = writeln!(text, "  checked      {checked}");
@@ -297,7 +312,16 @@ mod tests {
         );
         let mut sound = damaged();
         sound.mended(Some(3));
-        assert_eq!(outcome("asus", &sound), "asus: sound: 12 segments, 5.0 MiB\n");
+        sound.comparable = Some(true);
+        (sound.comparing_since, sound.oldest) = (Some(1), Some(2));
+        assert_eq!(
+            outcome("asus", &sound),
+            "asus: sound: 12 segments, 5.0 MiB; all that is stored was compared with its names\n"
+        );
+        sound.comparable = Some(false);
+        assert!(
+            outcome("asus", &sound).contains("5.0 MiB; by checksums, what is stored can be compared only with the key")
+        );
     }
 
     #[test]

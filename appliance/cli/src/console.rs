@@ -17,6 +17,7 @@ use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
 use strongroom_model::status::{
     ArrayState, Client, Clock, ClockState, Disk, DiskRole, Job, JobKind, RepositoryState, Status, Target,
 };
+use strongroom_model::verification::Compared;
 
 /// Width of `strongroom status`, which does not know its terminal.
 const TEXT_COLUMNS: usize = 100;
@@ -386,7 +387,13 @@ fn client(client: &Client, width: usize, columns: usize, now: u64) -> Line<'stat
     };
     let (style, check) = match (client.damaged, client.checked) {
         (0, None) => (PLAIN, String::new()),
-        (0, checked) => (PLAIN, format!("; checked {}", words::age(checked, now))),
+        (0, checked) => {
+            let how = match client.compared {
+                Compared::Whole => ", data too",
+                Compared::NotYet | Compared::NeedKey => ", checksums only",
+            };
+            (PLAIN, format!("; checked {}{how}", words::age(checked, now)))
+        }
         (1.., _) => (ALARM, "; DAMAGED".into()),
     };
     let copies = (if failed { WARNING } else { PLAIN }, copies.as_str());

@@ -6,7 +6,7 @@ use crate::words;
 use std::fmt::Write;
 use std::time::Duration;
 use strongroom_model::array::{ListedArray, ListedDisk, Listing, Verdict};
-use strongroom_model::status::{Disk, DiskRole, Status};
+use strongroom_model::status::{Disk, DiskRole, Quotas, Status};
 use strongroom_model::superblock::Layout;
 
 /// How long a look at the disks may take: one that is failing answers late.
@@ -81,6 +81,12 @@ fn disks(listing: &Listing, status: &Status) -> String {
     }
     if listing.arrays.iter().any(|array| array.verdict != Verdict::InUse) {
         text.push_str("\nArrays that are not in use: `strongroom disks adopt` lists them.\n");
+    }
+    if status.array.quotas == Quotas::Absent {
+        text.push_str(
+            "\nThe array's file system was made without project quotas: clients are bounded by Borg and by the end of their \
+             sessions, not by the kernel too. docs/disks.md, \"Quotas\", says how to add them.\n",
+        );
     }
     text
 }
@@ -217,6 +223,11 @@ mod tests {
              partition  1 photos        512 GiB  ext4 named `photos`\n  \
              → refused: partition 1: ext4 named `photos`; consent `erase` is needed\n"
         );
+        let mut status = Status::default();
+        status.array.quotas = Quotas::Absent;
+        assert!(disks(&listing, &status).contains("without project quotas"));
+        status.array.quotas = Quotas::Enforced;
+        assert_eq!(disks(&listing, &status), disks(&listing, &Status::default()));
     }
 
     #[test]

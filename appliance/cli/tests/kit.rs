@@ -422,6 +422,28 @@ fn failures_are_told_and_end_with_an_error() {
 }
 
 #[test]
+fn the_script_compares_the_data_and_fails_where_it_is_damaged() {
+    let trial = Trial::installed("repokey-blake2");
+    good(trial.client(&["strongroom-backup", "--quiet"]));
+    let sound = trial.client(&["strongroom-backup", "--quiet", "verify"]);
+    assert!(sound.status.success(), "{}", said(&sound));
+    assert_eq!((said(&sound), sound.stdout.len()), (String::new(), 0));
+    let segments = trial.at("mnt/raid/asus_repository/data/0");
+    let segments = fs::read_dir(segments).unwrap().map(|entry| entry.unwrap().path());
+    let largest = segments.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&largest, bytes).unwrap();
+    let damaged = trial.client(&["strongroom-backup", "--quiet", "verify"]);
+    assert!(
+        !damaged.status.success() && said(&damaged).contains("the check FAILED"),
+        "{}",
+        said(&damaged)
+    );
+}
+
+#[test]
 fn a_run_beside_another_has_nothing_to_do() {
     let trial = Trial::installed("none");
     let output = trial.client(&["flock", "/etc/strongroom-backup/patterns", "strongroom-backup"]);

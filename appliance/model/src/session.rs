@@ -28,6 +28,22 @@ pub const fn largest(quota: u64, committed: u64) -> u64 {
     held.saturating_add(quota / 8).saturating_add(256 << 20)
 }
 
+/// Where the kernel stops a client, in bytes of all files of its repository: above [`largest`], so that a session is ended
+/// before, with words, and with room for two `segment`s of the repository (its `max_segment_size`), as Borg writes in a
+/// compaction before it deletes. What the client says of those counts within reason.
+pub const fn wall(quota: u64, committed: u64, segment: u64) -> u64 {
+    const LEAST: u64 = 500 << 20;
+    const MOST: u64 = 4 << 30;
+    let segment = if segment < LEAST {
+        LEAST
+    } else if segment > MOST {
+        MOST
+    } else {
+        segment
+    };
+    largest(quota, committed).saturating_add(2 * segment)
+}
+
 /// Sessions of one client that are remembered.
 pub const PAST_MAX: usize = 400;
 /// By how much a session's end and its last transaction may be told apart, in seconds: the one is noted when systemd tells
@@ -63,6 +79,16 @@ pub fn at(past: &[Past], time: u64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernels_wall_stands_behind_the_sessions_bound() {
+        let bound = largest(20_000_000, 0);
+        assert_eq!(wall(20_000_000, 0, 0), bound + (1000 << 20));
+        assert_eq!(wall(20_000_000, 0, 2 << 30), bound + (4 << 30));
+        assert_eq!(wall(20_000_000, 0, u64::MAX), bound + (8 << 30));
+        assert!(wall(20_000_000, 30_000_000, 0) > wall(20_000_000, 0, 0));
+        assert_eq!(wall(u64::MAX, 0, 0), u64::MAX);
+    }
 
     #[test]
     fn a_transaction_belongs_to_whoever_could_write_then() {

@@ -5,6 +5,7 @@
 use crate::condition::{Conditions, Health};
 use crate::name::{ClientName, TargetName};
 use crate::text::Text;
+use crate::verification::Compared;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,19 @@ pub enum ArrayState {
     Mounted,
 }
 
+/// Whether the kernel bounds what each client's repository takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quotas {
+    /// Not looked at yet.
+    #[default]
+    Unknown,
+    /// It does, those that have a quota.
+    Enforced,
+    /// The array's file system was made without: Borg and the sessions' own bounds hold alone.
+    Absent,
+}
+
 /// The RAID0 over all members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Array {
@@ -136,6 +150,9 @@ pub struct Array {
     /// When the last scrub came to its end.
     #[serde(default)]
     pub last_scrub: Option<u64>,
+    /// Whether the kernel bounds its clients.
+    #[serde(default)]
+    pub quotas: Quotas,
 }
 
 /// What part a disk plays.
@@ -244,6 +261,9 @@ pub struct Client {
     /// Every byte has been checked since then; none while some part never was.
     #[serde(default)]
     pub checked: Option<u64>,
+    /// Whether that went by checksums alone, or compared what is stored with its names.
+    #[serde(default)]
+    pub compared: Compared,
     /// Segments that a check found damaged, and that nobody accepted.
     #[serde(default)]
     pub damaged: u32,

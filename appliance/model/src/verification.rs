@@ -50,6 +50,19 @@ pub enum Touched {
     },
 }
 
+/// How far what is stored was compared with the names it is stored under, which no checksum of a file replaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compared {
+    /// Not all of it yet, or it isn't known whether that takes a key.
+    #[default]
+    NotYet,
+    /// All that was checked.
+    Whole,
+    /// Nothing: the names are made with the repository's key. Files were checked by their checksums and their SHA-256.
+    NeedKey,
+}
+
 /// An archive that lost something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TouchedArchive {
@@ -77,6 +90,8 @@ pub struct Damage {
     pub touched: Touched,
     /// SHA-256 that it has now, where it is well-formed but not what it was.
     pub altered_to: Option<String>,
+    /// Whether the file is as it was written, and what was stored in it was wrong then: no copy holds it better.
+    pub stored_so: bool,
     /// Whether the owner knows of it and lives with it.
     pub accepted: bool,
 }
@@ -107,6 +122,10 @@ pub struct Verification {
     pub more_damages: u64,
     /// Whether Borg's index was there to see that no segment is missing or cut.
     pub index_used: bool,
+    /// Whether objects' names tell what they hold without a key, as the last run found; none where it could not.
+    pub comparable: Option<bool>,
+    /// Since when every run has compared them.
+    pub comparing_since: Option<u64>,
     /// Why the last run could not be done; empty when it could.
     pub failed: String,
 }
@@ -115,6 +134,15 @@ impl Verification {
     /// Whether the owner asked for a check that has not been done in full.
     pub fn is_unfinished(&self) -> bool {
         self.asked > self.answered
+    }
+
+    /// How far contents were compared.
+    pub fn compared(&self) -> Compared {
+        match self.comparable {
+            Some(false) => Compared::NeedKey,
+            Some(true) if self.comparing_since.is_some_and(|since| self.oldest >= Some(since)) => Compared::Whole,
+            _ => Compared::NotYet,
+        }
     }
 
     /// Damages that the owner has not accepted.
@@ -305,12 +333,15 @@ fn damaged(name: &ClientName, damage: &Damage, more: usize) -> Condition {
         Severity::Alarm,
         name.as_str(),
         &text,
-        &damage_advice(name, damage.segment),
+        &damage_advice(name, damage),
     )
 }
 
-fn damage_advice(name: &ClientName, segment: Option<u32>) -> String {
-    match segment {
+fn damage_advice(name: &ClientName, damage: &Damage) -> String {
+    match damage.segment {
+        Some(_) if damage.stored_so => format!(
+            "The client stored it so: test that machine's memory. `borg check --verify-data` there tells the rest; docs/clients.md, \"What is checked\". To live with it: `strongroom client accept {name}`."
+        ),
         Some(segment) => format!(
             "Where the secret key is: `strongroom restore {name} --segment {segment} --output - … | ssh admin@HOST strongroom repair {name} {segment}`. To live with it: `strongroom client accept {name}`."
         ),
@@ -525,6 +556,43 @@ mod tests {
         verification.answered = mark;
         assert!(!verification.is_unfinished());
         assert!(verification.ask(NOW - 1000) > mark, "whatever the clock says");
+    }
+
+    #[test]
+    fn contents_count_as_compared_once_every_byte_was_read_by_runs_that_do() {
+        let mut one = Verification {
+            oldest: Some(NOW),
+            comparing_since: Some(NOW + 1),
+            comparable: Some(true),
+            ..Verification::default()
+        };
+        assert_eq!(one.compared(), Compared::NotYet, "some was read before");
+        one.oldest = Some(NOW + 1);
+        assert_eq!(one.compared(), Compared::Whole);
+        one.oldest = None;
+        assert_eq!(one.compared(), Compared::NotYet);
+        one.comparable = Some(false);
+        assert_eq!(one.compared(), Compared::NeedKey);
+        // As an older release left it.
+        let old: Verification = serde_json::from_str("{\"oldest\": 5}").unwrap();
+        assert_eq!(old.compared(), Compared::NotYet);
+    }
+
+    #[test]
+    fn what_was_wrong_when_it_came_is_not_sought_in_a_copy() {
+        let mut one = Verification::default();
+        one.damage(Damage {
+            segment: Some(7),
+            stored_so: true,
+            ..Damage::default()
+        });
+        let told = decide(&name(), &one, 30, Some(NOW));
+        assert!(
+            told[0].advice.contains("memory") && !told[0].advice.contains("repair"),
+            "{told:?}"
+        );
+        one.damages[0].stored_so = false;
+        assert!(decide(&name(), &one, 30, Some(NOW))[0].advice.contains("repair"));
     }
 
     #[test]

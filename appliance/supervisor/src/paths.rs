@@ -118,6 +118,11 @@ impl Paths {
         self.at("/run/strongroom/array.lock")
     }
 
+    /// Whether the array's file system keeps the bounds of clients, as the role `strongroom-repositories` found.
+    pub fn quotas_report(&self) -> PathBuf {
+        self.at("/run/strongroom-repositories/quotas.json")
+    }
+
     /// What the role `strongroom-health` found, of this boot.
     pub fn health_report(&self) -> PathBuf {
         self.at("/run/strongroom-health/report.json")

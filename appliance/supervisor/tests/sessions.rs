@@ -117,6 +117,51 @@ impl Served {
     }
 }
 
+/// Tries to change a folder's project, and what is marked in it, in each way that Linux has; prints the errors.
+const LEAVE: &str = "
+import ctypes, errno, fcntl, os, sys
+folder = os.open(sys.argv[1], os.O_RDONLY)
+def tried(call):
+    try:
+        call()
+        return 'done'
+    except OSError as error:
+        return errno.errorcode[error.errno]
+get = bytearray(28)
+print(tried(lambda: fcntl.ioctl(folder, 0x801c581f, get)))
+print(tried(lambda: fcntl.ioctl(folder, 0x401c5820, bytes(get))))
+for request in 0x40086602, 0x40046602, 0x40086602 | 1 << 40:
+    ctypes.set_errno(0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = libc.syscall(16, folder, ctypes.c_ulong(request), ctypes.byref(ctypes.c_long(0)))
+    print('done' if code == 0 else errno.errorcode[ctypes.get_errno()])
+code = libc.syscall(469, folder, b'', None, 0, 0)
+print(errno.errorcode[ctypes.get_errno()])
+";
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_session_cannot_take_files_out_of_their_project() {
+    let served = Served::new();
+    let own = served.repository();
+    let python = |command: &mut Command| {
+        let output = run(command
+            .args(["-c", LEAVE])
+            .arg(&own)
+            .env("PYTHONDONTWRITEBYTECODE", "1"));
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let free = python(&mut Command::new("/usr/bin/python3"));
+    let mut command = Command::new(role(SESSION));
+    command.arg("read").arg(&own).arg("/usr/bin/python3");
+    let confined = python(&mut command);
+    let (free, confined): (Vec<&str>, Vec<&str>) = (free.lines().collect(), confined.lines().collect());
+    assert_eq!(confined[0], free[0], "reading is left alone");
+    assert_eq!(confined[1..], ["EPERM"; 5]);
+    assert!(free[1..].iter().all(|line| *line != "EPERM"), "{free:?}");
+}
+
 #[test]
 fn borg_works_within_the_second_wall_and_erases_nothing() {
     let mut served = Served::new();

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use strongroom_model::condition::{ConditionId, Severity};
 use strongroom_model::name::ClientName;
-use strongroom_model::verification::Touched;
+use strongroom_model::verification::{Compared, Touched};
 use strongroom_model::watch::{self, Archives, Finding, RefusedCompaction};
 use strongroom_supervisor::watch::ledger::Ledger;
 use strongroom_supervisor::watch::verify_job::{ALL, DUE};
@@ -67,6 +67,68 @@ fn ordinary_days_raise_nothing_and_are_counted() {
     assert!(verification.damages.is_empty() && verification.oldest.is_some() && verification.index_used);
     assert_eq!(watch::may_compact(&pruned, &verification, pruned.audited), Ok(()));
     assert_eq!(appliance.conditions(), []);
+}
+
+#[test]
+fn wrong_content_behind_a_right_checksum_is_an_alarm_that_names_its_archive() {
+    let appliance = Appliance::new("none");
+    appliance.write("letter", 50_000, 1);
+    appliance.create("monday");
+    assert_eq!(appliance.verification().compared(), Compared::NotYet);
+    let sound = appliance.verify(DUE);
+    assert!(sound.damages.is_empty(), "{sound:?}");
+    assert_eq!(sound.compared(), Compared::Whole);
+
+    // As a client with bad memory stores it: the entry's checksum fits what came.
+    appliance.write("photo", 60_000, 2);
+    appliance.create("tuesday");
+    appliance.look();
+    let (segment, path, at) = appliance.holding(&noise(60_000, 2));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[at + 1000] ^= 1;
+    // Checksum, size and tag; the name; the key's type and the compression.
+    let start = at - 9 - 32 - 3;
+    let crc = crc32fast::hash(&bytes[start + 4..at + 60_000]);
+    bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+
+    let found = appliance.verify(DUE);
+    assert_eq!(found.damages.len(), 1, "{found:?}");
+    let damage = &found.damages[0];
+    assert!(damage.stored_so && damage.segment == Some(segment), "{damage:?}");
+    let Touched::Archives { archives, .. } = &damage.touched else {
+        panic!("{damage:?}");
+    };
+    assert_eq!(archives.len(), 1);
+    assert_eq!(
+        (archives[0].name.as_str(), &archives[0].named[..]),
+        ("tuesday", &["files/photo".to_owned()][..])
+    );
+    let told = appliance.conditions();
+    assert_eq!(told[0].id, ConditionId::RepositoryDamaged);
+    assert!(
+        told[0].text.contains("tuesday") && told[0].advice.contains("memory"),
+        "{told:?}"
+    );
+    // It stays, and is only mentioned once it was accepted.
+    appliance.accept();
+    let again = appliance.verify(ALL);
+    assert!(again.damages[0].accepted && again.unaccepted() == 0, "{again:?}");
+    assert_eq!(appliance.conditions()[0].severity, Severity::Info);
+}
+
+#[test]
+fn contents_that_take_a_key_are_said_not_to_be_compared() {
+    for mode in ["repokey-blake2", "authenticated"] {
+        let appliance = Appliance::new(mode);
+        appliance.write("letter", 50_000, 1);
+        appliance.create("monday");
+        let sound = appliance.verify(ALL);
+        assert!(
+            sound.damages.is_empty() && sound.compared() == Compared::NeedKey,
+            "{sound:?}"
+        );
+    }
 }
 
 #[test]

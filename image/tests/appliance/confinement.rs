@@ -86,6 +86,7 @@ fn a_key_opens_one_repository_and_nothing_else() {
     other.borg(&["init", "--encryption=repokey-blake2"]);
 
     each_has_an_account_of_its_own(&admin);
+    the_kernel_bounds_who_has_a_quota(&admin);
     no_other_way_in(&trial, &machine);
     no_other_repository(&client);
     nothing_is_erased(&trial, &mut machine, &client);
@@ -111,6 +112,25 @@ fn a_key_opens_one_repository_and_nothing_else() {
 fn each_has_an_account_of_its_own(admin: &Login) {
     let owners = admin.run("stat -c '%U %a' /mnt/raid/*_repository | sort").unwrap();
     assert_eq!(owners, "strongroom-c00 700\nstrongroom-c01 700\nstrongroom-c02 700\n");
+}
+
+/// ext4 tells a folder of a bounded project that it is as large as the bound, once it keeps bounds at all.
+fn the_kernel_bounds_who_has_a_quota(admin: &Login) {
+    let status: serde_json::Value = serde_json::from_str(&admin.run("strongroom status --json").unwrap()).unwrap();
+    assert_eq!(status["array"]["quotas"], "enforced");
+    let size = |folder: &str| -> u64 {
+        let told = admin.run(&format!("stat -f -c '%S %b' /mnt/raid/{folder}")).unwrap();
+        told.split_whitespace()
+            .map(|number| number.parse::<u64>().unwrap())
+            .product()
+    };
+    // 20 MB and an eighth, 256 MiB, and twice Borg's 500 MiB.
+    let wall: u64 = 22_500_000 + ((256 + 1000) << 20);
+    let array = size("");
+    assert!(array > wall, "the array is too small to show it: {array}");
+    let bounded = size(&format!("{OTHER}_repository"));
+    assert!(bounded.abs_diff(wall) < 8192, "{bounded} for {wall}");
+    assert_eq!(size(&format!("{CLIENT}_repository")), array);
 }
 
 /// Each of these commands is refused in words.

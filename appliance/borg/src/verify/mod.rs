@@ -2,10 +2,11 @@
 //!
 //! Reads committed segments only: those never change, so that no lock is needed. Each is read once,
 //! in order, and checked for form, checksums and, against a ledger that the caller keeps, for its
-//! SHA-256. Gaps between numbers are what compaction leaves and are legal; Borg's index tells
-//! whether a segment is missing, or was cut between two entries.
+//! SHA-256. Where the repository has no key, what each object holds is compared with its name. Gaps
+//! between numbers are what compaction leaves and are legal; Borg's index tells whether a segment is
+//! missing, or was cut between two entries.
 //!
-//! Holds a buffer, and a few bytes for every segment.
+//! Holds a buffer, and a few bytes for every segment; where contents are compared, one object, packed and unpacked.
 
 mod problem;
 
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::index::Index;
+use crate::object::{self, Protection};
 use crate::repository::{Repository, SegmentFile};
 use crate::segment::{EntryKind, ObjectKey, ReadError, SegmentNumber, SegmentReader};
 pub use problem::Problem;
@@ -39,6 +41,8 @@ pub struct Plan<'a> {
     pub sums: bool,
     /// Which segments are read. Whether any is missing is told of all.
     pub only: &'a dyn Fn(&SegmentFile) -> bool,
+    /// Whether to compare what objects hold with their names, where that takes no key. Costs their unpacking.
+    pub contents: bool,
     /// What each segment's SHA-256 is known to be. Asked only with `sums`.
     pub ledger: &'a dyn Fn(SegmentNumber) -> Option<Sum>,
     /// Whether to drop each segment from the page cache before and after it is read, so that the
@@ -54,6 +58,7 @@ impl Plan<'_> {
             from: SegmentNumber(0),
             transaction: None,
             sums: false,
+            contents: false,
             only: &|_| true,
             ledger: &|_| None,
             from_disk: true,
@@ -107,6 +112,11 @@ pub struct Outcome {
     pub problems: u64,
     /// Whether Borg's index could be used to see that no segment is missing or cut.
     pub index_used: bool,
+    /// How the repository's objects are stored; `None` where contents were not asked for, or its manifest can't be read.
+    /// Contents are compared only with [`Protection::None`].
+    pub protection: Option<Protection>,
+    /// How many objects were compared with their names.
+    pub compared: u64,
     /// Where to go on, if the run was stopped.
     pub next: Option<SegmentNumber>,
 }
@@ -134,6 +144,8 @@ impl Repository {
             bytes: 0,
             problems: 0,
             index_used: false,
+            protection: None,
+            compared: 0,
             next: None,
         };
         let last = self.last_commit()?.map(|commit| commit.transaction);
@@ -160,6 +172,11 @@ impl Repository {
             Some(index) => self.expected(index, plan.from)?,
         };
         outcome.index_used = index.is_some();
+        outcome.protection = if plan.contents {
+            self.protection(transaction)
+        } else {
+            None
+        };
 
         let read = |segment: &&SegmentFile| (plan.only)(segment);
         let whole = plan.from == SegmentNumber(0) && segments.iter().all(|segment| (plan.only)(segment));
@@ -168,6 +185,7 @@ impl Repository {
             plan,
             total: segments.iter().filter(read).map(|segment| segment.size).sum(),
             manifest: false,
+            plain: Vec::new(),
             outcome,
         };
         let mut expected = expected.into_iter().peekable();
@@ -245,6 +263,8 @@ struct Run<'a> {
     total: u64,
     /// Whether the manifest was last stored, not deleted.
     manifest: bool,
+    /// Room for an object's content.
+    plain: Vec<u8>,
     outcome: Outcome,
 }
 
@@ -315,7 +335,7 @@ impl Run<'_> {
             },
         );
         self.advise(&file, Advice::Sequential);
-        let (result, input) = self.read(Hashing::new(&file, self.plan.sums), number, wanted, see);
+        let (result, content, input) = self.read(Hashing::new(&file, self.plan.sums), number, wanted, see);
         if self.plan.from_disk {
             self.advise(&file, Advice::DontNeed);
         }
@@ -335,6 +355,10 @@ impl Run<'_> {
                 found,
             });
         }
+        // It is one damage, and what befell the file says more.
+        if problems.is_empty() {
+            problems.extend(content);
+        }
         let sound = problems.is_empty();
         for problem in problems {
             if self.problem(problem, see).is_break() {
@@ -352,14 +376,14 @@ impl Run<'_> {
         let _ = fadvise(file, 0, None, advice);
     }
 
-    /// Reads one segment. At most three problems come of it.
+    /// Reads one segment. At most three problems come of it, and one of contents.
     fn read<'f>(
         &mut self,
         input: Hashing<&'f File>,
         number: SegmentNumber,
         wanted: Option<Expected>,
         see: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> (ControlFlow<(), Vec<Problem>>, Hashing<&'f File>) {
+    ) -> (ControlFlow<(), Vec<Problem>>, Option<Problem>, Hashing<&'f File>) {
         let mut problems = Vec::new();
         let before = self.outcome.bytes;
         let mut told = 0;
@@ -367,9 +391,14 @@ impl Run<'_> {
             Ok(reader) => reader,
             Err((error, input)) => {
                 problems.push(broken(number, 0, error));
-                return (ControlFlow::Continue(problems), input);
+                return (ControlFlow::Continue(problems), None, input);
             }
         };
+        let compare = self.outcome.protection == Some(Protection::None);
+        if compare {
+            reader.keep_data();
+        }
+        let mut content = None;
         let (mut entries, mut puts, mut last_put) = (0_u64, 0_u32, None);
         let mut commit = false;
         let mut after_commit = None;
@@ -393,13 +422,20 @@ impl Run<'_> {
                     self.manifest |= key == ObjectKey::MANIFEST;
                     puts = puts.saturating_add(1);
                     last_put = u32::try_from(entry.offset).ok().max(last_put);
+                    if compare {
+                        self.outcome.compared += 1;
+                        if let Err(bad) = object::compare(&key, reader.data(), &mut self.plain) {
+                            let (_, _, objects) = content.get_or_insert((entry.offset, bad, 0_u32));
+                            *objects = objects.saturating_add(1);
+                        }
+                    }
                 }
             }
             if reader.position() - told >= PROGRESS_BYTES {
                 told = reader.position();
                 self.outcome.bytes = before + told;
                 if see(Event::Progress(self.progress(number))).is_break() {
-                    return (ControlFlow::Break(()), reader.into_input());
+                    return (ControlFlow::Break(()), None, reader.into_input());
                 }
             }
         }
@@ -424,9 +460,15 @@ impl Run<'_> {
         }
         let input = reader.into_input();
         if see(Event::Progress(self.progress(number))).is_break() {
-            return (ControlFlow::Break(()), input);
+            return (ControlFlow::Break(()), None, input);
         }
-        (ControlFlow::Continue(problems), input)
+        let content = content.map(|(offset, first, objects)| Problem::Content {
+            segment: number,
+            offset,
+            first,
+            objects,
+        });
+        (ControlFlow::Continue(problems), content, input)
     }
 
     fn progress(&self, segment: SegmentNumber) -> Progress {

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::Sum;
+use crate::object::BadContent;
 use crate::segment::{Damage, SegmentNumber};
 
 /// What is wrong with a repository.
@@ -36,6 +37,21 @@ pub enum Problem {
         expected: Sum,
         /// The SHA-256 now.
         found: Sum,
+    },
+    /// A segment is well-formed and, as far as is known, what it was; but objects in it don't hold what their names say.
+    /// Whoever stored them stored them so.
+    #[error(
+        "{objects} of the objects in segment {segment} do not hold what they should, first that at byte {offset}: {first}"
+    )]
+    Content {
+        /// The segment.
+        segment: SegmentNumber,
+        /// Start of the first such entry.
+        offset: u64,
+        /// What is wrong with it.
+        first: BadContent,
+        /// How many there are.
+        objects: u32,
     },
     /// A segment holds nothing, which Borg writes only when it repairs.
     #[error("segment {segment} holds no entry: it was cut off, or `borg check --repair` emptied it")]

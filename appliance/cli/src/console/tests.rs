@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use ratatui_core::buffer::Buffer;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::DiskHealth;
+use strongroom_model::verification::Compared;
 
 const NOW: u64 = 1_700_000_000;
 
@@ -123,7 +124,9 @@ fn a_client_tells_of_its_checks_where_there_is_room() {
     let mut status = healthy();
     status.clients[0].checked = Some(NOW - 3 * 86_400);
     assert!(shown(&status, 132, 24).contains("oracle: 1 h ago; checked 3 d ago"));
-    assert!(status_text(&status, NOW).contains("; checked 3 d ago"));
+    assert!(status_text(&status, NOW).contains("; checked 3 d ago, checksums only"));
+    status.clients[0].compared = Compared::Whole;
+    assert!(status_text(&status, NOW).contains("; checked 3 d ago, data too"));
     assert!(!shown(&status, 40, 24).contains("checked"));
     status.clients[0].damaged = 1;
     for columns in [132, 80] {

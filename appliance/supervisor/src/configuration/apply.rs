@@ -59,17 +59,20 @@ pub fn steps(old: &Config, new: &Config, taken: &Taken, changed: &BTreeSet<Strin
     steps
 }
 
-/// What has to be done for clients that came or went.
+/// What has to be done for clients that came or went, or got another quota.
 pub fn client_steps(old: &Config, new: &Config) -> Vec<Step> {
     let mut steps = Vec::new();
-    let names = |config: &Config| -> BTreeSet<String> {
+    let bounded = |config: &Config| -> BTreeSet<(String, Option<u64>)> {
         config
             .client
             .iter()
-            .map(|client| client.name.get_ref().to_string())
+            .map(|client| {
+                let quota = client.quota.as_ref().map(|quota| quota.get_ref().bytes());
+                (client.name.get_ref().to_string(), quota)
+            })
             .collect()
     };
-    if names(old) != names(new) {
+    if bounded(old) != bounded(new) {
         steps.push(Step::Repositories);
     }
     let pushed = |config: &Config, client: &Client| config.targets_of(client).next().is_some();
@@ -188,6 +191,13 @@ mod tests {
         );
         let client = format!("[[client]]\nname = \"asus\"\nkeys = [\"{KEY}\"]\n");
         assert_eq!(between("", &client), [Step::Repositories, Step::Supervisor]);
+        let bounded = format!("{client}quota = \"5 GB\"\n");
+        assert_eq!(between(&client, &bounded), [Step::Repositories, Step::Supervisor]);
+        assert_eq!(between(&bounded, &client), [Step::Repositories, Step::Supervisor]);
+        assert_eq!(
+            between(&client, &format!("{client}expect_hours = 5\n")),
+            [Step::Supervisor]
+        );
     }
 
     #[test]

@@ -16,6 +16,9 @@ use strongroom_model::superblock::ArrayUuid;
 /// GPT type of Linux RAID partitions (FD00 of gdisk).
 const RAID_TYPE: &str = "A19D880F-05FC-4D3B-A006-743F0F84911E";
 
+/// What makes mkfs.ext4 have the file system count by projects, and only by those (ext4(5), mke2fs(8)).
+const PROJECT_QUOTAS: [&str; 4] = ["-O", "quota,project", "-E", "quotatype=prjquota"];
+
 pub(super) fn create(
     paths: &Paths,
     disks: &[DiskFacts],
@@ -157,9 +160,10 @@ fn make_file_system(paths: &Paths) -> Result<(), ArrayError> {
     eprintln!("Making the file system.");
     // Signatures of an earlier array may lie just where the new one begins.
     command::run("wipefs", &["--all", "--quiet", ARRAY_DEVICE], "")?;
+    let arguments = ["-q", "-F", "-L", ARRAY_NAME, "-m", "1"];
     command::run(
         "mkfs.ext4",
-        &["-q", "-F", "-L", ARRAY_NAME, "-m", "1", ARRAY_DEVICE],
+        &[&arguments[..], &PROJECT_QUOTAS, &[ARRAY_DEVICE]].concat(),
         "",
     )?;
     rustix::fs::sync();
@@ -191,6 +195,31 @@ fn partition_path(disk: &str, number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_file_system_counts_by_projects() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let image = image.to_str().unwrap();
+        command::run(
+            "mkfs.ext4",
+            &[&["-q", "-F"][..], &PROJECT_QUOTAS, &[image]].concat(),
+            "",
+        )
+        .unwrap();
+        let told = command::run("dumpe2fs", &["-h", image], "").unwrap();
+        let features = told
+            .lines()
+            .find(|line| line.starts_with("Filesystem features:"))
+            .unwrap();
+        assert!(
+            features.contains(" quota ") && features.contains(" project"),
+            "{features}"
+        );
+        let inodes: Vec<&str> = told.lines().filter(|line| line.contains("quota inode:")).collect();
+        assert!(matches!(inodes[..], [one] if one.starts_with("Project")), "{inodes:?}");
+    }
 
     #[test]
     fn partitions_of_disks_that_end_in_a_digit() {

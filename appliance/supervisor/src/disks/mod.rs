@@ -163,6 +163,7 @@ fn compose(
             ));
         }
         array.state = ArrayState::Mounted;
+        array.quotas = crate::durable::read_json(&paths.quotas_report(), 4096).unwrap_or_default();
         if let Some((size, used, free_percent)) = space(&paths.at(ARRAY_MOUNT)) {
             array.size_bytes = size;
             array.used_bytes = used;

@@ -10,5 +10,6 @@ pub mod kernel_log;
 pub mod md_geometry;
 pub mod mounts;
 pub mod notify;
+pub mod projects;
 pub mod smart;
 pub mod systemd;

@@ -84,7 +84,7 @@ impl Bounds {
 }
 
 /// Bytes of all segments that a commit has made final. What can't be told counts as nothing.
-fn committed(repository: &Path) -> u64 {
+pub(super) fn committed(repository: &Path) -> u64 {
     let sum = || {
         let repository = Repository::open(repository)?;
         let last = repository.last_commit()?.map(|commit| commit.transaction);

@@ -1,13 +1,15 @@
 //! The role `strongroom-session`, which runs in a session's unit as the client's own account.
 //!
-//! `append|read REPOSITORY PROGRAM ARGUMENTS…` puts up Landlock, a second wall that does not depend on the unit's, and
-//! becomes the program, or runs it within its [`bounds`] where there are some. `settle REPOSITORY` sees, once the session is over, that the repository says of itself that it
-//! only grows: `borg init` does not write so by itself, and whoever opens the array elsewhere should know.
+//! `append|read REPOSITORY PROGRAM ARGUMENTS…` puts up Landlock, a second wall that does not depend on the unit's, and a
+//! filter that keeps the repository's files in their project, and becomes the program, or runs it within its [`bounds`] where
+//! there are some. `settle REPOSITORY` sees, once the session is over, that the repository says of itself that it only grows:
+//! `borg init` does not write so by itself, and whoever opens the array elsewhere should know.
 //!
 //! `compact REPOSITORY PROGRAM ARGUMENTS…` is for the compaction alone, which no client can ask for: for as long as the
 //! program runs, and no longer, the repository does not say so.
 
 use crate::durable;
+use crate::services::projects;
 use crate::sessions::bounds::{self, Bounds, Passed};
 use crate::sessions::unit::Right;
 use landlock::{
@@ -15,6 +17,9 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{Mode, OFlags};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -39,6 +44,9 @@ pub enum ConfineError {
     /// A place is missing.
     #[error("Strongroom: the session could not be confined: {0}")]
     Place(#[from] PathFdError),
+    /// The filter of system calls could not be made, or the kernel refuses it.
+    #[error("Strongroom: the session could not be confined: {0}")]
+    Seccomp(#[from] seccompiler::Error),
     /// The kernel knows no Landlock.
     #[error("Strongroom: the session could not be confined: the kernel has no Landlock")]
     None,
@@ -162,8 +170,36 @@ fn confine(repository: &Path, right: Right) -> Result<(), ConfineError> {
     }
     match rules.restrict_self()?.ruleset {
         RulesetStatus::NotEnforced => Err(ConfineError::None),
-        _ => Ok(()),
+        _ => Ok(keep_in_project()?),
     }
+}
+
+/// `FS_IOC_SETFLAGS`, and as programs of 32 bits call it: they change what is marked as `chattr +P` does.
+const SET_FLAGS: [u32; 2] = [0x4008_6602, 0x4004_6602];
+/// `file_setattr`, of Linux 6.17.
+const FILE_SETATTR: i64 = 469;
+
+/// Refuses the calls by which a file's owner may take it out of its project, and so out of the kernel's bound of its client.
+/// systemd's filter can't tell one ioctl(2) from another, and Borg needs some.
+fn keep_in_project() -> Result<(), seccompiler::Error> {
+    let request = |code: u32| {
+        // The kernel looks at 32 bits of it.
+        let condition = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, code.into())?;
+        SeccompRule::new(vec![condition])
+    };
+    let requests = SET_FLAGS.into_iter().chain([projects::SET]).map(request);
+    let rules = [
+        (libc::SYS_ioctl, requests.collect::<Result<Vec<_>, _>>()?),
+        (FILE_SETATTR, Vec::new()),
+    ];
+    let filter: BpfProgram = SeccompFilter::new(
+        rules.into_iter().collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM.cast_unsigned()),
+        TargetArch::try_from(std::env::consts::ARCH)?,
+    )?
+    .try_into()?;
+    seccompiler::apply_filter(&filter)
 }
 
 /// Sees that a repository's `config` has `append_only = 1`. Returns whether it had to be written. What is not a repository

@@ -3,6 +3,7 @@
 
 use super::begin::UpkeepError;
 use crate::paths::Paths;
+use crate::services::projects;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchown, fstat, linkat, mkdirat, openat,
     renameat_with, statat, unlinkat,
@@ -85,7 +86,9 @@ impl Beside {
         };
         regular(&found, &place)?;
         // Never over what was kept before.
-        renameat_with(&from, file, &to, file, RenameFlags::NOREPLACE).map_err(io(&place))
+        renameat_with(&from, file, &to, file, RenameFlags::NOREPLACE).map_err(io(&place))?;
+        leave_project(&to, file, &place);
+        Ok(())
     }
 
     /// Gives a file a second name at the same place in the other folder; it may have it already, or not be there.
@@ -106,14 +109,35 @@ impl Beside {
         };
         regular(&found, &place)?;
         match linkat(&from, file, &to, file, AtFlags::empty()) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(error) => Err(io(&place)(error)),
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(io(&place)(error)),
         }
+        leave_project(&to, file, &place);
+        Ok(())
     }
 
     /// What was done is on the disk, also by a run that was cut short.
     pub fn sync(&self) -> Result<(), UpkeepError> {
         rustix::fs::syncfs(&self.repository).map_err(io("the array"))
+    }
+}
+
+/// What was taken out of a repository counts no more against its client's bound. That it does all the same is no reason to
+/// stop a job.
+fn leave_project(folder: &OwnedFd, file: &str, place: &str) {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let left = openat(folder, file, flags, Mode::empty()).and_then(|file| projects::give(&file, projects::NONE, false));
+    match left {
+        Ok(_) | Err(Errno::OPNOTSUPP) => {}
+        Err(error) => eprintln!("{place} still counts against what its client may take: {error}"),
+    }
+}
+
+/// Takes a file into the project of the folder that it is to come into, from which ext4 keeps all others out.
+pub fn join_project(file: &impl AsFd, folder: &impl AsFd) -> Result<(), Errno> {
+    match projects::of(folder).and_then(|project| projects::give(file, project, false)) {
+        Ok(_) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -155,4 +179,50 @@ pub fn give(file: &impl AsFd, owner: &Stat) -> Result<(), Errno> {
         Some(Uid::from_raw(owner.st_uid)),
         Some(Gid::from_raw(owner.st_gid)),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::projects::trial::Mounted;
+    use std::fs::{self, File};
+
+    #[test]
+    fn what_goes_out_of_a_repository_leaves_its_project_and_what_comes_in_joins_it() {
+        let Some(mounted) = Mounted::new() else { return };
+        let paths = Paths::new(mounted.folder.path());
+        let asus = ClientName::new("asus").unwrap();
+        let own = paths.repository(&asus);
+        fs::create_dir(&own).unwrap();
+        projects::give(File::open(&own).unwrap(), 703, true).unwrap();
+        fs::create_dir_all(own.join("data/0")).unwrap();
+        for number in ["1", "2"] {
+            fs::write(own.join("data/0").join(number), "a segment").unwrap();
+        }
+        let project = |path: &std::path::Path| projects::of(File::open(path).unwrap()).unwrap();
+        assert_eq!(project(&own.join("data/0/1")), 703);
+
+        let kept = paths.damaged(&asus).join("1-9");
+        let beside = Beside::open(&paths, &asus, &kept).unwrap();
+        beside.set_aside(&["data", "0"], "1").unwrap();
+        beside.keep(&["data", "0"], "2").unwrap();
+        assert_eq!(project(&kept.join("data/0/1")), projects::NONE);
+        assert_eq!(project(&kept.join("data/0/2")), projects::NONE);
+
+        let good = paths.damaged(&asus).join("1.new");
+        fs::write(&good, "a segment").unwrap();
+        let folder = File::open(own.join("data/0")).unwrap();
+        assert!(
+            fs::rename(&good, own.join("data/0/1")).is_err(),
+            "the file system keeps it out"
+        );
+        join_project(&File::open(&good).unwrap(), &folder).unwrap();
+        fs::rename(&good, own.join("data/0/1")).unwrap();
+        assert_eq!(project(&own.join("data/0/1")), 703);
+        // Over one that has left.
+        let again = paths.damaged(&asus).join("2.new");
+        fs::write(&again, "a segment").unwrap();
+        join_project(&File::open(&again).unwrap(), &folder).unwrap();
+        fs::rename(&again, own.join("data/0/2")).unwrap();
+    }
 }

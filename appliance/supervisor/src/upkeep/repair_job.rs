@@ -7,7 +7,7 @@
 //! good one takes its place in one step. Each step can be done again; a job that was cut short goes on where it was.
 
 use super::begin::{self, Begun, UpkeepError};
-use super::beside::{Beside, FOLDER, folder_in, give, io, regular, remove};
+use super::beside::{Beside, FOLDER, folder_in, give, io, join_project, regular, remove};
 use super::hold::{self, Hold};
 use super::told;
 use crate::configuration::in_force;
@@ -436,6 +436,7 @@ pub fn put(
     }
     let data = openat(&beside.repository, "data", FOLDER, Mode::empty()).map_err(io("data"))?;
     let to = folder_in(&data, folder.as_ref(), Some(&beside.owner)).map_err(io(folder))?;
+    join_project(&file, &to).map_err(io("what came in"))?;
     renameat(&spool.kept, incoming(segment), &to, number).map_err(io(format!("segment {segment}")))?;
     beside.sync()?;
     Ok(true)

@@ -25,7 +25,7 @@ use strongroom_model::condition::Condition;
 use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
 use strongroom_model::status::{Change, Client, Job, JobKind};
-use strongroom_model::verification::{self, Verification};
+use strongroom_model::verification::{self, Compared, Verification};
 use strongroom_model::watch::{self, Archives, Record, Seen};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::time::Instant;
@@ -59,6 +59,7 @@ pub struct Watched {
     quota_used: Option<u64>,
     held: bool,
     checked: Option<u64>,
+    compared: Compared,
     damaged: u32,
 }
 
@@ -79,6 +80,7 @@ impl Watched {
             quota_used: record.quota_used,
             held: record.hold.is_some(),
             checked: verification.oldest,
+            compared: verification.compared(),
             damaged: u32::try_from(verification.unaccepted()).unwrap_or(u32::MAX),
         }
     }
@@ -91,6 +93,7 @@ impl Watched {
         client.quota_used_bytes = self.quota_used;
         client.held = self.held;
         client.checked = self.checked;
+        client.compared = self.compared;
         client.damaged = self.damaged;
     }
 }

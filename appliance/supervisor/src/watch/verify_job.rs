@@ -1,5 +1,5 @@
 //! The role `strongroom-verify`: reads committed segments of the clients' repositories and compares them with what they
-//! were. It needs neither Borg's lock nor its key, and writes only below the clients' folders on the state partition.
+//! were, and what is stored in them with its names, where those are not made with a key. It needs neither Borg's lock nor its key, and writes only below the clients' folders on the state partition.
 //!
 //! Its argument is a client, all of whose repository is read; [`ALL`], all of every repository; or [`DUE`], what is due by
 //! its age. What was read is remembered segment by segment, so that a run that was cut short goes on by itself. At most
@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use strongroom_borg::verify::{Event, Progress, Sum};
-use strongroom_borg::{Plan, Problem, Repository, SegmentFile, SegmentNumber};
+use strongroom_borg::{Plan, Problem, Protection, Repository, SegmentFile, SegmentNumber};
 use strongroom_model::name::ClientName;
 use strongroom_model::verification::{Age, Damage, TOUCHED_MAX, Touched, TouchedArchive, Verification, due};
 use strongroom_model::watch::kept_name;
@@ -210,6 +210,7 @@ impl<'a> Run<'a> {
         let plan = Plan {
             transaction: Some(commit.transaction),
             sums: true,
+            contents: true,
             only: &|segment: &SegmentFile| chosen.contains(&segment.number.0),
             ledger: &|number: SegmentNumber| ledger.segments.get(&number.0)?.sum,
             ..Plan::new()
@@ -236,14 +237,19 @@ impl<'a> Run<'a> {
         self.keep()?;
         self.trace(&repository, commit.transaction)?;
         eprintln!(
-            "{}: {} segments, {} bytes read; {} problems",
-            self.name, outcome.segments, outcome.bytes, outcome.problems
+            "{}: {} segments, {} bytes read, {} objects compared with their names; {} problems",
+            self.name, outcome.segments, outcome.bytes, outcome.compared, outcome.problems
         );
         let asked = verification.asked;
         Ok(self.end_at(asked, |verification| {
             verification.segments = present.len() as u64;
             verification.bytes = present.iter().map(|segment| segment.size).sum();
             verification.index_used = outcome.index_used;
+            verification.comparable = outcome.protection.map(|one| one == Protection::None);
+            if outcome.protection.is_none() {
+                // What was read by this run does not count; the next one begins to.
+                verification.comparing_since = None;
+            }
         })?)
     }
 
@@ -261,6 +267,7 @@ impl<'a> Run<'a> {
             };
         }
         verification.failed.clear();
+        verification.comparing_since.get_or_insert_with(now);
         verification.more_damages = 0;
         store::write_verification(&self.folder, &verification)?;
         Ok((Ledger::read(&self.folder, id)?, verification))
@@ -294,6 +301,7 @@ impl<'a> Run<'a> {
                         Problem::Altered { found, .. } => Some(hex(found)),
                         _ => None,
                     },
+                    stored_so: matches!(problem, Problem::Content { .. }),
                     ..Damage::default()
                 });
                 // Nobody has to wait for the end to hear of it.
@@ -474,6 +482,7 @@ pub(crate) fn segment_of(problem: &Problem) -> Option<u32> {
         | Problem::Altered { segment, .. }
         | Problem::Empty { segment }
         | Problem::AfterCommit { segment, .. }
+        | Problem::Content { segment, .. }
         | Problem::Misplaced { segment, .. }
         | Problem::Lost { segment, .. } => Some(segment.0),
         // About the repository as a whole.

@@ -6,6 +6,7 @@ use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::{
     ArrayState, Client, ClockState, Disk, DiskHealth, DiskRole, RepositoryState, Status, Target,
 };
+use strongroom_model::verification::Compared;
 
 pub(super) fn topics() -> Topics {
     Topics::new("strongroom_0a1b2c3d", "homeassistant")
@@ -49,6 +50,7 @@ pub(super) fn sample() -> Status {
         last_backup: Some(1_700_010_000),
         archives: Some(3),
         checked: Some(1_700_006_400),
+        compared: Compared::NeedKey,
         damaged: 1,
         ..Client::default()
     };

@@ -164,6 +164,7 @@ fn client(client: &Client) -> Value {
         "last_change": client.last_change,
         "held": client.held,
         "checked": client.checked.map(iso8601),
+        "compared": client.compared,
         "damaged": client.damaged,
         "problem": client.held || client.damaged > 0,
         "targets": targets,
@@ -248,6 +249,7 @@ mod tests {
         assert_eq!(of("appliance")["booted"], "2023-11-14T22:13:20+00:00");
         let client = of("client/asus_home");
         assert_eq!(client["checked"], "2023-11-15T00:00:00+00:00");
+        assert_eq!(client["compared"], "need-key");
         assert_eq!((&client["problem"], &client["archives"]), (&json!(true), &json!(3)));
         assert_eq!(client["quota_used_percent"], 80.5);
         assert_eq!(of("client/laptop")["quota_used_percent"], Value::Null);
