@@ -23,6 +23,7 @@ include $(STRONGROOM_SOURCES)/overrides.mk
 
 # Of what Debian's packages of firmware hold, what the defconfig asks for.
 override LINUX_FIRMWARE_INSTALL_STAGING_CMDS =
+override LINUX_FIRMWARE_INSTALL_IMAGES_CMDS =
 override LINUX_FIRMWARE_INSTALL_TARGET_CMDS = mkdir -p $(TARGET_DIR)/usr/lib/firmware && \
 	cd $(@D)/usr/lib/firmware && cp -a bnx2 rtl_nic tigon $(TARGET_DIR)/usr/lib/firmware/
 
