@@ -4,7 +4,8 @@ use crate::words;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
-use strongroom_model::array::Listing;
+use strongroom_model::array;
+use strongroom_model::recipient::{Challenge, Listing};
 use strongroom_model::registry::{Answer, ListedClient, Request};
 use strongroom_model::session::Session;
 use strongroom_model::status::{JobKind, Status};
@@ -92,6 +93,9 @@ trait Appliance {
     fn repairable(&self, client: &str, segment: u32) -> zbus::Result<()>;
     fn repair(&self, client: &str, segment: u32, bytes: zbus::Fd<'_>) -> zbus::Result<()>;
     fn host_key(&self) -> zbus::Result<String>;
+    fn recipients(&self) -> zbus::Result<String>;
+    fn challenge(&self, name: &str) -> zbus::Result<String>;
+    fn prove(&self, nonce: &str) -> zbus::Result<String>;
 }
 
 /// A connection to the supervisor.
@@ -188,7 +192,7 @@ impl Connection {
     }
 
     /// What is on every disk, as the last look found it.
-    pub async fn disks(&self) -> Result<Listing, ApplianceError> {
+    pub async fn disks(&self) -> Result<array::Listing, ApplianceError> {
         Ok(serde_json::from_str(&self.proxy.disks().await?)?)
     }
 
@@ -230,6 +234,21 @@ impl Connection {
     /// The public half of the SSH host key, one line.
     pub async fn host_key(&self) -> Result<String, ApplianceError> {
         Ok(self.proxy.host_key().await?)
+    }
+
+    /// The recipients of off-site copies, and who signs the manifests.
+    pub async fn recipients(&self) -> Result<Listing, ApplianceError> {
+        Ok(serde_json::from_str(&self.proxy.recipients().await?)?)
+    }
+
+    /// A message that only the holder of a recipient's secret key can read; of the only recipient for an empty name.
+    pub async fn challenge(&self, name: &str) -> Result<Challenge, ApplianceError> {
+        Ok(serde_json::from_str(&self.proxy.challenge(name).await?)?)
+    }
+
+    /// Answers a challenge. Returns the recipient's name.
+    pub async fn prove(&self, nonce: &str) -> Result<String, ApplianceError> {
+        Ok(self.proxy.prove(nonce).await?)
     }
 
     /// Has the disks looked at again.

@@ -9,6 +9,7 @@ pub mod console;
 mod disks;
 mod enrol;
 mod kit;
+mod recipient;
 mod report;
 mod restore;
 mod sessions;
@@ -134,6 +135,11 @@ enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Make, check and show the keys that off-site copies are encrypted to.
+    Recipient {
+        #[command(subcommand)]
+        verb: recipient::RecipientVerb,
+    },
     /// Bring a repository, or one segment of it, back from its off-site copy, on any computer.
     Restore(Box<restore::RestoreArguments>),
 }
@@ -195,6 +201,8 @@ enum Failure {
     Appliance(#[from] appliance::ApplianceError),
     #[error(transparent)]
     Restore(#[from] restore::RestoreFailure),
+    #[error(transparent)]
+    Recipient(#[from] recipient::RecipientFailure),
     #[error(transparent)]
     Report(#[from] report::ReportFailure),
     #[error(transparent)]
@@ -335,6 +343,10 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
                 config.client.len(),
                 config.offsite.target.len()
             );
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Recipient { verb } => {
+            recipient::run(verb).await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Restore(arguments) => {

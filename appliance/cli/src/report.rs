@@ -88,6 +88,11 @@ const MEMBERS: &[Member] = &[
         &[Configuration("/var/lib/strongroom/config/clients.toml")],
     ),
     (
+        "recipients.txt",
+        "the certificates that off-site copies are encrypted to, and the one that signs them",
+        &[Program(&["strongroom", "recipient", "show"], PART_MAX)],
+    ),
+    (
         "configuration-refused.json",
         "why the last offered configuration was refused; not there when it was not",
         &[File("/run/strongroom/config-report.json")],

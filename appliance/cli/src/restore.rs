@@ -11,6 +11,7 @@ use std::time::Duration;
 use strongroom_borg::SegmentNumber;
 use strongroom_model::config::{Config, ConfigError};
 use strongroom_model::name::{ClientName, NameError};
+use strongroom_model::recipient::is_fingerprint;
 use strongroom_offsite::restore::{self, RestoreRequest};
 use strongroom_offsite::{Credentials, Multipart, Phase, Progress, Target, Trust, TrustError, Tuning, trust};
 use zeroize::Zeroizing;
@@ -68,6 +69,10 @@ pub struct RestoreArguments {
     /// configuration names.
     #[arg(long)]
     trust: Vec<PathBuf>,
+    /// Fingerprint of the appliance's signing key (`strongroom recipient show` there, or the recovery kit): what another
+    /// signed, or nobody, is refused. That of `[offsite] signer` in the configuration when absent.
+    #[arg(long, value_name = "FINGERPRINT", value_parser = fingerprint)]
+    signer: Option<String>,
     /// Restore the state of this transaction instead of the newest.
     #[arg(long)]
     transaction: Option<u32>,
@@ -105,6 +110,15 @@ pub enum RestoreFailure {
     Restore(#[from] strongroom_offsite::restore::RestoreError),
 }
 
+fn fingerprint(text: &str) -> Result<String, String> {
+    let text: String = text.split_whitespace().collect::<String>().to_ascii_uppercase();
+    if is_fingerprint(&text) {
+        Ok(text)
+    } else {
+        Err("a fingerprint has 40 hexadecimal digits".into())
+    }
+}
+
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, RestoreFailure> {
     std::fs::read(path)
         .map(Zeroizing::new)
@@ -124,10 +138,11 @@ fn read_line(path: &Path) -> Result<Zeroizing<String>, RestoreFailure> {
 pub async fn run(arguments: RestoreArguments) -> Result<(), RestoreFailure> {
     let client =
         ClientName::new(&arguments.client).map_err(|error| RestoreFailure::Name(arguments.client.clone(), error))?;
-    let (target, credentials) = match &arguments.config {
+    let (target, credentials, known) = match &arguments.config {
         Some(path) => from_config(path, &client, &arguments)?,
         None => from_arguments(&client, &arguments)?,
     };
+    let signer = arguments.signer.clone().or(known);
     let key = read(&arguments.key)?;
     let passphrase = match &arguments.passphrase_file {
         Some(path) => read_line(path)?,
@@ -144,6 +159,7 @@ pub async fn run(arguments: RestoreArguments) -> Result<(), RestoreFailure> {
         credentials,
         secret_keys: vec![key],
         passphrase,
+        signer,
         transaction: arguments.transaction.map(SegmentNumber),
         destination,
         archive_days: ARCHIVE_DAYS,
@@ -161,10 +177,11 @@ async fn repository(client: &ClientName, request: &RestoreRequest) -> Result<(),
     shown.end();
     let into = request.destination.display();
     println!(
-        "Restored {client} as of transaction {} into {into}: {} files, {}.\nNow run: borg check --verify-data {into}",
+        "Restored {client} as of transaction {} into {into}: {} files, {}.\nThe manifest: {}.\nNow run: borg check --verify-data {into}",
         report.transaction,
         report.files,
         words::size(report.bytes),
+        report.signed,
     );
     Ok(())
 }
@@ -220,10 +237,11 @@ async fn one_segment(
         std::fs::rename(&partial, output).map_err(write(output))?;
     }
     eprintln!(
-        "Restored segment {segment} of {client}, from the state of transaction {}: {}, SHA-256 {}.{}",
+        "Restored segment {segment} of {client}, from the state of transaction {}: {}, SHA-256 {}. The manifest: {}.{}",
         report.transaction,
         words::size(report.bytes),
         report.sha256,
+        report.signed,
         if report.known {
             ""
         } else {
@@ -313,7 +331,7 @@ fn from_config(
     path: &Path,
     client: &ClientName,
     arguments: &RestoreArguments,
-) -> Result<(Target, Credentials), RestoreFailure> {
+) -> Result<(Target, Credentials, Option<String>), RestoreFailure> {
     let text = String::from_utf8_lossy(&read(path)?).into_owned();
     let config = Config::parse(&text)?;
     // One that was enrolled by command is copied to every target; so may one have been that is no more.
@@ -354,10 +372,14 @@ fn from_config(
             trust,
         },
         Credentials::new(target.access_key_id.as_str(), secret(arguments, beside)?),
+        config.offsite.signer.as_ref().map(|signer| signer.as_str().to_owned()),
     ))
 }
 
-fn from_arguments(client: &ClientName, arguments: &RestoreArguments) -> Result<(Target, Credentials), RestoreFailure> {
+fn from_arguments(
+    client: &ClientName,
+    arguments: &RestoreArguments,
+) -> Result<(Target, Credentials, Option<String>), RestoreFailure> {
     // clap has seen to it that these are there.
     let given = |value: &Option<String>| value.clone().unwrap_or_default();
     Ok((
@@ -371,5 +393,6 @@ fn from_arguments(client: &ClientName, arguments: &RestoreArguments) -> Result<(
             trust: trust_of(&arguments.trust)?,
         },
         Credentials::new(given(&arguments.access_key_id), secret(arguments, None)?),
+        None,
     ))
 }

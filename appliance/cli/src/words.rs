@@ -45,6 +45,12 @@ pub fn age(then: Option<u64>, now: u64) -> String {
     }
 }
 
+/// A day in UTC, from Unix seconds: `2027-03-31`.
+pub fn day(time: u64) -> String {
+    let (year, month, day) = strongroom_model::date::of_days(time / 86_400);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// `part` of `whole` in percent, rounded down; `None` when there is no whole. Never more than 100.
 pub fn percent(part: u64, whole: u64) -> Option<u64> {
     (whole > 0).then(|| (u128::from(part.min(whole)) * 100 / u128::from(whole)) as u64)

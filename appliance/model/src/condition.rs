@@ -150,6 +150,12 @@ pub enum ConditionId {
     NeverPushed,
     /// A copy has been behind its repository for long, though no push reported an error.
     CopyBehind,
+    /// Nobody has shown that a recipient's secret key is there.
+    RecipientUnproven,
+    /// It is long since a recipient's secret key was shown to be there.
+    KeyDrillDue,
+    /// A recipient's certificate expires soon.
+    RecipientExpiring,
     /// The broker does not answer or refuses.
     MqttUnreachable,
     /// A unit of the appliance has failed.

@@ -52,6 +52,15 @@ impl Name {
         }
     }
 
+    /// The signature of a transaction's clear sums.
+    #[must_use]
+    pub fn signature(transaction: SegmentNumber) -> Self {
+        Self {
+            stem: format!("manifest/{transaction}"),
+            extension: "SHA256SUMS.asc",
+        }
+    }
+
     /// The instructions.
     #[must_use]
     pub fn recovery() -> Self {
@@ -86,6 +95,21 @@ pub fn parse_manifest(object: &str) -> Option<(SegmentNumber, u64)> {
 #[must_use]
 pub fn sums_of_manifest(manifest: &str) -> Option<String> {
     Some(format!("{}.SHA256SUMS", manifest.strip_suffix(".json.gpg")?))
+}
+
+/// The signature of a manifest's clear sums.
+#[must_use]
+pub fn signature_of_sums(sums: &str) -> String {
+    format!("{sums}.asc")
+}
+
+/// What the names of signers' certificates begin with.
+pub const SIGNER: &str = "signer.";
+
+/// The certificate of the key that signs, by its fingerprint.
+#[must_use]
+pub fn signer(fingerprint: &str) -> String {
+    format!("{SIGNER}{fingerprint}.asc")
 }
 
 /// Whether a path from a manifest may be written below a directory: `config`, or `data/N/N`.
@@ -127,7 +151,14 @@ mod tests {
             sums_of_manifest(&second).unwrap(),
             Name::sums(SegmentNumber(17)).revision(Some(99))
         );
-        assert_eq!(parse_manifest("manifest/17.SHA256SUMS"), None);
+        let sums = Name::sums(SegmentNumber(17)).revision(Some(99));
+        assert_eq!(
+            signature_of_sums(&sums),
+            Name::signature(SegmentNumber(17)).revision(Some(99))
+        );
+        for other in ["manifest/17.SHA256SUMS", "manifest/17.SHA256SUMS.asc"] {
+            assert_eq!(parse_manifest(other), None);
+        }
     }
 
     #[test]

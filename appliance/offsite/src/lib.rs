@@ -20,7 +20,9 @@ pub mod verify;
 pub use openpgp::Encryption;
 pub use progress::{OnProgress, Phase, Progress};
 pub use push::{Limits, PushError, PushReport, PushRequest, Tuning, push};
-pub use restore::{RestoreError, RestoreReport, RestoreRequest, SegmentReport, list_states, restore, restore_segment};
+pub use restore::{
+    RestoreError, RestoreReport, RestoreRequest, SegmentReport, Signed, list_states, restore, restore_segment,
+};
 pub use target::{BadTarget, Credentials, Multipart, Target};
 pub use trust::{Trust, TrustError};
 pub use verify::{VerifyError, VerifyReport, VerifyRequest, verify};

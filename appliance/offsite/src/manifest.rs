@@ -194,6 +194,12 @@ In an archive bucket, first restore all objects to the readable tier (the provid
     STATE=manifest/NUMBER
     sha256sum --check --quiet \"$STATE.SHA256SUMS\"
 
+   Who made the copy is told by a signature, NUMBER.SHA256SUMS.asc. Compare the fingerprint that gpg prints with the
+   one that you noted: certificates in this bucket prove nothing by themselves. Leave this out if there is none.
+
+    gpg --batch --import signer.*.asc
+    gpg --batch --verify \"$STATE.SHA256SUMS.asc\" \"$STATE.SHA256SUMS\"
+
 3. Decrypt each file to its place. Stop if gpg reports an error.
 
     grep '^# file ' \"$STATE.SHA256SUMS\" | while read -r _ _ _ _ path object; do

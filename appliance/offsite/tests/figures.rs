@@ -70,6 +70,7 @@ async fn measure(sizes: &[usize], multipart: Multipart, label: &str) {
         credentials: credentials("ALL"),
         recipients: vec![gpg.export("owner")],
         encryption: Encryption::Auto,
+        signer: None,
         limits: Limits::default(),
         ledger: dir.path().join("ledger"),
         now: 1_800_000_000,

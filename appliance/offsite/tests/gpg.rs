@@ -16,7 +16,10 @@ use pgp::packet::{Features, KeyFlags, SignatureConfig, SignatureType, Subpacket,
 use pgp::ser::Serialize;
 use pgp::types::{Password, Tag};
 use strongroom_offsite::Encryption;
-use strongroom_offsite::openpgp::{Keyring, Mode, OpenError, RecipientError, Recipients, sealed_length};
+use strongroom_offsite::openpgp::challenge::{challenge, is_answer};
+use strongroom_offsite::openpgp::{
+    Keyring, Mode, OpenError, RecipientError, Recipients, Signer, generate, sealed_length,
+};
 use support::{Gpg, noise};
 use zeroize::Zeroizing;
 
@@ -180,6 +183,78 @@ fn with_features(gpg: &Gpg, name: &str, features: u8) -> Vec<u8> {
         user.signatures = vec![signature];
     }
     key.to_public_key().to_bytes().unwrap()
+}
+
+/// What is made here, as gpg sees it: it lists the features, trusts the bindings, and knows what each key is for.
+#[test]
+fn gpg_uses_the_keys_that_we_make() {
+    let gpg = Gpg::new();
+    print_version(&gpg);
+    let import = |name: &str, armoured: &str| {
+        let path = gpg.home().join(name);
+        fs::write(&path, armoured).unwrap();
+        gpg.run(&["--import", path.to_str().unwrap()]);
+        path
+    };
+    let passphrase = Zeroizing::new("correct horse".to_owned());
+    for (reads_ocb, features) in [(true, "03"), (false, "01")] {
+        let key = generate::recipient("Owner <owner@example.org>", &passphrase, reads_ocb).unwrap();
+        let path = import("owner.asc", &key.secret);
+        let packets = String::from_utf8(gpg.run(&["--list-packets", path.to_str().unwrap()])).unwrap();
+        assert!(packets.contains(&format!("features: {features}")), "{packets}");
+        let listed = gpg.run(&["--with-colons", "--check-signatures", &key.fingerprint]);
+        let listed = String::from_utf8(listed).unwrap();
+        assert!(listed.contains("\nsig:!:") && !listed.contains("\nsig:-:"), "{listed}");
+        let uses = |kind: &str| {
+            let line = listed.lines().find(|line| line.starts_with(kind)).unwrap();
+            (
+                line.split(':').nth(11).unwrap().to_owned(),
+                line.split(':').nth(6).unwrap().to_owned(),
+            )
+        };
+        assert_eq!(uses("sub:"), ("e".into(), String::new()), "{listed}");
+        assert!(
+            uses("pub:").0.starts_with("sc") || uses("pub:").0.starts_with("cs"),
+            "{listed}"
+        );
+        let recipients = Recipients::parse(&[&key.certificate], SystemTime::now()).unwrap();
+        let mode = recipients.mode(Encryption::Auto);
+        assert_eq!(mode == Mode::Ocb, reads_ocb);
+        let message = recipients.seal(mode).unwrap().seal(b"hello").unwrap();
+        assert_eq!(gpg.decrypt(&message).unwrap(), b"hello");
+    }
+    let signer = generate::signer("Strongroom test").unwrap();
+    import("signer.asc", &signer.certificate);
+    let signature = Signer::parse(signer.secret.as_bytes())
+        .unwrap()
+        .sign(b"what is signed\n")
+        .unwrap();
+    let [data, detached] = ["data", "data.asc"].map(|name| gpg.home().join(name));
+    fs::write(&data, "what is signed\n").unwrap();
+    fs::write(&detached, signature).unwrap();
+    let verify = ["--verify", detached.to_str().unwrap(), data.to_str().unwrap()];
+    gpg.run(&verify);
+    fs::write(&data, "what is not signed\n").unwrap();
+    assert!(!gpg.succeeds(&verify));
+    assert!(matches!(
+        Recipients::parse(&[&signer.certificate], SystemTime::now()),
+        Err(RecipientError::NoEncryptionKey { .. })
+    ));
+}
+
+#[test]
+fn a_challenge_is_read_with_the_secret_key_alone() {
+    let owner = Gpg::new();
+    owner.generate("owner", "rsa2048", "0", "correct horse");
+    let (nonce, message) = challenge(&owner.export("owner"), Some(SystemTime::now())).unwrap();
+    assert!(message.starts_with("-----BEGIN PGP MESSAGE-----") && !message.contains(&*nonce));
+    let answer = String::from_utf8(owner.decrypt(message.as_bytes()).unwrap()).unwrap();
+    assert!(is_answer(&nonce, &answer) && !is_answer(&nonce, ""));
+    let stranger = Gpg::new();
+    stranger.generate("stranger", "rsa2048", "0", "");
+    assert_eq!(stranger.decrypt(message.as_bytes()), None);
+    let (another, _) = challenge(&owner.export("owner"), None).unwrap();
+    assert!(!is_answer(&another, &answer));
 }
 
 #[test]

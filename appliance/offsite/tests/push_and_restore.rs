@@ -16,11 +16,11 @@ use std::time::Duration;
 use s3_double::{Action, Rule, Server};
 use strongroom_borg::{Repository, SegmentNumber};
 use strongroom_offsite::ledger::read_summary;
-use strongroom_offsite::openpgp::Mode;
+use strongroom_offsite::openpgp::{Mode, Signer, generate};
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
     Encryption, Limits, Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest,
-    Target, Tuning, VerifyError, VerifyRequest, push, restore, restore_segment, verify,
+    Signed, Target, Tuning, VerifyError, VerifyRequest, push, restore, restore_segment, verify,
 };
 use support::{Borg, Gpg, HASTY, client, credentials, noise, run, server, target};
 use zeroize::Zeroizing;
@@ -54,6 +54,11 @@ fn keys() -> &'static Keys {
     })
 }
 
+/// A signing key as the appliance makes its own.
+fn signer(name: &str) -> Signer {
+    Signer::parse(generate::signer(name).unwrap().secret.as_bytes()).unwrap()
+}
+
 struct Scene {
     borg: Borg,
     store: tempfile::TempDir,
@@ -61,6 +66,7 @@ struct Scene {
     target: Target,
     who: &'static str,
     encryption: Encryption,
+    signer: Option<Signer>,
     limits: Limits,
     now: u64,
 }
@@ -78,6 +84,7 @@ impl Scene {
             target,
             who: "ALL",
             encryption: Encryption::Auto,
+            signer: Some(signer("an appliance")),
             limits: Limits::default(),
             now: NOW,
         }
@@ -94,6 +101,7 @@ impl Scene {
             credentials: credentials(self.who),
             recipients: vec![keys().public.clone()],
             encryption: self.encryption,
+            signer: self.signer.clone(),
             limits: self.limits,
             ledger: self.ledger(),
             now: self.now,
@@ -115,6 +123,7 @@ impl Scene {
             credentials: credentials("ALL"),
             secret_keys: vec![Zeroizing::new(keys().secret.clone())],
             passphrase: Zeroizing::new(String::new()),
+            signer: None,
             transaction: None,
             destination: to.to_owned(),
             archive_days: 1,
@@ -182,9 +191,10 @@ async fn full_incremental_and_nothing_to_do() {
         .unwrap()
         .state(report.transaction)
         .unwrap();
-    // Segments and config; with the manifest, its sums and the instructions these are all objects.
+    // Segments and config; with the manifest, its sums, their signature, the signer's certificate and the instructions
+    // these are all objects.
     assert_eq!(report.total_objects, state.len() as u64 + 1);
-    assert_eq!(report.objects, report.total_objects + 3);
+    assert_eq!(report.objects, report.total_objects + 5);
     let objects = scene.objects().await;
     assert_eq!(objects.len() as u64, report.objects);
     assert!(objects.contains(&"data/0/0.gpg".to_owned()) && objects.contains(&"RECOVERY.txt".to_owned()));
@@ -479,6 +489,8 @@ async fn a_push_that_dies_anywhere_can_be_repeated() {
                 .await
                 .unwrap();
             assert_eq!(restored.without_sum, 0);
+            let fingerprint = scene.signer.as_ref().unwrap().fingerprint();
+            assert_eq!(restored.signed, Signed::ByUnknown { fingerprint });
             // Borg looks at some of them; hashes were compared for all.
             if skip % 8 == 0 {
                 scene.borg.check_and_compare(&to, "two");
@@ -959,6 +971,111 @@ async fn a_list_shows_what_is_gone_or_changed() {
     let bad = verify(&VerifyRequest { target, ..request }, &tuning()).await.unwrap();
     assert_eq!(bad.missing, ["data/0/0.gpg"]);
     assert_eq!(bad.different, ["data/0/1.gpg"]);
+}
+
+/// The manifest's sums are signed, so that gpg tells who made a copy, and so does a restore.
+#[tokio::test]
+async fn a_copy_is_known_by_who_signed_it() {
+    for bucket in ["plain", "vault"] {
+        let mut scene = Scene::new(bucket).await;
+        scene.borg.file("a", &noise(MIB, 13));
+        scene.borg.create("one");
+        let first = scene.push().await.transaction;
+        let own = scene.signer.as_ref().unwrap().fingerprint();
+        let restored = async |scene: &Scene, name: &str, signer: Option<String>| {
+            let to = scene.borg.dir.path().join(name);
+            let request = RestoreRequest {
+                signer,
+                ..scene.restore_request(&to)
+            };
+            restore(&request, &tuning(), &mut |_| {})
+                .await
+                .map(|report| report.signed)
+        };
+        let fingerprint = own.clone();
+        assert_eq!(
+            restored(&scene, "known", Some(own.clone())).await.unwrap(),
+            Signed::Known { fingerprint }
+        );
+        let stranger = signer("another appliance");
+        let refused = restored(&scene, "refused", Some(stranger.fingerprint()))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&refused, RestoreError::Signature { why, .. } if why.contains(&own)),
+            "{refused}"
+        );
+
+        // Without a key the push is as good, and says that nobody signed.
+        let own_signer = scene.signer.take().unwrap();
+        scene.borg.create("two");
+        let second = scene.push().await.transaction;
+        assert!(matches!(
+            restored(&scene, "unsigned", None).await.unwrap(),
+            Signed::No { .. }
+        ));
+        let refused = restored(&scene, "demanded", Some(own.clone())).await.unwrap_err();
+        assert!(matches!(refused, RestoreError::Signature { .. }), "{refused}");
+        if bucket == "vault" {
+            continue;
+        }
+
+        // Whoever writes to the bucket can sign with a key of his own, but not with another's.
+        let store = client(&scene.target, "ALL");
+        let read = async |object: &str| store.get_small(&format!("asus_home/{object}"), 2 * MIB).await.unwrap();
+        let overwrite = async |object: &str, bytes: &[u8]| {
+            let bytes = bytes::Bytes::copy_from_slice(bytes);
+            let payload = strongroom_offsite::s3::Payload::of(&bytes);
+            let key = format!("asus_home/{object}");
+            store.put_once(&key, bytes, &payload).await.unwrap();
+        };
+        let older = async |name: &str, signer: Option<String>| {
+            let request = RestoreRequest {
+                signer,
+                transaction: Some(first),
+                ..scene.restore_request(&scene.borg.dir.path().join(name))
+            };
+            restore(&request, &tuning(), &mut |_| {})
+                .await
+                .map(|report| report.signed)
+        };
+        let signature = format!("manifest/{first}.SHA256SUMS.asc");
+        let sums = read(&format!("manifest/{first}.SHA256SUMS")).await;
+        let good = read(&signature).await;
+        let gpg = Gpg::new();
+        let certificate = write(&scene, "signer.asc", &read(&format!("signer.{own}.asc")).await);
+        gpg.run(&["--import", certificate.to_str().unwrap()]);
+        let [plain, detached] = [("sums", &sums), ("sums.asc", &good)].map(|(name, bytes)| write(&scene, name, bytes));
+        gpg.run(&["--verify", detached.to_str().unwrap(), plain.to_str().unwrap()]);
+
+        let forged = stranger.sign(&sums).unwrap();
+        overwrite(&signature, forged.as_bytes()).await;
+        assert!(matches!(
+            older("no-certificate", None).await.unwrap(),
+            Signed::No { .. }
+        ));
+        let certificate = stranger.certificate().unwrap();
+        overwrite(
+            &format!("signer.{}.asc", stranger.fingerprint()),
+            certificate.as_bytes(),
+        )
+        .await;
+        let fingerprint = stranger.fingerprint();
+        assert_eq!(older("forged", None).await.unwrap(), Signed::ByUnknown { fingerprint });
+        // Its own signature of other bytes does not do either.
+        let of_others = own_signer.sign(b"other sums").unwrap();
+        for (number, bad) in [&forged, &of_others, "no signature"].into_iter().enumerate() {
+            overwrite(&signature, bad.as_bytes()).await;
+            let refused = older(&format!("bad-{number}"), Some(own.clone())).await.unwrap_err();
+            assert!(matches!(refused, RestoreError::Signature { .. }), "{refused}");
+        }
+        // The signed sums of one state do not vouch for the manifest of another.
+        overwrite(&signature, &good).await;
+        let other = read(&format!("manifest/{second}.json.gpg")).await;
+        overwrite(&format!("manifest/{first}.json.gpg"), &other).await;
+        let refused = older("swapped", Some(own)).await.unwrap_err();
+        assert!(matches!(refused, RestoreError::Signature { .. }), "{refused}");
+    }
 }
 
 /// The instructions in RECOVERY.txt, followed literally, with rclone and gpg.

@@ -53,6 +53,16 @@ impl Paths {
         self.at("/var/lib/strongroom/config/clients.toml")
     }
 
+    /// When the secret key of each recipient was last shown to be there.
+    pub fn proofs(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/config/proofs.json")
+    }
+
+    /// The certificate of the key that signs manifests; the key itself is a sealed secret.
+    pub fn signer(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/config/signer.asc")
+    }
+
     /// The open pairing, with the hash of its code. Gone with a restart of the machine.
     pub fn pairing(&self) -> PathBuf {
         self.at("/run/strongroom/pairing/pairing.json")

@@ -70,6 +70,12 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         // There is room: the iterator was bounded above.
         let _ = status.clients.push(client);
     }
+    let offsite = &reports.offsite.part;
+    for recipient in &offsite.recipients {
+        for condition in strongroom_model::recipient::decide(recipient, offsite.proof_required, now) {
+            conditions.raise(condition);
+        }
+    }
     for condition in strongroom_model::scrub::decide(&reports.disks.part.scrubs, now) {
         conditions.raise(condition);
     }

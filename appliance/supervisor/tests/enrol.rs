@@ -23,6 +23,7 @@ use strongroom_supervisor::configuration::in_force;
 use strongroom_supervisor::durable;
 use strongroom_supervisor::enrol::perform::{Performed, Refusal, Running, perform};
 use strongroom_supervisor::enrol::{self, ask, folders, pairing};
+use strongroom_supervisor::offsite::recipients;
 use strongroom_supervisor::paths::Paths;
 use strongroom_supervisor::upkeep::{hold, look};
 use support::role;
@@ -632,4 +633,28 @@ fn a_damaged_registry_is_never_written_over() {
     let in_force = strongroom_supervisor::configuration::load(&appliance.paths);
     assert_eq!(in_force.config.client.len(), 1);
     assert_eq!(in_force.conditions[0].id, ConditionId::RegistryUnreadable);
+}
+
+/// Over the socket, as the supervisor asks for it: what is kept is what the status and a push look at.
+#[test]
+fn a_proof_is_kept_by_its_fingerprint() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = Paths::new(folder.path());
+    let socket = Socket::listen(paths.clone());
+    let proven = |fingerprint: &str| Request::Proven {
+        fingerprint: fingerprint.into(),
+    };
+    let [one, other] = ["0A".repeat(20), "1B".repeat(20)];
+    assert!(socket.refused(&proven("../x")).contains("not the fingerprint"));
+    assert!(!paths.proofs().exists());
+    socket.done(&proven(&one));
+    let first = recipients::proofs(&paths);
+    assert!(first.of(&one).is_some() && first.of(&other).is_none());
+    socket.done(&proven(&other));
+    assert_eq!(recipients::proofs(&paths).of(&one), first.of(&one));
+    // A damaged file only has the owner asked again.
+    fs::write(paths.proofs(), "{").unwrap();
+    assert_eq!(recipients::proofs(&paths).of(&one), None);
+    socket.done(&proven(&one));
+    assert!(recipients::proofs(&paths).of(&one).is_some());
 }

@@ -120,6 +120,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
 
     // Secrets are sealed and gone from the ESP once they were taken over.
     assert!(trial_secrets_are_sealed(&admin));
+    the_secret_key_is_shown(&trial, &mut machine);
 
     // The original recipe, unchanged but for the host.
     let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
@@ -211,7 +212,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
         &["extract", "::four"],
     );
     assert_same(&files, &out.join(source.trim_start_matches('/')));
-    restored_with_our_command(&trial, &["two", "three", "four"]);
+    restored_with_our_command(&trial, &admin, &["two", "three", "four"]);
     damage::is_repaired_from_off_site(&trial, &mut machine);
 
     status_is_told(&trial, &mut machine);
@@ -401,11 +402,56 @@ pub fn restore(trial: &Trial) -> Command {
     command
 }
 
-fn restored_with_our_command(trial: &Trial, archives: &[&str]) {
+/// The owner decrypts a code that the appliance made, and gives it back: the standing warning goes.
+pub fn the_secret_key_is_shown(trial: &Trial, machine: &mut Machine) {
+    let unproven = |status: &serde_json::Value| conditions(status).contains(&"recipient-unproven".to_owned());
+    wait_for_status(trial, machine, "the appliance does not ask for the key", SOON, unproven);
+    let admin = trial.admin(machine);
+    let message = trial.folder.join("challenge.asc");
+    let challenge = admin.run("strongroom recipient challenge 2>/dev/null").unwrap();
+    std::fs::write(&message, challenge).unwrap();
+    let code = String::from_utf8(decrypt(trial, &message)).unwrap();
+    let wrong = admin
+        .output("strongroom recipient prove abcd-efgh-jkmn-pqrs-tuvw-xyz2")
+        .unwrap();
+    assert!(!wrong.status.success());
+    let proven = admin
+        .run(&format!("strongroom recipient prove {}", code.trim()))
+        .unwrap();
+    assert!(proven.contains("`owner` is there"), "{proven}");
+    wait_for_status(trial, machine, "the proof is not taken note of", SOON, |status| {
+        !unproven(status)
+    });
+}
+
+/// Taken only if this appliance signed it.
+fn restored_with_our_command(trial: &Trial, admin: &ssh::Login, archives: &[&str]) {
     let into = trial.folder.join("repository-ours");
     let _ = std::fs::remove_dir_all(&into);
-    let output = restore(trial).arg(&into).output().unwrap();
+    let shown = admin.run("strongroom recipient show").unwrap();
+    let mut lines = shown
+        .lines()
+        .skip_while(|line| !line.starts_with("The manifests are signed"));
+    let fingerprint = lines
+        .nth(1)
+        .unwrap_or_else(|| panic!("nobody signs: {shown}"))
+        .replace(' ', "");
+    let stranger = fingerprint.replace(|digit: char| digit != '0', "0");
+    let refused = restore(trial)
+        .arg(&into)
+        .args(["--signer", &stranger])
+        .output()
+        .unwrap();
+    assert!(!refused.status.success(), "signed by {fingerprint}, not by {stranger}");
+    let _ = std::fs::remove_dir_all(&into);
+    let output = restore(trial)
+        .arg(&into)
+        .args(["--signer", &fingerprint])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains(&format!("signed by {fingerprint}")), "{said}");
     checked(trial, &into, "ours", archives);
 }
 

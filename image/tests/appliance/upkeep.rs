@@ -8,7 +8,7 @@ use image::ssh::Login;
 use image::trial::{CLIENT, Trial};
 use image::workspace::Workspace;
 
-use crate::backup::{looked_at, number, wait_for_status};
+use crate::backup::{looked_at, number, the_secret_key_is_shown, wait_for_status};
 use crate::client::{Client, assert_same, make_files, random};
 use crate::{SOON, STOP, folder, start};
 
@@ -36,6 +36,7 @@ fn what_was_deleted_is_freed_when_the_owner_says_so_and_comes_back_when_not() {
     wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, |status| {
         status["array"]["state"] == "mounted"
     });
+    the_secret_key_is_shown(&trial, &mut machine);
     let admin = trial.admin(&machine);
     let client = Client::new(CLIENT, trial.client(&machine), &trial.folder);
     let files = trial.folder.join("files");

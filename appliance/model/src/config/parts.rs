@@ -130,6 +130,12 @@ checked_string!(
     },
     "a calendar expression such as `daily` or `*-*-* 03:30` (see systemd.time(7))"
 );
+checked_string!(
+    /// Fingerprint of an OpenPGP key of version 4: 40 hexadecimal digits, in capitals.
+    Fingerprint,
+    crate::recipient::is_fingerprint,
+    "a fingerprint: 40 hexadecimal digits, in capitals and without spaces"
+);
 
 impl HostLabel {
     /// The name of an appliance that was given none.
@@ -232,10 +238,25 @@ fn discovery_prefix() -> Word {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Offsite {
+    /// What is done before a recipient's owner has shown that the secret key is there.
+    pub proof: Proof,
+    /// Fingerprint of the key that must have signed what `strongroom restore` takes; the appliance itself makes no use of it.
+    pub signer: Option<Fingerprint>,
     /// Who can read the copies.
     pub recipient: Vec<Recipient>,
     /// Where the copies go.
     pub target: Vec<Target>,
+}
+
+/// Whether a push waits for the proof that each of its recipients' secret keys is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// It is pushed all the same; a warning stands, and an alarm after two weeks.
+    #[default]
+    Advised,
+    /// Nothing is pushed before.
+    Required,
 }
 
 /// `[[offsite.recipient]]`: an OpenPGP certificate.

@@ -54,6 +54,19 @@ fn refused(text: &str, line_with: &str, message: &str, remedy: &str) {
 }
 
 #[test]
+fn a_proof_is_advised_and_may_be_required() {
+    let parse = |text: &str| Config::parse(&format!("[offsite]\n{text}\n"));
+    assert_eq!(Config::default().offsite.proof, Proof::Advised);
+    let fingerprint = "0123456789ABCDEF0123456789ABCDEF01234567";
+    let config = parse(&format!("proof = \"required\"\nsigner = \"{fingerprint}\"")).unwrap();
+    assert_eq!(config.offsite.proof, Proof::Required);
+    assert_eq!(config.offsite.signer.unwrap().as_str(), fingerprint);
+    assert!(parse("proof = \"never\"").is_err());
+    let error = parse("signer = \"0123 4567\"").unwrap_err();
+    assert!(error.message.contains("40 hexadecimal digits"), "{error}");
+}
+
+#[test]
 fn a_full_configuration() {
     let config = Config::parse(&full()).unwrap();
     assert_eq!(config.client.len(), 2);

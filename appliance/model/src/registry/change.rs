@@ -127,6 +127,12 @@ pub enum Request {
         /// Which.
         kept: KeptRange,
     },
+    /// Takes note that the secret key of a recipient was shown to be there just now. Only the supervisor may say so, which
+    /// has given out the nonce.
+    Proven {
+        /// The fingerprint of its certificate.
+        fingerprint: String,
+    },
     /// The code of a pairing, from whoever holds the key.
     Code {
         /// As it was typed.

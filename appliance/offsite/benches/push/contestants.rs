@@ -192,6 +192,7 @@ pub fn push_here(arguments: &[String]) {
         credentials: credentials("ALL"),
         recipients: vec![fs::read(dir.join("owner.pgp")).unwrap()],
         encryption: Encryption::Always(if mode == "Ocb" { Mode::Ocb } else { Mode::Cfb }),
+        signer: None,
         limits: Limits::default(),
         ledger: dir.join("ledger"),
         now: now.as_secs(),

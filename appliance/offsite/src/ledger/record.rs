@@ -16,7 +16,7 @@ pub enum What {
     Segment(SegmentNumber),
     /// The `config` with this SHA-256.
     Config(Sha256Sum),
-    /// The clear sums of a transaction.
+    /// The clear sums of a transaction, their signature, or the signer's certificate that went with them.
     Sums(SegmentNumber),
     /// The manifest of a transaction, with the SHA-256 of the `config` it names.
     Manifest(SegmentNumber, Sha256Sum),

@@ -15,13 +15,14 @@ use pgp::types::{EncryptionKey, KeyDetails, KeyVersion};
 use rand::RngCore;
 use zeroize::Zeroizing;
 
+use super::certificate::{Description, algorithm, end};
 use super::message::{Encryption, Mode, Seal};
 
 /// Why recipients cannot be used. `certificate` is a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientError {
     /// Not one certificate was given.
-    #[error("no recipient is configured: export a certificate with `gpg --export --armor NAME` and name it")]
+    #[error("no recipient is configured: make one with `strongroom recipient new` and name its certificate")]
     None,
     /// Not an OpenPGP certificate.
     #[error("recipient number {number} is not an OpenPGP certificate ({why}); export it with `gpg --export --armor`")]
@@ -80,10 +81,8 @@ enum Key {
 
 /// One certificate's chosen key.
 struct Recipient {
-    certificate: String,
+    description: Description,
     key: Key,
-    /// The certificate says that OCB can be read.
-    reads_ocb: bool,
     /// Length of its key packet: the longest that can come out, so that every message has it.
     packet_length: usize,
 }
@@ -114,7 +113,7 @@ impl Recipients {
         for (number, bytes) in (1..).zip(certificates) {
             let not = |why: String| RecipientError::NotACertificate { number, why };
             let bytes = bytes.as_ref();
-            if bytes.windows(27).any(|text| text == b"BEGIN PGP PRIVATE KEY BLOCK") || is_secret_packet(bytes) {
+            if is_secret(bytes) {
                 return Err(RecipientError::SecretKey { number });
             }
             let (found, _) = SignedPublicKey::from_reader_many(bytes).map_err(|error| not(error.to_string()))?;
@@ -135,7 +134,12 @@ impl Recipients {
 
     /// The certificates' fingerprints, in hexadecimal.
     pub fn fingerprints(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|recipient| recipient.certificate.as_str())
+        self.descriptions().map(|description| description.fingerprint.as_str())
+    }
+
+    /// What the certificates say of themselves.
+    pub fn descriptions(&self) -> impl Iterator<Item = &Description> {
+        self.0.iter().map(|recipient| &recipient.description)
     }
 
     /// Length of all key packets together: the same for every message, whatever the random numbers.
@@ -149,7 +153,7 @@ impl Recipients {
     pub fn mode(&self, encryption: Encryption) -> Mode {
         match encryption {
             Encryption::Always(mode) => mode,
-            Encryption::Auto if self.0.iter().all(|recipient| recipient.reads_ocb) => Mode::Ocb,
+            Encryption::Auto if self.0.iter().all(|recipient| recipient.description.reads_ocb) => Mode::Ocb,
             Encryption::Auto => Mode::Cfb,
         }
     }
@@ -185,11 +189,10 @@ impl Recipients {
 }
 
 impl Recipient {
-    fn new(certificate: String, key: Key, reads_ocb: bool) -> Result<Self, RecipientError> {
+    fn new(description: Description, key: Key) -> Result<Self, RecipientError> {
         let mut recipient = Self {
-            certificate,
+            description,
             key,
-            reads_ocb,
             packet_length: 0,
         };
         // Eight tries miss the full length with a chance of 256⁻⁸.
@@ -230,6 +233,11 @@ fn fingerprint(key: &impl KeyDetails) -> String {
     format!("{:X}", key.fingerprint())
 }
 
+/// Whether this is a secret key, armoured or binary.
+pub(super) fn is_secret(bytes: &[u8]) -> bool {
+    bytes.windows(27).any(|text| text == b"BEGIN PGP PRIVATE KEY BLOCK") || is_secret_packet(bytes)
+}
+
 /// Whether binary data starts with a secret key packet (tag 5), in the old or the new format.
 fn is_secret_packet(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|tag| matches!(*tag, 0x94..=0x97 | 0xc5))
@@ -239,10 +247,25 @@ fn created(signature: &Signature) -> SystemTime {
     signature.created().map_or(SystemTime::UNIX_EPOCH, SystemTime::from)
 }
 
-fn expired(key: &impl KeyDetails, signature: &Signature, now: Option<SystemTime>) -> bool {
+fn ends(key: &impl KeyDetails, signature: &Signature) -> Option<SystemTime> {
     let lasts = signature.key_expiration_time().map_or(Duration::ZERO, Duration::from);
-    let end = SystemTime::from(key.created_at()) + lasts;
-    !lasts.is_zero() && now.is_some_and(|now| end <= now)
+    end(SystemTime::from(key.created_at()), lasts)
+}
+
+fn expired(key: &impl KeyDetails, signature: &Signature, now: Option<SystemTime>) -> bool {
+    ends(key, signature).zip(now).is_some_and(|(end, now)| end <= now)
+}
+
+/// The primary user id, or else the first.
+fn user_id(certificate: &SignedPublicKey) -> String {
+    let users = &certificate.details.users;
+    let primary = users
+        .iter()
+        .find(|user| user.signatures.iter().any(Signature::is_primary))
+        .or(users.first());
+    let text = primary.and_then(|user| user.id.as_str()).unwrap_or_default();
+    // It is shown on terminals.
+    text.chars().filter(|character| !character.is_control()).collect()
 }
 
 /// Whether the newest statement about a key may be used now.
@@ -300,9 +323,20 @@ fn choose(certificate: SignedPublicKey, now: Option<SystemTime>) -> Result<Recip
     if expired(primary, own, now) {
         return fail(|certificate| RecipientError::Expired { certificate });
     }
-    let reads_ocb = reads_ocb(own);
+    let description = |algorithm, end: Option<SystemTime>| Description {
+        fingerprint: name.clone(),
+        user_id: user_id(&certificate),
+        algorithm,
+        expires: [ends(primary, own), end]
+            .into_iter()
+            .flatten()
+            .min()
+            .and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok())
+            .map(|since| since.as_secs()),
+        reads_ocb: reads_ocb(own),
+    };
     let mut reasons = Vec::new();
-    let mut best: Option<(SystemTime, &pgp::packet::PublicSubkey)> = None;
+    let mut best: Option<(SystemTime, &pgp::packet::PublicSubkey, Option<SystemTime>)> = None;
     for subkey in &certificate.public_subkeys {
         let valid = |kind| {
             subkey.signatures.iter().filter(move |signature| {
@@ -324,17 +358,17 @@ fn choose(certificate: SignedPublicKey, now: Option<SystemTime>) -> Result<Recip
             "is of a kind that not every gpg can use (RSA and Cv25519 are)"
         } else {
             let since = SystemTime::from(subkey.key.created_at());
-            if best.is_none_or(|(other, _)| since >= other) {
-                best = Some((since, &subkey.key));
+            if best.is_none_or(|(other, ..)| since >= other) {
+                best = Some((since, &subkey.key, ends(&subkey.key, binding)));
             }
             continue;
         };
         reasons.push(format!("{} {fault}", fingerprint(&subkey.key)));
     }
     match best {
-        Some((_, key)) => Recipient::new(name, Key::Sub(key.clone()), reads_ocb),
+        Some((_, key, end)) => Recipient::new(description(algorithm(key), end), Key::Sub(key.clone())),
         None if can_encrypt(own) && usable_algorithm(primary) => {
-            Recipient::new(name, Key::Primary(certificate.primary_key), reads_ocb)
+            Recipient::new(description(algorithm(primary), None), Key::Primary(primary.clone()))
         }
         None => {
             let reason = if reasons.is_empty() {

@@ -7,6 +7,7 @@ use strongroom_borg::SegmentNumber;
 use super::read::ReadError;
 use crate::ledger::LedgerError;
 use crate::openpgp::RecipientError;
+use crate::openpgp::sign::SignError;
 use crate::s3::S3Error;
 
 /// Why a push failed. Nothing is lost: the target stays restorable to its last manifest.
@@ -25,6 +26,9 @@ pub enum PushError {
     /// A recipient cannot be used.
     #[error(transparent)]
     Recipient(#[from] RecipientError),
+    /// The appliance's own key does not sign.
+    #[error(transparent)]
+    Sign(#[from] SignError),
     /// The service refused, or cannot be reached.
     #[error("target {target}: {source}")]
     Target {

@@ -1,7 +1,7 @@
 //! A push: bring one target up to the repository's last committed transaction.
 //!
 //! The order is what makes it safe to kill at any instant: segments and `config` first, each under a
-//! name that was never used; then the clear sums; the manifest last. Until it is there, the previous
+//! name that was never used; then the clear sums and their signature; the manifest last. Until it is there, the previous
 //! manifest and everything it names are as they were. Nothing above the last commit is read, no lock is
 //! taken, no object is overwritten or deleted.
 
@@ -29,7 +29,7 @@ use self::segments::{check_unaltered, send_new};
 use self::send::Sender;
 use crate::digest::{Digest, Sha256Sum};
 use crate::ledger::{Identity, Ledger, Summary};
-use crate::openpgp::{Encryption, Mode, RecipientError, Recipients, Seal};
+use crate::openpgp::{Encryption, Mode, RecipientError, Recipients, Seal, Signer};
 use crate::progress::{OnProgress, Phase, Progress};
 use crate::s3::{Client, Clock, Retry, system_clock};
 use crate::target::{Credentials, Target};
@@ -75,6 +75,8 @@ pub struct PushRequest {
     pub recipients: Vec<Vec<u8>>,
     /// How it is encrypted.
     pub encryption: Encryption,
+    /// Who signs what is published; nobody when absent.
+    pub signer: Option<Signer>,
     /// How much it may take.
     pub limits: Limits,
     /// The ledger's directory, of this client and this target alone. Made if it is missing.
@@ -108,7 +110,7 @@ pub struct PushReport {
     pub transaction: SegmentNumber,
     /// The target was there already; nothing was sent.
     pub nothing_to_do: bool,
-    /// Objects sent, the manifest and its sums included.
+    /// Objects sent, the manifest, its sums and their signature included.
     pub objects: u64,
     /// Bytes sent, encrypted.
     pub bytes: u64,
@@ -225,7 +227,7 @@ pub async fn push(
     let nothing_to_do = manifest == Some((transaction, local.config_sha256));
     if !nothing_to_do {
         send_new(&sender, &repository, &local, &sealing, uploads + 1, on_progress).await?;
-        publish(&sender, &local, &sealing, request.now).await?;
+        publish(&sender, &local, &sealing, request.signer.as_ref(), request.now).await?;
     }
     let (objects, bytes) = sender.sent();
     let (total_objects, total_bytes) = totals(&sender.ledger(), &local);

@@ -1,13 +1,16 @@
-//! Publishing a state: the clear sums, then the manifest, which is the commit point.
+//! Publishing a state: the clear sums, their signature, then the manifest, which is the commit point.
+//!
+//! The sums name the manifest's own object too, so that what signs them signs all of the state.
 
 use bytes::Bytes;
 
 use super::error::PushError;
 use super::send::Sender;
 use super::{Local, Sealing, too_large};
-use crate::layout::Name;
+use crate::layout::{self, Name};
 use crate::ledger::{Item, Ledger, What};
 use crate::manifest::{FORMAT, FileEntry, Manifest, RECOVERY, VERSION};
+use crate::openpgp::Signer;
 use crate::s3::Payload;
 
 /// The files of the present state, as the ledger knows them.
@@ -43,6 +46,7 @@ pub(super) async fn publish(
     sender: &Sender<'_>,
     local: &Local<'_>,
     sealing: &Sealing,
+    signer: Option<&Signer>,
     now: u64,
 ) -> Result<(), PushError> {
     if !sender.ledger().state.recovery {
@@ -67,24 +71,49 @@ pub(super) async fn publish(
         ));
     }
     let json = serde_json::to_vec(&manifest).map_err(|error| PushError::Internal(error.to_string()))?;
-    let names = [Name::sums(local.transaction), Name::manifest(local.transaction)];
+    let sums_name = Name::sums(local.transaction);
+    let signature_name = Name::signature(local.transaction);
+    let manifest_name = Name::manifest(local.transaction);
+    let mut names = vec![sums_name.clone(), manifest_name.clone()];
+    if let Some(signer) = signer {
+        publish_certificate(sender, signer, local).await?;
+        names.push(signature_name.clone());
+    }
     let mut revision = sender.choose_revision(&names).await?;
+    let clear = What::Sums(local.transaction);
     for _ in 0..3 {
-        let [sums_object, manifest_object] = names.each_ref().map(|name| name.revision(revision));
+        let manifest_object = manifest_name.revision(revision);
         let sealed = sealing.seal()?.seal(&json).ok_or_else(too_large)?;
         let sums = manifest.sums((&manifest_object, Payload::of(&sealed).sha256));
+        let signature = signer.map(|signer| signer.sign(sums.as_bytes())).transpose()?;
+        let mut sent = sender
+            .bytes_as(clear, sums_name.revision(revision), sums.into())
+            .await?;
+        if let Some(signature) = signature.filter(|_| sent) {
+            let object = signature_name.revision(revision);
+            sent = sender.bytes_as(clear, object, signature.into()).await?;
+        }
         let what = What::Manifest(local.transaction, local.config_sha256);
-        if sender
-            .bytes_as(What::Sums(local.transaction), sums_object, sums.into())
-            .await?
-            && sender.bytes_as(what, manifest_object, sealed.into()).await?
-        {
+        if sent && sender.bytes_as(what, manifest_object, sealed.into()).await? {
             return Ok(());
         }
         revision = Some(sender.next_revision());
     }
     Err(PushError::NameTaken {
         target: sender.target.name.clone(),
-        object: names[1].revision(revision),
+        object: manifest_name.revision(revision),
     })
+}
+
+/// Puts the signer's certificate beside what it signs, once.
+async fn publish_certificate(sender: &Sender<'_>, signer: &Signer, local: &Local<'_>) -> Result<(), PushError> {
+    let object = layout::signer(&signer.fingerprint());
+    if sender.is_free(&object).await? {
+        let certificate = signer.certificate()?;
+        // Taken is as good: the name is that of no other certificate, and whoever verifies compares it.
+        sender
+            .bytes_as(What::Sums(local.transaction), object, certificate.into())
+            .await?;
+    }
+    Ok(())
 }

@@ -138,7 +138,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Whether a name may be used: not known to be taken, and nothing is seen there.
-    async fn is_free(&self, object: &str) -> Result<bool, PushError> {
+    pub async fn is_free(&self, object: &str) -> Result<bool, PushError> {
         if self.ledger().state.taken.contains(object) {
             return Ok(false);
         }

@@ -6,6 +6,7 @@
 //! objects are asked to be made readable, which can cost money and takes hours.
 
 mod receive;
+mod signed;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,8 +22,9 @@ use strongroom_borg::{SegmentNumber, SegmentReader};
 use zeroize::Zeroizing;
 
 use self::receive::receive;
+pub use self::signed::Signed;
 use crate::digest::Sha256Sum;
-use crate::layout::{parse_manifest, segment_of};
+use crate::layout::{self, parse_manifest, segment_of};
 use crate::manifest::{BadManifest, FileEntry, Manifest};
 use crate::openpgp::{Keyring, OpenError};
 use crate::progress::{OnProgress, Phase, Progress};
@@ -41,6 +43,8 @@ pub struct RestoreRequest {
     pub secret_keys: Vec<Zeroizing<Vec<u8>>>,
     /// Unlocks them; empty if they have none.
     pub passphrase: Zeroizing<String>,
+    /// Fingerprint of the key that must have signed the state's manifest, in capitals; any or none when `None`.
+    pub signer: Option<String>,
     /// Which state; the newest when `None`.
     pub transaction: Option<SegmentNumber>,
     /// The new repository's directory: empty, or not there yet. Of a single segment: its file's name, for messages.
@@ -77,6 +81,8 @@ pub struct RestoreReport {
     /// Files whose content's SHA-256 the manifest does not know: OpenPGP's integrity was checked, and
     /// `borg check` checks the rest.
     pub without_sum: u64,
+    /// What is known of who made the copy.
+    pub signed: Signed,
 }
 
 /// The segment that was restored.
@@ -92,6 +98,8 @@ pub struct SegmentReport {
     pub sha256: Sha256Sum,
     /// Whether the manifest knows the SHA-256; otherwise only OpenPGP's integrity, its size and its form were checked.
     pub known: bool,
+    /// What is known of who made the copy.
+    pub signed: Signed,
 }
 
 /// A state that can be restored.
@@ -135,6 +143,18 @@ pub enum RestoreError {
         /// What is wrong.
         #[source]
         source: BadManifest,
+    },
+    /// The manifest was not signed by whom it should.
+    #[error(
+        "manifest {object} is not by {signer}: {why}. If the appliance has made itself a new key since, that one's          fingerprint is wanted; a restore without --signer says who signed"
+    )]
+    Signature {
+        /// The object.
+        object: String,
+        /// Who should have.
+        signer: String,
+        /// What is wrong.
+        why: String,
     },
     /// A secret key cannot be read.
     #[error(transparent)]
@@ -257,7 +277,7 @@ pub async fn restore(
     on_progress(Progress::new(Phase::Compare));
     let run = Run::new(request, tuning)?;
     prepare(&request.destination)?;
-    let manifest = run.chosen(on_progress).await?;
+    let (manifest, signed) = run.chosen(on_progress).await?;
 
     let mut progress = Progress {
         objects_total: manifest.files.len() as u64,
@@ -317,6 +337,7 @@ pub async fn restore(
         files: progress.objects_done,
         bytes: progress.bytes_done,
         without_sum: manifest.files.iter().filter(|file| file.sha256.is_none()).count() as u64,
+        signed,
     })
 }
 
@@ -338,7 +359,7 @@ pub async fn restore_segment(
         source,
     };
     let run = Run::new(request, tuning)?;
-    let manifest = run.chosen(on_progress).await?;
+    let (manifest, signed) = run.chosen(on_progress).await?;
     let file = manifest
         .files
         .iter()
@@ -385,6 +406,7 @@ pub async fn restore_segment(
         bytes: received.size,
         sha256: received.sha256,
         known: file.sha256.is_some(),
+        signed,
     })
 }
 
@@ -444,8 +466,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The manifest of the state that was asked for.
-    async fn chosen(&self, on_progress: OnProgress<'_>) -> Result<Manifest, RestoreError> {
+    /// The manifest of the state that was asked for, and who signed it.
+    async fn chosen(&self, on_progress: OnProgress<'_>) -> Result<(Manifest, Signed), RestoreError> {
         let request = self.request;
         let states = states(&self.client, &request.target)
             .await
@@ -468,23 +490,47 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn manifest(&self, object: &str, on_progress: OnProgress<'_>) -> Result<Manifest, RestoreError> {
-        let bytes = loop {
-            match self.receive(object, receive::Into::Memory(MAX_MANIFEST)).await {
+    async fn manifest(&self, object: &str, on_progress: OnProgress<'_>) -> Result<(Manifest, Signed), RestoreError> {
+        let (bytes, signed) = loop {
+            match self.signed_manifest(object).await {
                 Err(error) if error.is_archived() => {
+                    let mut wanted = vec![object.to_owned()];
+                    wanted.extend(signed::objects(object));
+                    wanted.extend(self.signers().await?);
                     let progress = Progress {
-                        objects_total: 1,
+                        objects_total: wanted.len() as u64,
                         ..Progress::new(Phase::Wait)
                     };
-                    self.make_readable(&[object], progress, on_progress).await?;
+                    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+                    self.make_readable(&wanted, progress, on_progress).await?;
                 }
-                other => break other?.memory,
+                other => break other?,
             }
         };
-        Manifest::parse(&bytes).map_err(|source| RestoreError::Manifest {
+        let manifest = Manifest::parse(&bytes).map_err(|source| RestoreError::Manifest {
             object: object.into(),
             source,
-        })
+        })?;
+        Ok((manifest, signed))
+    }
+
+    async fn signed_manifest(&self, object: &str) -> Result<(Vec<u8>, Signed), RestoreError> {
+        let received = self.receive(object, receive::Into::Memory(MAX_MANIFEST)).await?;
+        let (target, signer) = (&self.request.target, self.request.signer.as_deref());
+        let signed = signed::check(&self.client, target, object, received.object_sha256, signer).await?;
+        Ok((received.memory, signed))
+    }
+
+    /// The certificates of signers that lie in the target.
+    async fn signers(&self) -> Result<Vec<String>, RestoreError> {
+        let target = &self.request.target;
+        let listed = self
+            .client
+            .list(&target.key(layout::SIGNER))
+            .await
+            .map_err(|error| self.wrap(error))?;
+        let objects = listed.iter().filter_map(|listed| target.object(&listed.key));
+        Ok(objects.map(str::to_owned).collect())
     }
 
     /// Receives an object, again if the connection breaks.

@@ -119,6 +119,10 @@ impl Gpg {
         output.stdout
     }
 
+    pub fn succeeds(&self, arguments: &[&str]) -> bool {
+        run(self.command().args(arguments)).status.success()
+    }
+
     /// A key pair: `kind` as for `--quick-generate-key`; RSA gets an encryption subkey.
     pub fn generate(&self, name: &str, kind: &str, expire: &str, passphrase: &str) {
         let usage = if kind == "future-default" { "default" } else { "cert" };

@@ -10,6 +10,7 @@ pub(crate) mod generate;
 mod incoming;
 mod note;
 pub mod seal;
+pub mod signing;
 mod sources;
 mod stick;
 mod take_over;
@@ -77,7 +78,7 @@ pub enum Refusal {
     Incoming(#[from] IncomingError),
     /// It names a certificate that is not there.
     #[error(
-        "{CONFIG_NAME}: the certificate `{0}` of a recipient is neither beside the file nor known from before. Export it with `gpg --export --armor KEY > {0}` and put it beside {CONFIG_NAME}."
+        "{CONFIG_NAME}: the certificate `{0}` of a recipient is neither beside the file nor known from before. Make it with `strongroom recipient new`, or export it with `gpg --export --armor KEY > {0}`, and put it beside {CONFIG_NAME}."
     )]
     NoCertificate(FileName),
     /// A certificate can't be used.
@@ -167,7 +168,9 @@ pub fn run_at_start(paths: &Paths) -> io::Result<()> {
             "Offer a configuration for this version, by a USB stick or in CONFIG.",
         ));
     }
-    conditions.extend(seal::set_aside_unusable(paths, &in_force(paths)));
+    let config = in_force(paths);
+    conditions.extend(seal::set_aside_unusable(paths, &config));
+    conditions.extend(signing::ensure(paths, &config));
     report(paths, &conditions)?;
     let generated = generate(paths).map(drop);
     // resolved runs since long before the state partition's configuration could be read.
@@ -193,6 +196,8 @@ fn take_incoming(paths: &Paths, source: &Source, incoming: &Incoming) -> io::Res
         Ok(None) => Outcome::Old,
         Ok(Some(taken)) => {
             let changed = generate(paths)?;
+            // What is wrong with it is in the journal, and is told at the next start.
+            signing::ensure(paths, &in_force(paths));
             let steps = apply::steps(&old, &in_force(paths), &taken, &changed);
             let later = apply::perform(&steps);
             Outcome::of(taken.changes, later)

@@ -64,32 +64,12 @@ pub fn time(now: Option<u64>) -> String {
         return "at a time that it does not know yet".into();
     };
     let (days, seconds) = (now / 86_400, now % 86_400);
-    let (year, month, day) = date(days);
+    let (year, month, day) = strongroom_model::date::of_days(days);
     format!(
         "{year:04}-{month:02}-{day:02} {:02}:{:02} UTC",
         seconds / 3600,
         seconds / 60 % 60
     )
-}
-
-/// Year, month and day of a number of days since 1970, in the Gregorian calendar.
-fn date(days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let (mut year, mut rest) = (1970, days);
-    while rest >= 365 + u64::from(leap(year)) {
-        rest -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 1;
-    for length in lengths {
-        if rest < length {
-            break;
-        }
-        rest -= length;
-        month += 1;
-    }
-    (year, month, rest + 1)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::{StoreError, folders, keep, mend, pairing, registry};
 use crate::configuration::apply::{Step, client_steps};
 use crate::configuration::{declared, generate, lock};
 use crate::durable;
+use crate::offsite::recipients;
 use crate::paths::{ARRAY_MOUNT, Paths, repository_name};
 use crate::services::command::CommandError;
 use crate::services::mounts;
@@ -17,6 +18,7 @@ use strongroom_borg::Repository;
 use strongroom_model::config::Config;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::pairing::{MINUTES_MAX, Pairing, Verdict};
+use strongroom_model::recipient::is_fingerprint;
 use strongroom_model::registry::{Answer, Change, ChangeError, Changed, Opened, Registry, Request, Settings, merge};
 use strongroom_model::ssh_key::SshPublicKey;
 use strongroom_model::upkeep::rollback::KeptRange;
@@ -114,6 +116,14 @@ pub enum Refusal {
     /// There is nothing of the kind.
     #[error("no rollback of client `{0}` kept {1}; `strongroom rollback {0}` lists what is kept")]
     NoKept(ClientName, KeptRange),
+    /// Not a certificate's.
+    #[error("that is not the fingerprint of a recipient")]
+    NoFingerprint,
+    /// The clock is not set.
+    #[error(
+        "the appliance does not know the time, so it can't note when the key was shown; `strongroom status` says more"
+    )]
+    NoTime,
     /// Nobody waits for a code.
     #[error("no pairing is open, or its time is over. Have another opened: `strongroom client pair NAME`")]
     NoPairing,
@@ -134,6 +144,7 @@ pub fn perform(paths: &Paths, request: &Request, running: &Running) -> Result<Pe
         Request::SetRegistryAside => return set_registry_aside(paths),
         Request::Reopen { name } => return reopen(paths, name, running),
         Request::RemoveKept { name, kept } => return remove_kept(paths, name, *kept),
+        Request::Proven { fingerprint } => return proven(paths, fingerprint),
         Request::Change(_) | Request::Pair { .. } | Request::Code { .. } => {}
     }
     let scene = Scene {
@@ -151,9 +162,11 @@ pub fn perform(paths: &Paths, request: &Request, running: &Running) -> Result<Pe
         } => scene.pair(name, *minutes, settings),
         Request::Code { code, key } => scene.code(code, key),
         // Done above.
-        Request::ClosePairing | Request::SetRegistryAside | Request::Reopen { .. } | Request::RemoveKept { .. } => {
-            Ok(done(Vec::new(), Vec::new()))
-        }
+        Request::ClosePairing
+        | Request::SetRegistryAside
+        | Request::Reopen { .. }
+        | Request::RemoveKept { .. }
+        | Request::Proven { .. } => Ok(done(Vec::new(), Vec::new())),
     }
 }
 
@@ -237,6 +250,19 @@ fn remove_kept(paths: &Paths, name: &ClientName, kept: KeptRange) -> Result<Perf
         "What the rollback of client {name} kept as {kept} is being erased."
     )];
     Ok(done(words, vec![Step::Repositories]))
+}
+
+/// Keeps the time of a proof beside the configuration, which is copied onto the array: a reflash asks for none again.
+fn proven(paths: &Paths, fingerprint: &str) -> Result<Performed, Refusal> {
+    if !is_fingerprint(fingerprint) {
+        return Err(Refusal::NoFingerprint);
+    }
+    let now = crate::clock_now().ok_or(Refusal::NoTime)?;
+    let mut proofs = recipients::proofs(paths);
+    proofs.proven(fingerprint, now);
+    durable::write_json(&paths.proofs(), &proofs)?;
+    let words = format!("It is noted that the secret key of {fingerprint} is there.");
+    Ok(done(vec![words], Vec::new()))
 }
 
 /// Writes sshd's keys, and tells which steps the running system is to take.

@@ -4,6 +4,8 @@
 use crate::configuration;
 use crate::disks::array_job::ArrayReport;
 use crate::enrol;
+use crate::offsite::challenges::Challenges;
+use crate::offsite::recipients;
 use crate::paths::Paths;
 use crate::report::Command;
 use crate::services::systemd::Systemd;
@@ -15,14 +17,16 @@ use crate::watch::store;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use strongroom_model::array::Verdict;
 use strongroom_model::name::ClientName;
+use strongroom_model::recipient::Challenge;
 use strongroom_model::registry::{self, Answer, Request};
-use strongroom_model::status::{ArrayState, Status};
+use strongroom_model::status::{ArrayState, ClockState, Status};
 use strongroom_model::superblock::ArrayUuid;
 use strongroom_model::upkeep::Work;
 use strongroom_model::watch::{Record, Remembered};
+use strongroom_offsite::openpgp::challenge::challenge;
 use tokio::sync::{mpsc, watch};
 use zbus::{Connection, fdo, interface};
 
@@ -41,6 +45,7 @@ struct ApplianceFace {
     commands: mpsc::Sender<Command>,
     systemd: Systemd,
     inputs: Inputs,
+    challenges: Challenges,
 }
 
 /// What repairs were given to read from, until their jobs fetch it: at most one for each client.
@@ -219,18 +224,82 @@ impl ApplianceFace {
         if matches!(request, Request::Code { .. }) {
             return Err(fdo::Error::InvalidArgs("a code is offered by the client itself".into()));
         }
-        let paths = self.paths.clone();
-        let asked = tokio::task::spawn_blocking(move || enrol::ask::ask(&paths, &request)).await;
-        let answer = asked
-            .map_err(|error| error.to_string())
-            .and_then(|answer| answer.map_err(|error| error.to_string()))
-            .map_err(fdo::Error::Failed)?;
-        if let Answer::Refused(why) = answer {
-            return Err(fdo::Error::Failed(why));
+        if matches!(request, Request::Proven { .. }) {
+            return Err(fdo::Error::InvalidArgs("a proof is an answer to a challenge".into()));
         }
+        let answer = self.ask(request).await?;
         self.send(Command::Clients).await?;
         self.taken_up().await;
         serde_json::to_string(&answer).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
+    /// The recipients of off-site copies, and who signs the manifests, as JSON (`strongroom_model::recipient::Listing`).
+    async fn recipients(&self) -> fdo::Result<String> {
+        let config = configuration::in_force(&self.paths);
+        let trusted = self.status.borrow().clock.state == ClockState::Synchronised;
+        let now = trusted.then(crate::clock_now).flatten();
+        let listing = recipients::listing(&self.paths, &config, now);
+        serde_json::to_string(&listing).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
+    /// A nonce that only the holder of a recipient's secret key can read, as JSON
+    /// (`strongroom_model::recipient::Challenge`). Without a name, of the only one that copies are encrypted to.
+    async fn challenge(&self, name: &str) -> fdo::Result<String> {
+        let config = configuration::in_force(&self.paths);
+        let all = recipients::recipients(&self.paths, &config, None);
+        let meant: Vec<_> = all
+            .iter()
+            .filter(|recipient| {
+                if name.is_empty() {
+                    recipient.used
+                } else {
+                    recipient.name.as_str() == name
+                }
+            })
+            .collect();
+        let [recipient] = meant.as_slice() else {
+            let names: Vec<&str> = all.iter().map(|recipient| recipient.name.as_str()).collect();
+            return Err(fdo::Error::InvalidArgs(match names.as_slice() {
+                [] => "there are no recipients; strongroom.toml names them in [[offsite.recipient]]".into(),
+                _ => format!("say which recipient is meant: {}", names.join(", ")),
+            }));
+        };
+        let declared = config.recipient(recipient.name.as_str());
+        let file = declared.map(|declared| self.paths.config_files().join(declared.certificate.as_str()));
+        let made = file.ok_or_else(|| "it is unknown".to_owned()).and_then(|file| {
+            let certificate = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            challenge(&certificate, None).map_err(|error| error.to_string())
+        });
+        let (nonce, message) =
+            made.map_err(|why| fdo::Error::Failed(format!("the recipient `{}` can't be used: {why}", recipient.name)))?;
+        self.challenges
+            .given(recipient.fingerprint.clone(), nonce, Instant::now());
+        let challenge = Challenge {
+            name: recipient.name.clone(),
+            fingerprint: recipient.fingerprint.clone(),
+            message,
+        };
+        serde_json::to_string(&challenge).map_err(|error| fdo::Error::Failed(error.to_string()))
+    }
+
+    /// Takes the nonce of a challenge as the proof that its recipient's secret key is there. Returns the recipient's name,
+    /// once the proof is kept.
+    async fn prove(&self, nonce: &str) -> fdo::Result<String> {
+        let unknown = || {
+            fdo::Error::InvalidArgs(
+                "that is no nonce that is waited for; have another made with `strongroom recipient challenge`".into(),
+            )
+        };
+        let fingerprint = self.challenges.of(nonce, Instant::now()).ok_or_else(unknown)?;
+        let proven = Request::Proven {
+            fingerprint: fingerprint.clone(),
+        };
+        self.ask(proven).await?;
+        self.challenges.forget(&fingerprint);
+        let config = configuration::in_force(&self.paths);
+        let all = recipients::recipients(&self.paths, &config, None);
+        let named = all.into_iter().find(|recipient| recipient.fingerprint == fingerprint);
+        Ok(named.map_or(fingerprint, |recipient| recipient.name.to_string()))
     }
 
     /// What is on every disk and what becomes of it, as JSON (`strongroom_model::array::Listing`): what the last look
@@ -329,6 +398,20 @@ impl ApplianceFace {
         .map_err(|error| fdo::Error::Failed(format!("what is remembered of {client} can't be read: {error}")))
     }
 
+    /// Asks what keeps the registry; a refusal is an error.
+    async fn ask(&self, request: Request) -> fdo::Result<Answer> {
+        let paths = self.paths.clone();
+        let asked = tokio::task::spawn_blocking(move || enrol::ask::ask(&paths, &request)).await;
+        let answer = asked
+            .map_err(|error| error.to_string())
+            .and_then(|answer| answer.map_err(|error| error.to_string()))
+            .map_err(fdo::Error::Failed)?;
+        match answer {
+            Answer::Refused(why) => Err(fdo::Error::Failed(why)),
+            answer => Ok(answer),
+        }
+    }
+
     /// Waits a moment until the status shows the clients that are in force now.
     async fn taken_up(&self) {
         let in_force = configuration::in_force(&self.paths);
@@ -371,6 +454,7 @@ pub async fn serve(
                 commands,
                 systemd,
                 inputs: Inputs::default(),
+                challenges: Challenges::default(),
             },
         )
         .await?;

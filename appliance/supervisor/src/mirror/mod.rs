@@ -19,10 +19,12 @@ use tree::Tree;
 
 /// What is mirrored: names in `/var/lib/strongroom`. Not which offers of a configuration had their turn
 /// (`config/sources.json`): what CONFIG of a new flash holds is a new offer.
-const LASTING: [&str; 6] = [
+const LASTING: [&str; 8] = [
     "config/strongroom.toml",
     "config/clients.toml",
     "config/files",
+    "config/proofs.json",
+    "config/signer.asc",
     "secrets",
     "ssh",
     "machine-id",

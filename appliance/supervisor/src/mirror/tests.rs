@@ -17,8 +17,11 @@ fn appliance(id: &str) -> (tempfile::TempDir, Paths) {
         ("config/strongroom.toml", "[network]\n".to_owned(), 0o644),
         ("config/clients.toml", "paused = []\n".to_owned(), 0o644),
         ("config/files/owner.asc", "certificate".to_owned(), 0o644),
+        ("config/proofs.json", "{}".to_owned(), 0o644),
+        ("config/signer.asc", "signer".to_owned(), 0o644),
         ("config/sources.json", "[]".to_owned(), 0o644),
         ("secrets/mqtt/word", "sealed".to_owned(), 0o600),
+        ("secrets/signing/manifests", "sealed".to_owned(), 0o600),
         ("ssh/ssh_host_ed25519_key", format!("private {id}"), 0o600),
         ("ssh/ssh_host_ed25519_key.pub", format!("public {id}"), 0o644),
         ("offsite/laptop/trial", "ledger".to_owned(), 0o600),
@@ -55,6 +58,11 @@ fn what_lasts_comes_back_and_nothing_else() {
     assert_eq!(state("config/strongroom.toml"), "[admin]\n");
     assert_eq!(state("config/clients.toml"), "paused = []\n");
     assert_eq!(state("config/files/owner.asc"), "certificate");
+    assert_eq!(state("config/proofs.json"), "{}");
+    assert_eq!(
+        (state("config/signer.asc"), state("secrets/signing/manifests")),
+        ("signer".into(), "sealed".into())
+    );
     // What is in CONFIG of a new flash is a new offer, even if it was in force once before.
     assert!(!new.config_sources().exists());
     assert_eq!(fs::read(new.credential_secret()).unwrap(), b"credential");

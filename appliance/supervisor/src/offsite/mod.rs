@@ -1,18 +1,23 @@
-//! The offsite duty: starts the schedule, starts a push when asked to, and reads what pushes left behind. The pushing
+//! The offsite duty: starts the schedule, starts a push when asked to, and reads what pushes left behind and what is known
+//! of recipients. The pushing
 //! itself is [`push_job`], in a unit of its own, so that it outlives the daemon; systemd starts it again, less and less
 //! often, when it fails.
 
+pub mod challenges;
 pub mod push_job;
+pub mod recipients;
 
 use crate::paths::Paths;
 use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError, UnitState};
 use push_job::PushProgress;
+use recipients::Known;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use strongroom_model::config::Config;
+use strongroom_model::config::{Config, Proof};
 use strongroom_model::name::ClientName;
+use strongroom_model::recipient::Recipient;
 use strongroom_model::status::{Job, JobKind, Target};
 use tokio::sync::{mpsc, watch};
 
@@ -26,6 +31,10 @@ pub struct Offsite {
     pub targets: BTreeMap<ClientName, Vec<Target>>,
     /// Pushes that are running.
     pub jobs: Vec<Job>,
+    /// The recipients of the configuration.
+    pub recipients: Vec<Recipient>,
+    /// Whether pushes wait for the recipients' proofs.
+    pub proof_required: bool,
 }
 
 /// Runs the duty for ever. Returns only when systemd can't be talked to; the daemon starts it again.
@@ -47,13 +56,16 @@ pub async fn run(
     }
     let units: Vec<String> = clients.iter().map(unit).collect();
     let units: Vec<&str> = units.iter().map(String::as_str).collect();
+    let mut recipients = Known::default();
     loop {
         let states = if units.is_empty() {
             Vec::new()
         } else {
             systemd.states(&units).await?
         };
-        let new = observe(&paths, &config, &clients, &states);
+        let mut new = observe(&paths, &config, &clients, &states);
+        new.part.recipients = recipients.look(&paths, &config).to_vec();
+        new.part.proof_required = config.offsite.proof == Proof::Required;
         let running = !new.part.jobs.is_empty();
         publish(&report, new);
         tokio::select! {

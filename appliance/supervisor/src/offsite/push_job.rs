@@ -1,17 +1,18 @@
 //! The role `strongroom-push NAME`: pushes one client's repository to each of its targets, and leaves its progress and
 //! its errors where the offsite duty reads them. It ends with an error if any target failed; systemd tries again.
 
-use crate::configuration::{in_force, seal};
+use crate::configuration::{in_force, seal, signing};
 use crate::durable;
+use crate::offsite::recipients;
 use crate::paths::Paths;
 use crate::upkeep::hold;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use strongroom_model::config::{self, Config, FileName};
+use strongroom_model::config::{self, Config, FileName, Proof};
 use strongroom_model::name::{ClientName, TargetName};
-use strongroom_offsite::openpgp::{Encryption, Mode};
+use strongroom_offsite::openpgp::{Encryption, Mode, Signer};
 use strongroom_offsite::push::{self, Limits, PushRequest, Tuning};
 use strongroom_offsite::{Credentials, Target, Trust, trust};
 use zeroize::Zeroizing;
@@ -113,6 +114,12 @@ async fn push_to(
     report: &std::path::Path,
     progress: &PushProgress,
 ) -> Result<String, String> {
+    if let Some(why) = (config.offsite.proof == Proof::Required)
+        .then(|| recipients::unproven(paths, config, target))
+        .flatten()
+    {
+        return Err(why);
+    }
     let mut recipients = Vec::new();
     for name in &target.recipients {
         let recipient = config.recipient(name.get_ref().as_str());
@@ -141,6 +148,7 @@ async fn push_to(
             config::Encryption::Cfb => Encryption::Always(Mode::Cfb),
             config::Encryption::Ocb => Encryption::Always(Mode::Ocb),
         },
+        signer: signer(),
         limits: Limits {
             uploads: *target.uploads.get_ref(),
             bandwidth: target.bandwidth.as_ref().map(|rate| rate.get_ref().bytes()),
@@ -170,6 +178,17 @@ async fn push_to(
         ) => Ok("nothing was backed up yet".into()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The appliance's signing key. Without one a copy is as good, but nobody can tell who made it: that is no reason to have none.
+fn signer() -> Option<Signer> {
+    let folder = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
+    let path = folder.join(signing::credential());
+    let read = fs::read(&path).map(Zeroizing::new).map_err(|error| error.to_string());
+    let parsed = read.and_then(|key| Signer::parse(&key).map_err(|error| error.to_string()));
+    parsed
+        .inspect_err(|error| eprintln!("What is pushed is not signed: {}: {error}", path.display()))
+        .ok()
 }
 
 /// The owner's own authorities, if there are any.
