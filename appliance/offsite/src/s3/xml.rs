@@ -29,6 +29,9 @@ pub(super) struct ListBucketResult {
     pub is_truncated: bool,
     #[serde(rename = "NextContinuationToken")]
     pub next: Option<String>,
+    /// In the first version of the list; many services leave it out, and mean the last key.
+    #[serde(rename = "NextMarker")]
+    pub marker: Option<String>,
     #[serde(rename = "Contents", default)]
     pub contents: Vec<Contents>,
 }
