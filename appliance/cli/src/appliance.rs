@@ -92,6 +92,7 @@ trait Appliance {
     fn repairable(&self, client: &str, segment: u32) -> zbus::Result<()>;
     fn repair(&self, client: &str, segment: u32, bytes: zbus::Fd<'_>) -> zbus::Result<()>;
     fn host_key(&self) -> zbus::Result<String>;
+    fn probe(&self, target: &str, client: &str) -> zbus::Result<String>;
 }
 
 /// A connection to the supervisor.
@@ -230,6 +231,11 @@ impl Connection {
     /// The public half of the SSH host key, one line.
     pub async fn host_key(&self) -> Result<String, ApplianceError> {
         Ok(self.proxy.host_key().await?)
+    }
+
+    /// Has the bucket of a target tried out, below a client's prefix if one is named. What was found, as JSON.
+    pub async fn probe(&self, target: &str, client: &str) -> Result<String, ApplianceError> {
+        Ok(self.proxy.probe(target, client).await?)
     }
 
     /// Has the disks looked at again.

@@ -12,6 +12,7 @@ mod kit;
 mod report;
 mod restore;
 mod sessions;
+mod target;
 mod upkeep;
 pub mod words;
 
@@ -134,6 +135,11 @@ enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Look after the off-site targets.
+    Target {
+        #[command(subcommand)]
+        verb: target::TargetVerb,
+    },
     /// Bring a repository, or one segment of it, back from its off-site copy, on any computer.
     Restore(Box<restore::RestoreArguments>),
 }
@@ -195,6 +201,8 @@ enum Failure {
     Appliance(#[from] appliance::ApplianceError),
     #[error(transparent)]
     Restore(#[from] restore::RestoreFailure),
+    #[error(transparent)]
+    Target(#[from] target::TargetFailure),
     #[error(transparent)]
     Report(#[from] report::ReportFailure),
     #[error(transparent)]
@@ -337,6 +345,7 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             );
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Target { verb } => Ok(target::run(verb).await?),
         Verb::Restore(arguments) => {
             restore::run(*arguments).await?;
             Ok(ExitCode::SUCCESS)
