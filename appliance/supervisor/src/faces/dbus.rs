@@ -4,6 +4,7 @@
 use crate::configuration;
 use crate::disks::array_job::ArrayReport;
 use crate::enrol;
+use crate::offsite::probe_job::{self, Subject};
 use crate::paths::Paths;
 use crate::report::Command;
 use crate::services::systemd::Systemd;
@@ -17,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use strongroom_model::array::Verdict;
-use strongroom_model::name::ClientName;
+use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::registry::{self, Answer, Request};
 use strongroom_model::status::{ArrayState, Status};
 use strongroom_model::superblock::ArrayUuid;
@@ -271,6 +272,19 @@ impl ApplianceFace {
     async fn host_key(&self) -> fdo::Result<String> {
         std::fs::read_to_string(self.paths.host_key())
             .map_err(|error| fdo::Error::Failed(format!("the SSH host key could not be read: {error}")))
+    }
+
+    /// Tries a target's bucket out, below the prefix of `client` unless that is empty. Returns what was found, as JSON
+    /// (`strongroom_offsite::probe::Report`), after some seconds.
+    async fn probe(&self, target: &str, client: &str) -> fdo::Result<String> {
+        let target = TargetName::new(target).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
+        let client = match client {
+            "" => None,
+            name => Some(self.known(name)?),
+        };
+        probe_job::ask(&self.paths, &self.systemd, &Subject { target, client })
+            .await
+            .map_err(fdo::Error::Failed)
     }
 
     /// Consents to use the array of this identity, which was made elsewhere. Returns once that is asked for.

@@ -2,6 +2,8 @@
 //! itself is [`push_job`], in a unit of its own, so that it outlives the daemon; systemd starts it again, less and less
 //! often, when it fails.
 
+mod bucket;
+pub mod probe_job;
 pub mod push_job;
 
 use crate::paths::Paths;
