@@ -126,10 +126,12 @@ async fn in_parts(client: &Client, whole: &str, cut: &str, seen: &mut Observatio
         }
     };
     let done = complete(client, whole, &id).await;
-    if done.is_ok() {
-        seen.written.push(whole.to_owned());
-    } else if client.abort_multipart(whole, &id).await.is_err() {
+    if done.is_err() && client.abort_multipart(whole, &id).await.is_err() {
         seen.uploads_left.push(whole.to_owned());
+    }
+    // It may be there although the answer was none that could be read.
+    if done.is_ok() || matches!(client.head(whole).await, Ok(Some(_))) {
+        seen.written.push(whole.to_owned());
     }
     seen.parts = Some(done);
     let Ok(id) = client.create_multipart_once(cut).await else {
