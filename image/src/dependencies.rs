@@ -83,6 +83,7 @@ const PACKAGES: &[(&str, &[Need], &str)] = &[
     ("gnupg", &[Run, Test], "opens encrypted copies with nothing of ours"),
     ("chrony", &[Run, Test], "tells the virtual machine the time"),
     ("rclone", &[Test], "fetches copies with nothing of ours"),
+    ("python3-venv", &[Test], "runs S3 servers that are not ours"),
     ("fdisk", &[Flash, Test], "keeps a partition in the table"),
     ("gdisk", &[Test], "the real tool for partitions"),
     ("exfatprogs", &[Test], "formats the exFAT sticks that tests plug in"),

@@ -96,6 +96,7 @@ trait Appliance {
     fn recipients(&self) -> zbus::Result<String>;
     fn challenge(&self, name: &str) -> zbus::Result<String>;
     fn prove(&self, nonce: &str) -> zbus::Result<String>;
+    fn probe(&self, target: &str, client: &str) -> zbus::Result<String>;
 }
 
 /// A connection to the supervisor.
@@ -249,6 +250,11 @@ impl Connection {
     /// Answers a challenge. Returns the recipient's name.
     pub async fn prove(&self, nonce: &str) -> Result<String, ApplianceError> {
         Ok(self.proxy.prove(nonce).await?)
+    }
+
+    /// Has the bucket of a target tried out, below a client's prefix if one is named. What was found, as JSON.
+    pub async fn probe(&self, target: &str, client: &str) -> Result<String, ApplianceError> {
+        Ok(self.proxy.probe(target, client).await?)
     }
 
     /// Has the disks looked at again.

@@ -13,6 +13,7 @@ mod recipient;
 mod report;
 mod restore;
 mod sessions;
+mod target;
 mod upkeep;
 pub mod words;
 
@@ -140,6 +141,11 @@ enum Verb {
         #[command(subcommand)]
         verb: recipient::RecipientVerb,
     },
+    /// Look after the off-site targets.
+    Target {
+        #[command(subcommand)]
+        verb: target::TargetVerb,
+    },
     /// Bring a repository, or one segment of it, back from its off-site copy, on any computer.
     Restore(Box<restore::RestoreArguments>),
 }
@@ -203,6 +209,8 @@ enum Failure {
     Restore(#[from] restore::RestoreFailure),
     #[error(transparent)]
     Recipient(#[from] recipient::RecipientFailure),
+    #[error(transparent)]
+    Target(#[from] target::TargetFailure),
     #[error(transparent)]
     Report(#[from] report::ReportFailure),
     #[error(transparent)]
@@ -349,6 +357,7 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             recipient::run(verb).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Target { verb } => Ok(target::run(verb).await?),
         Verb::Restore(arguments) => {
             restore::run(*arguments).await?;
             Ok(ExitCode::SUCCESS)

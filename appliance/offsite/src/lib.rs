@@ -2,13 +2,15 @@
 //!
 //! Owns the layout of a target (DESIGN.md, "Off-site layout"), its ledger, and the OpenPGP framing.
 //! Usable without an appliance: nothing here knows of systemd, D-Bus or the configuration file.
-//! Reads repositories through `strongroom-borg`; never writes to one, never deletes an object.
+//! Reads repositories through `strongroom-borg`; never writes to one. Deletes no object but what a probe itself wrote.
 
 pub mod digest;
 pub mod layout;
 pub mod ledger;
 pub mod manifest;
 pub mod openpgp;
+pub mod oracle;
+pub mod probe;
 pub mod progress;
 pub mod push;
 pub mod restore;

@@ -288,3 +288,27 @@ async fn the_archive_opens_on_request() {
     client.restore("x", 1).await.unwrap();
     assert_eq!(client.get_small("x", 10).await.unwrap(), b"cold");
 }
+
+#[tokio::test]
+async fn an_answer_that_is_cut_short_is_not_taken_for_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(dir.path(), |_| {}).await;
+    let client = client(&target(&server, "plain"), "ALL");
+    let bytes = Bytes::from(noise(MIB, 3));
+    let payload = Payload::of(&bytes);
+    client.put_once("a", bytes.clone(), &payload).await.unwrap();
+    server
+        .faults()
+        .add(rule("GET", "plain/a", HASTY.attempts, Action::Truncate(200_000)));
+    let error = client.get_small("a", 2 * MIB).await.unwrap_err();
+    assert!(matches!(error, S3Error::Interrupted { .. }), "{error}");
+    server.faults().clear();
+    assert!(client.get_small("a", 2 * MIB).await.unwrap() == bytes);
+    server
+        .faults()
+        .add(rule("GET", "prefix=", HASTY.attempts, Action::Truncate(0)));
+    let error = client.list("").await.unwrap_err();
+    assert!(matches!(error, S3Error::Interrupted { .. }), "{error}");
+    server.faults().clear();
+    assert_eq!(client.list("").await.unwrap().len(), 1);
+}

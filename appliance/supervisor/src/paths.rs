@@ -170,6 +170,11 @@ impl Paths {
             .join("report.json")
     }
 
+    /// What trying a target out found, by the unit's instance.
+    pub fn probe_outcome(&self, instance: &str) -> PathBuf {
+        self.at("/run/strongroom-probe").join(format!("{instance}.json"))
+    }
+
     /// What is remembered of one client's repository: by `strongroom-watch` and `strongroom-verify`.
     pub fn watch(&self, client: &ClientName) -> PathBuf {
         self.watches().join(client.as_str())

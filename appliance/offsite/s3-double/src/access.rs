@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use crate::settings::{Credential, Permissions};
-use crate::store::Store;
+use crate::store::{Meta, Store, now};
 
 /// The credentials known to the server.
 #[derive(Clone)]
@@ -28,6 +29,22 @@ impl S3Auth for Keys {
 pub struct Guard {
     pub keys: Keys,
     pub store: Arc<Store>,
+    pub retention: Option<Duration>,
+    pub hides: bool,
+}
+
+impl Guard {
+    /// Whether a retention rule keeps the object from being replaced or deleted.
+    fn retained(&self, operation: &str, meta: Option<&Meta>) -> bool {
+        let changes = matches!(
+            operation,
+            "PutObject" | "CompleteMultipartUpload" | "DeleteObject" | "DeleteObjects"
+        );
+        changes
+            && meta.zip(self.retention).is_some_and(|(meta, retention)| {
+                now().saturating_sub(meta.modified) < u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)
+            })
+    }
 }
 
 #[async_trait::async_trait]
@@ -39,13 +56,23 @@ impl S3Access for Guard {
         let Some(credential) = known else {
             return Err(s3_error!(AccessDenied, "Signature is required"));
         };
-        let exists = match context.s3_path().as_object() {
-            Some((bucket, key)) => self.store.head(bucket, key).is_ok(),
-            None => false,
-        };
+        let object = context.s3_path().as_object();
+        let meta = object.and_then(|(bucket, key)| self.store.head(bucket, key).ok());
         let operation = context.s3_op().name();
-        if allowed(credential.permissions, operation, exists) {
+        if allowed(credential.permissions, operation, meta.is_some()) {
+            if self.retained(operation, meta.as_ref().map(|(meta, _)| meta)) {
+                return Err(s3_error!(
+                    AccessDenied,
+                    "The object is protected by a retention rule of the bucket"
+                ));
+            }
             return Ok(());
+        }
+        if self.hides {
+            return Err(s3_error!(
+                NoSuchBucket,
+                "Either the bucket does not exist in the namespace or you are not authorized to access it"
+            ));
         }
         let mut error = S3Error::new(S3ErrorCode::AccessDenied);
         error.set_message(format!("{operation} is not permitted to this credential"));

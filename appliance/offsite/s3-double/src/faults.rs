@@ -17,6 +17,8 @@ pub enum Action {
     CutAfter(u64),
     /// Do what was asked, then close the connection instead of answering.
     DropAnswer,
+    /// Send at most this many bytes of the answer's body, then close the connection.
+    Truncate(u64),
 }
 
 /// Which request fails.

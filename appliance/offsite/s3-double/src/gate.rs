@@ -55,7 +55,7 @@ impl Gate {
                 return Ok(response);
             }
             Some(Action::CutAfter(bytes)) => Some(bytes),
-            Some(Action::DropAnswer) | None => None,
+            Some(Action::DropAnswer | Action::Truncate(_)) | None => None,
         };
         if let Err(refused) = check(request.method(), request.headers(), &self.region) {
             return refused.to_http_response().map_err(|_| Closed);
@@ -73,7 +73,13 @@ impl Gate {
         if matches!(action, Some(Action::CutAfter(_) | Action::DropAnswer)) {
             return Err(Closed);
         }
-        response.map_err(|_| Closed)
+        let response = response.map_err(|_| Closed)?;
+        Ok(match action {
+            Some(Action::Truncate(bytes)) => {
+                response.map(|body| Body::http_body_unsync(Paced::new(body, None, Some(bytes))))
+            }
+            _ => response,
+        })
     }
 }
 

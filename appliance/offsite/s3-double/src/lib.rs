@@ -18,4 +18,4 @@ mod store;
 
 pub use faults::{Action, Faults, Rule};
 pub use server::{Server, StartError};
-pub use settings::{Bucket, Credential, Permissions, Settings};
+pub use settings::{Bucket, Credential, Lists, Permissions, Settings};

@@ -1,4 +1,4 @@
-//! A request body that is read at a limited pace, or only up to a point.
+//! A body that passes at a limited pace, or only up to a point.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A cap on bytes per second, shared by all connections.
@@ -41,18 +40,18 @@ pub enum PaceError {
     #[error("connection cut on purpose")]
     Cut,
     #[error(transparent)]
-    Hyper(#[from] hyper::Error),
+    Body(Box<dyn std::error::Error + Send + Sync>),
 }
 
-pub struct Paced {
-    inner: Incoming,
+pub struct Paced<B> {
+    inner: B,
     limiter: Option<Arc<Limiter>>,
     waiting: Option<Pin<Box<Sleep>>>,
     cut_after: Option<u64>,
 }
 
-impl Paced {
-    pub fn new(inner: Incoming, limiter: Option<Arc<Limiter>>, cut_after: Option<u64>) -> Self {
+impl<B> Paced<B> {
+    pub fn new(inner: B, limiter: Option<Arc<Limiter>>, cut_after: Option<u64>) -> Self {
         Self {
             inner,
             limiter,
@@ -62,7 +61,11 @@ impl Paced {
     }
 }
 
-impl Body for Paced {
+impl<B> Body for Paced<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     type Data = Bytes;
     type Error = PaceError;
 
@@ -71,9 +74,10 @@ impl Body for Paced {
             std::task::ready!(waiting.as_mut().poll(cx));
             self.waiting = None;
         }
-        let Some(frame) = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx)?) else {
+        let Some(frame) = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx)) else {
             return Poll::Ready(None);
         };
+        let frame = frame.map_err(|error| PaceError::Body(error.into()))?;
         let length = frame.data_ref().map_or(0, Bytes::len);
         if let Some(left) = &mut self.cut_after {
             match left.checked_sub(length as u64) {

@@ -60,9 +60,15 @@ impl Server {
             minimum_part: settings.minimum_part,
             page: settings.page,
             restore_delay: settings.restore_delay,
+            lists: settings.lists,
         });
         builder.set_auth(keys.clone());
-        builder.set_access(Guard { keys, store });
+        builder.set_access(Guard {
+            keys,
+            store,
+            retention: settings.retention,
+            hides: settings.hides,
+        });
         let faults = Faults::default();
         let gate = Gate {
             service: builder.build(),

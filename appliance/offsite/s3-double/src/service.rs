@@ -15,11 +15,12 @@ use s3s::dto::{
     DeleteObjectOutput, ETag, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
     HeadObjectOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
     ListObjectsV2Input, ListObjectsV2Output, MultipartUpload, Object, ObjectStorageClass, PutObjectInput,
-    PutObjectOutput, RestoreObjectInput, RestoreObjectOutput, StorageClass, StreamingBlob, Timestamp, UploadPartInput,
-    UploadPartOutput,
+    PutObjectOutput, RestoreObjectInput, RestoreObjectOutput, StorageClass, StreamingBlob, Timestamp, TimestampFormat,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
+use crate::settings::Lists;
 use crate::store::{Meta, Part, Store, StoreError, Tier, Upload};
 
 /// The operations over a store.
@@ -28,6 +29,7 @@ pub struct Service {
     pub minimum_part: u64,
     pub page: usize,
     pub restore_delay: Duration,
+    pub lists: Lists,
 }
 
 impl From<StoreError> for S3Error {
@@ -53,6 +55,15 @@ fn payload_mismatch() -> S3Error {
 
 fn timestamp(milliseconds: u64) -> Timestamp {
     (UNIX_EPOCH + Duration::from_millis(milliseconds)).into()
+}
+
+/// The header `x-amz-restore` of what can be read until then.
+fn restored(until: u64) -> String {
+    let mut date = Vec::new();
+    // Writing to memory does not fail.
+    let _ = timestamp(until).format(TimestampFormat::HttpDate, &mut date);
+    let date = String::from_utf8_lossy(&date);
+    format!("ongoing-request=\"false\", expiry-date=\"{date}\"")
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -320,9 +331,7 @@ impl S3 for Service {
         let restore = match tier {
             Tier::Standard | Tier::Archived => None,
             Tier::Restoring => Some("ongoing-request=\"true\"".to_owned()),
-            Tier::Restored(_) => {
-                Some("ongoing-request=\"false\", expiry-date=\"Fri, 01 Jan 2100 00:00:00 GMT\"".to_owned())
-            }
+            Tier::Restored(until) => Some(restored(until)),
         };
         Ok(S3Response::new(HeadObjectOutput {
             content_length: i64::try_from(meta.size).ok(),
@@ -346,6 +355,9 @@ impl S3 for Service {
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = req.input;
+        if self.lists == Lists::First {
+            return Err(s3_error!(NotImplemented, "ListObjectsV2 is not supported"));
+        }
         let after = input
             .continuation_token
             .clone()
@@ -368,7 +380,8 @@ impl S3 for Service {
             contents: Some(page.objects),
             common_prefixes: Some(page.prefixes),
             is_truncated: Some(page.next.is_some()),
-            next_continuation_token: page.next,
+            // A server that takes it for the first version names no token.
+            next_continuation_token: page.next.filter(|_| self.lists == Lists::Both),
             continuation_token: input.continuation_token,
             ..Default::default()
         }))
@@ -376,6 +389,7 @@ impl S3 for Service {
 
     async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
         let input = req.input;
+        let input_delimiter = input.delimiter.is_some();
         let page = self.page_of(
             &input.bucket,
             &Asked {
@@ -393,7 +407,8 @@ impl S3 for Service {
             contents: Some(page.objects),
             common_prefixes: Some(page.prefixes),
             is_truncated: Some(page.next.is_some()),
-            next_marker: page.next,
+            // Only with a delimiter, as S3 does it.
+            next_marker: page.next.filter(|_| input_delimiter),
             ..Default::default()
         }))
     }

@@ -159,6 +159,23 @@ pub struct Settings {
     pub latency: Duration,
     /// Whether every PUT must carry `Content-MD5`, as some services demand it where a retention rule is in force.
     pub demand_md5: bool,
+    /// A retention rule: what was stored for less long can't be overwritten or deleted, whoever asks.
+    pub retention: Option<Duration>,
+    /// Whether what is not permitted is answered as if it were not there, as Oracle does it.
+    pub hides: bool,
+    /// Which lists are known.
+    pub lists: Lists,
+}
+
+/// Which versions of the list a server knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lists {
+    /// ListObjects and ListObjectsV2.
+    Both,
+    /// ListObjects; the second version is refused.
+    First,
+    /// ListObjects; the second version is taken for it.
+    Mistaken,
 }
 
 impl Settings {
@@ -177,6 +194,9 @@ impl Settings {
             bandwidth: None,
             latency: Duration::ZERO,
             demand_md5: false,
+            retention: None,
+            hides: false,
+            lists: Lists::Both,
         }
     }
 

@@ -78,6 +78,32 @@ pub struct Listed {
     pub etag: String,
 }
 
+/// A whole list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// What there is, in the service's order.
+    pub objects: Vec<Listed>,
+    /// Whether the service knows only the first version of the list (ListObjects, not ListObjectsV2), as far as that
+    /// can be told: a single page looks the same.
+    pub first_version: bool,
+}
+
+/// Where a page of a list begins.
+#[derive(Debug, PartialEq, Eq)]
+enum Start {
+    Beginning,
+    /// What the second version calls the continuation token.
+    Token(String),
+    /// In the first version: after this key.
+    Key(String),
+}
+
+/// One page of a list.
+struct Page {
+    objects: Vec<Listed>,
+    next: Option<Start>,
+}
+
 /// One bucket, with credentials. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -298,35 +324,102 @@ impl Client {
     /// # Errors
     /// [`S3Error`].
     pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, S3Error> {
-        let operation = format!("LIST {prefix}");
-        let mut all = Vec::new();
-        let mut token: Option<String> = None;
+        Ok(self.list_in_pages(prefix, None).await?.objects)
+    }
+
+    /// As [`Client::list`], in pages of at most `most` objects, and tells how the service lists. One that does not know
+    /// the second version of the list, or takes it for the first, is asked for the first.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn list_in_pages(&self, prefix: &str, most: Option<u32>) -> Result<Listing, S3Error> {
+        let mut listing = Listing {
+            objects: Vec::new(),
+            first_version: false,
+        };
+        let mut from = Start::Beginning;
         loop {
-            let mut query = vec![("list-type", "2"), ("prefix", prefix)];
-            query.extend(token.as_deref().map(|token| ("continuation-token", token)));
-            let response = self.repeat(Method::GET, None, &query, None).await?;
-            let body = self.xml(&operation, response).await?;
-            let page: ListBucketResult = parse(&body).map_err(|why| S3Error::BadAnswer {
-                operation: operation.clone(),
-                why,
-            })?;
-            all.extend(page.contents.into_iter().map(|found| Listed {
-                key: found.key,
-                size: found.size,
-                etag: found.etag.trim_matches('"').to_owned(),
-            }));
-            match page.next.filter(|_| page.is_truncated) {
+            let page = match self.page(prefix, &from, most).await {
+                Err(S3Error::Refused {
+                    status: 400 | 405 | 501,
+                    ..
+                }) if from == Start::Beginning => {
+                    from = Start::Key(String::new());
+                    self.page(prefix, &from, most).await?
+                }
+                other => other?,
+            };
+            listing.first_version |= matches!(from, Start::Key(_)) || matches!(page.next, Some(Start::Key(_)));
+            listing.objects.extend(page.objects);
+            match page.next {
                 // A page that leads to itself would never end.
-                Some(next) if token.as_ref() != Some(&next) => token = Some(next),
-                Some(_) => {
+                Some(next) if next == from => {
                     return Err(S3Error::BadAnswer {
-                        operation,
+                        operation: format!("LIST {prefix}"),
                         why: "its pages repeat".into(),
                     });
                 }
-                None => return Ok(all),
+                Some(next) => from = next,
+                None => return Ok(listing),
             }
         }
+    }
+
+    async fn page(&self, prefix: &str, from: &Start, most: Option<u32>) -> Result<Page, S3Error> {
+        let operation = format!("LIST {prefix}");
+        let most = most.map(|most| most.to_string());
+        let mut query = vec![("prefix", prefix)];
+        match from {
+            Start::Beginning => query.push(("list-type", "2")),
+            Start::Token(token) => query.extend([("list-type", "2"), ("continuation-token", token.as_str())]),
+            Start::Key(key) if key.is_empty() => {}
+            Start::Key(key) => query.push(("marker", key)),
+        }
+        query.extend(most.as_deref().map(|most| ("max-keys", most)));
+        let response = self.repeat(Method::GET, None, &query, None).await?;
+        let body = self.xml(&operation, response).await?;
+        let page: ListBucketResult = parse(&body).map_err(|why| S3Error::BadAnswer {
+            operation: operation.clone(),
+            why,
+        })?;
+        let last = page.contents.last().map(|found| found.key.clone());
+        let next = match (page.is_truncated, page.next, page.marker.or(last)) {
+            (false, ..) => None,
+            (true, Some(token), _) if !matches!(from, Start::Key(_)) => Some(Start::Token(token)),
+            (true, _, Some(key)) => Some(Start::Key(key)),
+            (true, _, None) => {
+                return Err(S3Error::BadAnswer {
+                    operation,
+                    why: "there is more, but not where".into(),
+                });
+            }
+        };
+        let objects = page.contents.into_iter().map(|found| Listed {
+            key: found.key,
+            size: found.size,
+            etag: found.etag.trim_matches('"').to_owned(),
+        });
+        Ok(Page {
+            objects: objects.collect(),
+            next,
+        })
+    }
+
+    /// Deletes an object. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub async fn delete(&self, key: &str) -> Result<(), S3Error> {
+        match self.repeat(Method::DELETE, Some(key), &[], None).await {
+            Ok(_) | Err(S3Error::NoSuchKey { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Seconds by which the service's clock was ahead of ours at its last answer; `None` before one.
+    #[must_use]
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.sender.clock_ahead()
     }
 
     /// Asks for an archived object to be made readable for `days` (1 to 10); [`Client::head`] tells when it is.

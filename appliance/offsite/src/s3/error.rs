@@ -83,6 +83,10 @@ pub enum S3Error {
     Archived {
         /// What was asked.
         operation: String,
+        /// HTTP status.
+        status: u16,
+        /// The service's code.
+        code: String,
     },
     /// A restore of the object is under way already.
     #[error("{operation}: a restore is under way already")]
@@ -184,6 +188,11 @@ pub(super) fn explain(context: Context<'_>, body: Option<ErrorBody>) -> S3Error 
     let operation = context.operation.to_owned();
     let body = body.unwrap_or_default();
     let (code, message) = (body.code, body.message);
+    // Oracle does not tell what is not there from what may not be seen: 404, and "does not exist … or you are not
+    // authorized to access it".
+    if message.contains("not authorized") {
+        return S3Error::AccessDenied { operation, message };
+    }
     match code.as_str() {
         "RequestTimeTooSkewed" => S3Error::ClockSkew {
             server_time: body.server_time.or(context.date),
@@ -205,11 +214,19 @@ pub(super) fn explain(context: Context<'_>, body: Option<ErrorBody>) -> S3Error 
         },
         "NoSuchKey" => S3Error::NoSuchKey { operation },
         "NoSuchUpload" => S3Error::NoSuchUpload { operation },
-        "InvalidObjectState" => S3Error::Archived { operation },
+        "InvalidObjectState" => S3Error::Archived {
+            operation,
+            status,
+            code,
+        },
         "RestoreAlreadyInProgress" => S3Error::RestoreInProgress { operation },
         "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody" => S3Error::Corrupted { operation, code },
         // Oracle answers some refusals with its own words only.
-        _ if message.contains("Archive tier") => S3Error::Archived { operation },
+        _ if message.contains("Archive tier") => S3Error::Archived {
+            operation,
+            status,
+            code,
+        },
         "AccessDenied" | "Forbidden" | "NotAuthorizedOrNotFound" => S3Error::AccessDenied { operation, message },
         "" if status == 404 => S3Error::NoSuchKey { operation },
         "" if status == 403 || status == 401 => S3Error::AccessDenied {
@@ -272,5 +289,8 @@ mod tests {
         assert!(matches!(error(502, "<html>"), S3Error::Unavailable { .. }));
         assert!(matches!(error(404, ""), S3Error::NoSuchKey { .. }));
         assert!(error(403, "").is_denied());
+        let hidden = "<Error><Code>NoSuchBucket</Code><Message>Either the bucket named 'b' does not exist in the \
+                      namespace 'n' or you are not authorized to access it</Message></Error>";
+        assert!(error(404, hidden).is_denied());
     }
 }

@@ -1,6 +1,7 @@
 //! One signed HTTP request, and the patience between attempts. Knows nothing of what is asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::S3Error;
@@ -56,7 +57,12 @@ pub(super) struct Sender {
     clock: Clock,
     pace: Option<Arc<Pace>>,
     pause: Pause,
+    /// How far the service's clock is ahead of ours, in seconds; [`UNKNOWN`] before its first answer.
+    ahead: Arc<AtomicI64>,
 }
+
+/// Stands for a difference of the clocks that is not known.
+const UNKNOWN: i64 = i64::MIN;
 
 impl Sender {
     pub fn new(target: &Target, credentials: Credentials, clock: Clock) -> Result<Self, S3Error> {
@@ -100,6 +106,7 @@ impl Sender {
             clock,
             pace: None,
             pause: Pause::default(),
+            ahead: Arc::new(AtomicI64::new(UNKNOWN)),
         })
     }
 
@@ -170,6 +177,7 @@ impl Sender {
             }
         };
         let response = answer.map_err(|error| self.broken(&operation, &error))?;
+        self.compare_clocks(&response);
         if response.status().is_success() {
             return Ok(response);
         }
@@ -200,6 +208,23 @@ impl Sender {
             small_body(response).await.and_then(|body| ErrorBody::parse(&body))
         };
         Err(explain(context, body))
+    }
+
+    /// Seconds by which the service's clock was ahead of ours at its last answer; `None` before that.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        Some(self.ahead.load(Ordering::Relaxed)).filter(|ahead| *ahead != UNKNOWN)
+    }
+
+    fn compare_clocks(&self, response: &reqwest::Response) {
+        let date = response.headers().get("date").and_then(|value| value.to_str().ok());
+        if let Some(theirs) = date.and_then(|date| httpdate::parse_http_date(date).ok()) {
+            let seconds = |time: SystemTime| {
+                let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                i64::try_from(since.as_secs()).unwrap_or_default()
+            };
+            let ahead = seconds(theirs) - seconds((self.clock)());
+            self.ahead.store(ahead, Ordering::Relaxed);
+        }
     }
 
     pub fn broken(&self, operation: &str, error: &reqwest::Error) -> S3Error {

@@ -13,7 +13,7 @@ pub mod sign;
 mod stream;
 mod xml;
 
-pub use client::{Archive, Client, Head, Listed, Payload};
+pub use client::{Archive, Client, Head, Listed, Listing, Payload};
 pub use error::S3Error;
 pub use http::{Clock, system_clock};
 pub use multipart::Upload;

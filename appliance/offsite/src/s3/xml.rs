@@ -29,6 +29,9 @@ pub(super) struct ListBucketResult {
     pub is_truncated: bool,
     #[serde(rename = "NextContinuationToken")]
     pub next: Option<String>,
+    /// In the first version of the list; many services leave it out, and mean the last key.
+    #[serde(rename = "NextMarker")]
+    pub marker: Option<String>,
     #[serde(rename = "Contents", default)]
     pub contents: Vec<Contents>,
 }
@@ -81,6 +84,8 @@ pub(super) struct ListedUpload {
 /// A document that is read, by the name of its root. A sign-in page of some network is not one.
 pub(super) trait Document: for<'de> Deserialize<'de> {
     const ROOT: &'static str;
+    /// What some services call it.
+    const OTHER_ROOT: &'static str = Self::ROOT;
 }
 
 impl Document for ErrorBody {
@@ -97,6 +102,8 @@ impl Document for InitiateMultipartUploadResult {
 
 impl Document for CompleteMultipartUploadResult {
     const ROOT: &'static str = "CompleteMultipartUploadResult";
+    // moto.
+    const OTHER_ROOT: &'static str = "CompleteMultipartUploadResponse";
 }
 
 impl Document for ListMultipartUploadsResult {
@@ -111,8 +118,11 @@ pub(super) fn parse<T: Document>(bytes: &[u8]) -> Result<T, String> {
         Some(rest) => rest.split_once("?>").map_or("", |(_, body)| body).trim_start(),
         None => text,
     };
-    let named = body.strip_prefix('<').and_then(|rest| rest.strip_prefix(T::ROOT));
-    if !named.is_some_and(|rest| rest.starts_with([' ', '>', '/', '\t', '\r', '\n'])) {
+    let is_named = |name| {
+        let named = body.strip_prefix('<').and_then(|rest| rest.strip_prefix(name));
+        named.is_some_and(|rest| rest.starts_with([' ', '>', '/', '\t', '\r', '\n']))
+    };
+    if !is_named(T::ROOT) && !is_named(T::OTHER_ROOT) {
         return Err(format!("it is not a <{}>", T::ROOT));
     }
     quick_xml::de::from_str(text).map_err(|error| error.to_string())

@@ -5,6 +5,7 @@ use crate::configuration;
 use crate::disks::array_job::ArrayReport;
 use crate::enrol;
 use crate::offsite::challenges::Challenges;
+use crate::offsite::probe_job::{self, Subject};
 use crate::offsite::recipients;
 use crate::paths::Paths;
 use crate::report::Command;
@@ -19,7 +20,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use strongroom_model::array::Verdict;
-use strongroom_model::name::ClientName;
+use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::recipient::Challenge;
 use strongroom_model::registry::{self, Answer, Request};
 use strongroom_model::status::{ArrayState, ClockState, Status};
@@ -340,6 +341,19 @@ impl ApplianceFace {
     async fn host_key(&self) -> fdo::Result<String> {
         std::fs::read_to_string(self.paths.host_key())
             .map_err(|error| fdo::Error::Failed(format!("the SSH host key could not be read: {error}")))
+    }
+
+    /// Tries a target's bucket out, below the prefix of `client` unless that is empty. Returns what was found, as JSON
+    /// (`strongroom_offsite::probe::Report`), after some seconds.
+    async fn probe(&self, target: &str, client: &str) -> fdo::Result<String> {
+        let target = TargetName::new(target).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
+        let client = match client {
+            "" => None,
+            name => Some(self.known(name)?),
+        };
+        probe_job::ask(&self.paths, &self.systemd, &Subject { target, client })
+            .await
+            .map_err(fdo::Error::Failed)
     }
 
     /// Consents to use the array of this identity, which was made elsewhere. Returns once that is asked for.

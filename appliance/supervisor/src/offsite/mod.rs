@@ -1,9 +1,10 @@
 //! The offsite duty: starts the schedule, starts a push when asked to, and reads what pushes left behind and what is known
-//! of recipients. The pushing
-//! itself is [`push_job`], in a unit of its own, so that it outlives the daemon; systemd starts it again, less and less
-//! often, when it fails.
+//! of recipients. The pushing itself is [`push_job`], in a unit of its own, so that it outlives the daemon; systemd starts
+//! it again, less and less often, when it fails.
 
+mod bucket;
 pub mod challenges;
+pub mod probe_job;
 pub mod push_job;
 pub mod recipients;
 

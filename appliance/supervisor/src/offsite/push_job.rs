@@ -1,7 +1,8 @@
 //! The role `strongroom-push NAME`: pushes one client's repository to each of its targets, and leaves its progress and
 //! its errors where the offsite duty reads them. It ends with an error if any target failed; systemd tries again.
 
-use crate::configuration::{in_force, seal, signing};
+use super::bucket;
+use crate::configuration::{in_force, signing};
 use crate::durable;
 use crate::offsite::recipients;
 use crate::paths::Paths;
@@ -10,11 +11,10 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use strongroom_model::config::{self, Config, FileName, Proof};
+use strongroom_model::config::{self, Config, Proof};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_offsite::openpgp::{Encryption, Mode, Signer};
 use strongroom_offsite::push::{self, Limits, PushRequest, Tuning};
-use strongroom_offsite::{Credentials, Target, Trust, trust};
 use zeroize::Zeroizing;
 
 /// Least time between two writes of the progress.
@@ -129,19 +129,8 @@ async fn push_to(
     }
     let request = PushRequest {
         repository: paths.repository(client),
-        target: Target {
-            name: target.name.get_ref().to_string(),
-            endpoint: target.endpoint.to_string(),
-            region: target.region.to_string(),
-            bucket: target.bucket.to_string(),
-            prefix: target.prefix.get_ref().for_client(client),
-            multipart: match target.multipart {
-                config::Multipart::Auto => strongroom_offsite::Multipart::Auto,
-                config::Multipart::Never => strongroom_offsite::Multipart::Never,
-            },
-            trust: trust(paths)?,
-        },
-        credentials: Credentials::new(target.access_key_id.as_str(), secret(&target.secret_key)?),
+        target: bucket::target(paths, target, client)?,
+        credentials: bucket::credentials(target)?,
         recipients,
         encryption: match target.encryption {
             config::Encryption::Auto => Encryption::Auto,
@@ -189,22 +178,4 @@ fn signer() -> Option<Signer> {
     parsed
         .inspect_err(|error| eprintln!("What is pushed is not signed: {}: {error}", path.display()))
         .ok()
-}
-
-/// The owner's own authorities, if there are any.
-fn trust(paths: &Paths) -> Result<Trust, String> {
-    match fs::read(paths.trust()) {
-        Ok(pem) => trust::parse(&pem).map_err(|error| format!("{}: {error}", paths.trust().display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Trust::default()),
-        Err(error) => Err(format!("{}: {error}", paths.trust().display())),
-    }
-}
-
-fn secret(name: &FileName) -> Result<Zeroizing<String>, String> {
-    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
-        .ok_or("no secrets were given to the job; start it by `strongroom push`")?;
-    let path = PathBuf::from(folder).join(seal::credential(seal::OFFSITE, name));
-    fs::read_to_string(&path)
-        .map(Zeroizing::new)
-        .map_err(|error| format!("the secret `{name}` could not be read: {error}"))
 }

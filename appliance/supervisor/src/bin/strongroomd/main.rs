@@ -8,6 +8,7 @@ mod configure;
 mod health;
 mod mirror;
 mod pair;
+mod probe;
 mod push;
 mod repositories;
 mod scrub;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 type Role = fn() -> ExitCode;
 
 /// Names, and what goes by them.
-const ROLES: [(&str, Role); 17] = [
+const ROLES: [(&str, Role); 18] = [
     ("strongroom-array", array::main),
     ("strongroom-boot", boot::main),
     ("strongroom-clients", clients::main),
@@ -35,6 +36,7 @@ const ROLES: [(&str, Role); 17] = [
     ("strongroom-health", health::main),
     ("strongroom-mirror", mirror::main),
     ("strongroom-pair", pair::main),
+    ("strongroom-probe", probe::main),
     ("strongroom-push", push::main),
     ("strongroom-repositories", repositories::main),
     ("strongroom-scrub", scrub::main),

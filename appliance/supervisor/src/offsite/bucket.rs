@@ -1,0 +1,48 @@
+//! A target's bucket and its credentials, for the roles that speak to it. Reads the configuration in force, the owner's
+//! authorities and the secrets that systemd gave to the role.
+
+use crate::configuration::seal;
+use crate::paths::Paths;
+use std::fs;
+use std::path::PathBuf;
+use strongroom_model::config;
+use strongroom_model::name::ClientName;
+use strongroom_offsite::{Credentials, Multipart, Target, Trust, trust};
+use zeroize::Zeroizing;
+
+/// The bucket, below the prefix of one client. Errors are in words.
+pub fn target(paths: &Paths, target: &config::Target, client: &ClientName) -> Result<Target, String> {
+    Ok(Target {
+        name: target.name.get_ref().to_string(),
+        endpoint: target.endpoint.to_string(),
+        region: target.region.to_string(),
+        bucket: target.bucket.to_string(),
+        prefix: target.prefix.get_ref().for_client(client),
+        multipart: match target.multipart {
+            config::Multipart::Auto => Multipart::Auto,
+            config::Multipart::Never => Multipart::Never,
+        },
+        trust: trust(paths)?,
+    })
+}
+
+/// Its credentials. Errors are in words.
+pub fn credentials(target: &config::Target) -> Result<Credentials, String> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .ok_or("no secrets were given to the job; start it by the command `strongroom`")?;
+    let name = &target.secret_key;
+    let path = PathBuf::from(folder).join(seal::credential(seal::OFFSITE, name));
+    let secret = fs::read_to_string(&path)
+        .map(Zeroizing::new)
+        .map_err(|error| format!("the secret `{name}` could not be read: {error}"))?;
+    Ok(Credentials::new(target.access_key_id.as_str(), secret))
+}
+
+/// The owner's own authorities, if there are any.
+fn trust(paths: &Paths) -> Result<Trust, String> {
+    match fs::read(paths.trust()) {
+        Ok(pem) => trust::parse(&pem).map_err(|error| format!("{}: {error}", paths.trust().display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Trust::default()),
+        Err(error) => Err(format!("{}: {error}", paths.trust().display())),
+    }
+}
