@@ -6,12 +6,14 @@
 //! the framing of the message is ours ([`message`]), because its length must be known before it is made, and the
 //! library writes partial lengths.
 
+pub mod gpg;
 pub mod message;
 mod ocb;
 pub mod open;
 pub mod recipients;
 mod seipd;
 
+pub use gpg::Gpg;
 pub use message::{Encryption, Encryptor, Mode, Seal, sealed_length};
-pub use open::{Keyring, OpenError};
+pub use open::{Keyring, OpenError, Opener};
 pub use recipients::{RecipientError, Recipients};
