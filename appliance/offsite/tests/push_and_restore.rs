@@ -971,21 +971,42 @@ async fn a_list_shows_what_is_gone_or_changed() {
     let report = scene.push().await;
     let good = verify(&request, &tuning()).await.unwrap();
     assert_eq!((good.checked, good.bytes), (report.total_objects, report.total_bytes));
-    assert!(good.missing.is_empty() && good.different.is_empty());
+    assert!(good.missing.is_empty() && good.different.is_empty() && good.foreign.is_empty());
     let bytes = bytes::Bytes::from_static(b"overwritten");
     let payload = strongroom_offsite::s3::Payload::of(&bytes);
     client(&scene.target, "ALL")
         .put_once("asus_home/data/0/1.gpg", bytes, &payload)
         .await
         .unwrap();
-    fs::remove_file(scene.store.path().join("vault/asus_home%2Fdata%2F0%2F0.gpg.meta")).unwrap();
+    // What is newer than all that is known here, as of another appliance, and what is nobody's.
+    let newer = format!("asus_home/manifest/{}.json.gpg", report.transaction.0 + 1);
+    for key in [newer.as_str(), "asus_home/holiday.jpg"] {
+        let bytes = bytes::Bytes::from_static(b"foreign");
+        let payload = strongroom_offsite::s3::Payload::of(&bytes);
+        client(&scene.target, "ALL")
+            .put_once(key, bytes, &payload)
+            .await
+            .unwrap();
+    }
+    let manifest = format!("vault/asus_home%2Fmanifest%2F{}.json.gpg.meta", report.transaction);
+    for gone in ["vault/asus_home%2Fdata%2F0%2F0.gpg.meta", &manifest] {
+        fs::remove_file(scene.store.path().join(gone)).unwrap();
+    }
     let restarted = server(scene.store.path(), |_| {}).await;
     let target = Target {
         endpoint: restarted.endpoint(),
         ..scene.target.clone()
     };
     let bad = verify(&VerifyRequest { target, ..request }, &tuning()).await.unwrap();
-    assert_eq!(bad.missing, ["data/0/0.gpg"]);
+    assert_eq!(
+        bad.missing,
+        [
+            format!("manifest/{}.json.gpg", report.transaction),
+            "data/0/0.gpg".into()
+        ]
+    );
+    let newer = newer.strip_prefix("asus_home/").unwrap();
+    assert_eq!(bad.foreign, ["holiday.jpg", newer]);
     assert_eq!(bad.different, ["data/0/1.gpg"]);
 }
 
