@@ -20,16 +20,16 @@ const ORACLE_FREE: u64 = 10_000_000_000_000;
 #[derive(Args)]
 pub struct EstimateArguments {
     /// What the line carries, such as `50 Mbit/s`; measured when absent.
-    #[arg(long, value_name = "RATE", value_parser = rate, requires = "estimate")]
+    #[arg(long, value_name = "RATE", value_parser = rate, requires = "estimate", conflicts_with = "into")]
     line: Option<Rate>,
     /// Price of a GB downloaded, in your currency.
-    #[arg(long, value_name = "PRICE", value_parser = price, requires = "estimate")]
+    #[arg(long, value_name = "PRICE", value_parser = price, requires = "estimate", conflicts_with = "into")]
     download_price: Option<f64>,
     /// GB of download that are free; at Oracle 10,000 when nothing is said, elsewhere none.
-    #[arg(long, value_name = "GB", requires = "estimate")]
+    #[arg(long, value_name = "GB", requires = "estimate", conflicts_with = "into")]
     free_download: Option<u64>,
     /// Price of a GB of restored copy for a month: most providers charge their standard storage price.
-    #[arg(long, value_name = "PRICE", value_parser = price, requires = "estimate")]
+    #[arg(long, value_name = "PRICE", value_parser = price, requires = "estimate", conflicts_with = "into")]
     copy_price: Option<f64>,
 }
 
