@@ -174,12 +174,11 @@ fn lz4_size(block: &[u8]) -> Option<usize> {
     // A length of 15 goes on in bytes, as long as those are 255.
     let long = |rest: &mut std::slice::Iter<'_, u8>, short: u8| -> Option<usize> {
         let mut length = usize::from(short);
-        while short == 15 {
+        let mut goes_on = short == 15;
+        while goes_on {
             let more = *rest.next()?;
             length += usize::from(more);
-            if more != 255 {
-                break;
-            }
+            goes_on = more == 255;
         }
         Some(length)
     };

@@ -112,6 +112,37 @@ pub fn signer(fingerprint: &str) -> String {
     format!("{SIGNER}{fingerprint}.asc")
 }
 
+/// The transaction of a manifest's clear sums, or of their signature.
+#[must_use]
+pub fn parse_sums(object: &str) -> Option<SegmentNumber> {
+    let sums = object.strip_suffix(".asc").unwrap_or(object);
+    let manifest = format!("{}.json.gpg", sums.strip_suffix(".SHA256SUMS")?);
+    parse_manifest(&manifest).map(|(transaction, _)| transaction)
+}
+
+/// Whether a name has the form of one of ours that belongs to no segment and no state: a version of `config`, a
+/// signer's certificate, or the instructions.
+#[must_use]
+pub fn is_beside(object: &str) -> bool {
+    let revision = |text: &str| text.is_empty() || text.strip_prefix('.').is_some_and(|n| n.parse::<u64>().is_ok());
+    let config = || {
+        let (sum, rest) = object
+            .strip_prefix("config.")?
+            .strip_suffix(".gpg")?
+            .split_at_checked(8)?;
+        Some(sum.bytes().all(|b| b.is_ascii_hexdigit()) && revision(rest))
+    };
+    let instructions = || Some(revision(object.strip_prefix("RECOVERY")?.strip_suffix(".txt")?));
+    let signer = || {
+        let (fingerprint, rest) = object
+            .strip_prefix(SIGNER)?
+            .strip_suffix(".asc")?
+            .split_at_checked(40)?;
+        Some(fingerprint.bytes().all(|b| b.is_ascii_hexdigit()) && revision(rest))
+    };
+    config().or_else(instructions).or_else(signer).unwrap_or(false)
+}
+
 /// Whether a path from a manifest may be written below a directory: `config`, or `data/N/N`.
 #[must_use]
 pub fn is_repository_path(path: &str) -> bool {
@@ -128,6 +159,18 @@ pub fn is_repository_path(path: &str) -> bool {
 pub fn segment_of(path: &str) -> Option<SegmentNumber> {
     let (_, number) = path.strip_prefix("data/")?.split_once('/')?;
     number.parse().ok().map(SegmentNumber)
+}
+
+/// The segment that an object holds: `data/0/17.gpg`, or a revision of it.
+#[must_use]
+pub fn object_of_segment(object: &str) -> Option<SegmentNumber> {
+    let stem = object.strip_suffix(".gpg")?;
+    let (path, revision) = match stem.split_once('.') {
+        None => (stem, "0"),
+        Some((path, revision)) => (path, revision),
+    };
+    let _: u64 = revision.parse().ok()?;
+    is_repository_path(path).then(|| segment_of(path))?
 }
 
 #[cfg(test)]
@@ -159,6 +202,29 @@ mod tests {
         for other in ["manifest/17.SHA256SUMS", "manifest/17.SHA256SUMS.asc"] {
             assert_eq!(parse_manifest(other), None);
         }
+        assert_eq!(parse_manifest("manifest/17.SHA256SUMS"), None);
+        assert_eq!(parse_sums("manifest/17.99.SHA256SUMS"), Some(SegmentNumber(17)));
+        assert_eq!(parse_sums("manifest/17.SHA256SUMS.asc"), Some(SegmentNumber(17)));
+        assert_eq!(parse_sums("manifest/17.json.gpg"), None);
+        for object in [
+            "config.abababab.gpg",
+            "config.abababab.5.gpg",
+            "RECOVERY.txt",
+            "RECOVERY.5.txt",
+            &signer(&"A1".repeat(20)),
+        ] {
+            assert!(is_beside(object), "{object}");
+        }
+        for object in [
+            "config.gpg",
+            "config.ababababa.gpg",
+            "config.xbababab.gpg",
+            "RECOVERY.txt.exe",
+            "signer.A1.asc",
+            "x",
+        ] {
+            assert!(!is_beside(object), "{object}");
+        }
     }
 
     #[test]
@@ -166,6 +232,12 @@ mod tests {
         assert_eq!(segment_of("data/1/1017"), Some(SegmentNumber(1017)));
         for other in ["config", "data/17", "data/0/x"] {
             assert_eq!(segment_of(other), None, "{other}");
+        }
+        for object in ["data/1/1017.gpg", "data/1/1017.1763871234.gpg"] {
+            assert_eq!(object_of_segment(object), Some(SegmentNumber(1017)));
+        }
+        for other in ["data/1/1017", "data/1/1017.x.gpg", "config.gpg", "data/1/../3.gpg"] {
+            assert_eq!(object_of_segment(other), None, "{other}");
         }
     }
 

@@ -19,11 +19,12 @@ pub mod target;
 pub mod trust;
 pub mod verify;
 
-pub use openpgp::Encryption;
+pub use openpgp::{Encryption, Gpg, Keyring, OpenError, Opener};
 pub use progress::{OnProgress, Phase, Progress};
 pub use push::{Limits, PushError, PushReport, PushRequest, Tuning, push};
 pub use restore::{
-    RestoreError, RestoreReport, RestoreRequest, SegmentReport, Signed, list_states, restore, restore_segment,
+    ArchiveRequest, Consent, RestoreError, RestoreReport, RestoreRequest, SegmentReport, Signed, restore,
+    restore_segment,
 };
 pub use target::{BadTarget, Credentials, Multipart, Target};
 pub use trust::{Trust, TrustError};

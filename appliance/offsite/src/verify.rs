@@ -1,14 +1,15 @@
-//! A cheap check of a target: is everything that was pushed there, with the size and ETag it had?
+//! A cheap check of a target: is everything that was pushed there, with the size and ETag it had, and nothing else?
 //!
 //! Lists only, so it works while objects are archived, and costs a request per 1000 objects. It does not
 //! read content: that is what a restore does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{LedgerError, read_items};
+use crate::layout::{Name, is_beside, object_of_segment, parse_manifest, parse_sums};
+use crate::ledger::{Contents, LedgerError, read_contents};
 use crate::push::Tuning;
 use crate::s3::{Client, Listed, S3Error};
 use crate::target::{Credentials, Target};
@@ -35,6 +36,8 @@ pub struct VerifyReport {
     pub missing: Vec<String>,
     /// Objects whose size or ETag differs.
     pub different: Vec<String>,
+    /// Objects that no push of this ledger wrote: of another kind, or newer than all that it knows.
+    pub foreign: Vec<String>,
 }
 
 /// Why nothing could be compared.
@@ -67,7 +70,7 @@ pub enum VerifyError {
 /// [`VerifyError`]. Differences are no error but stand in the report.
 pub async fn verify(request: &VerifyRequest, tuning: &Tuning) -> Result<VerifyReport, VerifyError> {
     let target = &request.target;
-    let items = read_items(&request.ledger)?.ok_or_else(|| VerifyError::NoLedger {
+    let contents = read_contents(&request.ledger)?.ok_or_else(|| VerifyError::NoLedger {
         path: request.ledger.clone(),
     })?;
     let wrap = |source| VerifyError::Target {
@@ -75,18 +78,48 @@ pub async fn verify(request: &VerifyRequest, tuning: &Tuning) -> Result<VerifyRe
         source,
     };
     let client = Client::new(target, request.credentials.clone(), tuning.clock.clone(), tuning.retry).map_err(wrap)?;
-    let listed = client.list(&target.key("")).await.map_err(wrap)?;
+    let below = if target.prefix.is_empty() {
+        String::new()
+    } else {
+        target.key("")
+    };
+    let listed = client.list(&below).await.map_err(wrap)?;
     let there: BTreeMap<&str, &Listed> = listed
         .iter()
         .filter_map(|listed| Some((target.object(&listed.key)?, listed)))
         .collect();
+    Ok(compare(contents, &there))
+}
+
+fn compare(contents: Contents, there: &BTreeMap<&str, &Listed>) -> VerifyReport {
+    let known: BTreeSet<&str> = contents.items.iter().map(|item| item.object.as_str()).collect();
+    let is_ours = |object: &str| {
+        // A manifest, its sums, and what older manifests name, as far as it is no newer than the newest state.
+        let of = parse_manifest(object).map(|(transaction, _)| transaction);
+        let of = of.or_else(|| parse_sums(object)).or_else(|| object_of_segment(object));
+        known.contains(object)
+            || contents.used.contains(object)
+            || is_beside(object)
+            || of.is_some_and(|number| contents.manifest.is_some_and(|newest| number <= newest))
+    };
+    let foreign = there
+        .keys()
+        .filter(|object| !is_ours(object))
+        .map(|object| (*object).to_owned());
     let mut report = VerifyReport {
         checked: 0,
         bytes: 0,
         missing: Vec::new(),
         different: Vec::new(),
+        foreign: foreign.collect(),
     };
-    for item in items {
+    if let Some(newest) = contents.manifest {
+        let is_newest = |object: &&str| parse_manifest(object).is_some_and(|(transaction, _)| transaction == newest);
+        if !there.keys().any(is_newest) {
+            report.missing.push(Name::manifest(newest).revision(None));
+        }
+    }
+    for item in contents.items {
         report.checked += 1;
         report.bytes += item.size;
         match there.get(item.object.as_str()) {
@@ -98,5 +131,5 @@ pub async fn verify(request: &VerifyRequest, tuning: &Tuning) -> Result<VerifyRe
             Some(_) => {}
         }
     }
-    Ok(report)
+    report
 }

@@ -25,7 +25,7 @@ use strongroom_offsite::{
     Credentials, Encryption, Limits, Phase, PushRequest, RestoreRequest, Target, Tuning, VerifyRequest, push, restore,
     verify,
 };
-use support::{Borg, Gpg, HASTY, noise, run, target_at};
+use support::{Borg, Gpg, HASTY, noise, opener, run, target_at};
 use zeroize::Zeroizing;
 
 const MIB: usize = 1024 * 1024;
@@ -350,6 +350,7 @@ impl Copy {
             credentials: other.credentials(),
             recipients: vec![self.public.clone()],
             encryption: Encryption::Auto,
+            signer: None,
             limits: Limits::default(),
             ledger: self.ledger(),
             now,
@@ -361,14 +362,9 @@ impl Copy {
     async fn restores(&self, other: &Other, name: &str, archive: &str) -> bool {
         let to = self.borg.dir.path().join(name);
         let request = RestoreRequest {
-            target: other.target(),
-            credentials: other.credentials(),
-            secret_keys: vec![Zeroizing::new(self.secret.clone())],
-            passphrase: Zeroizing::new(String::new()),
-            transaction: None,
-            destination: to.clone(),
             archive_days: 1,
             archive_poll: Duration::from_millis(50),
+            ..RestoreRequest::new(other.target(), other.credentials(), opener(&self.secret), to.clone())
         };
         let mut waited = false;
         restore(&request, &tuning(), &mut |step| waited |= step.phase == Phase::Wait)

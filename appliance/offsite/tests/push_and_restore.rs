@@ -10,20 +10,21 @@ mod support;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use s3_double::{Action, Rule, Server};
 use strongroom_borg::{Repository, SegmentNumber};
 use strongroom_offsite::ledger::read_summary;
 use strongroom_offsite::openpgp::{Mode, Signer, generate};
+use strongroom_offsite::restore::survey::{self, Estimate};
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
-    Encryption, Limits, Multipart, Phase, Progress, PushError, PushReport, PushRequest, RestoreError, RestoreRequest,
-    Signed, Target, Tuning, VerifyError, VerifyRequest, push, restore, restore_segment, verify,
+    Consent, Encryption, Gpg as OwnersGpg, Limits, Multipart, Opener, Phase, Progress, PushError, PushReport,
+    PushRequest, RestoreError, RestoreRequest, Signed, Target, Tuning, VerifyError, VerifyRequest, push, restore,
+    restore_segment, verify,
 };
-use support::{Borg, Gpg, HASTY, client, credentials, noise, run, server, target};
-use zeroize::Zeroizing;
+use support::{Borg, Gpg, HASTY, client, credentials, noise, opener, run, server, target};
 
 const MIB: usize = 1024 * 1024;
 const NOW: u64 = 1_800_000_000;
@@ -119,15 +120,14 @@ impl Scene {
 
     fn restore_request(&self, to: &Path) -> RestoreRequest {
         RestoreRequest {
-            target: self.target.clone(),
-            credentials: credentials("ALL"),
-            secret_keys: vec![Zeroizing::new(keys().secret.clone())],
-            passphrase: Zeroizing::new(String::new()),
-            signer: None,
-            transaction: None,
-            destination: to.to_owned(),
             archive_days: 1,
             archive_poll: Duration::from_millis(50),
+            ..RestoreRequest::new(
+                self.target.clone(),
+                credentials("ALL"),
+                opener(&keys().secret),
+                to.to_owned(),
+            )
         }
     }
 
@@ -149,10 +149,12 @@ impl Scene {
             .collect()
     }
 
+    fn log(&self) -> Vec<String> {
+        self.server.faults().take_log()
+    }
+
     fn writes(&self) -> Vec<String> {
-        self.server
-            .faults()
-            .take_log()
+        self.log()
             .into_iter()
             .filter(|line| line.starts_with(['P', 'D']))
             .collect()
@@ -744,7 +746,7 @@ async fn refusals_leave_everything_as_it_was() {
     other.generate("stranger", "future-default", "0", "");
     let to = scene.borg.dir.path().join("wrong");
     let request = RestoreRequest {
-        secret_keys: vec![Zeroizing::new(other.export_secret("stranger", ""))],
+        opener: opener(&other.export_secret("stranger", "")),
         ..scene.restore_request(&to)
     };
     let error = restore(&request, &tuning(), &mut |_| {}).await.unwrap_err();
@@ -757,14 +759,38 @@ async fn the_archive_is_opened_for_a_restore() {
     scene.borg.file("a", &noise(MIB, 10));
     scene.borg.create("one");
     scene.push().await;
+    let objects = scene.objects().await.len() as u64 - 3;
     let to = scene.borg.dir.path().join("restored");
+    // Nothing is asked for before the owner agreed; the manifest, which is archived too, can't say how much it will be.
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let asking = |agrees: bool| {
+        let asked = asked.clone();
+        RestoreRequest {
+            consent: Consent::Ask(Arc::new(move |request| {
+                asked.lock().unwrap().push(request.clone());
+                agrees
+            })),
+            ..scene.restore_request(&to)
+        }
+    };
+    let error = restore(&asking(false), &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(matches!(error, RestoreError::NotAgreed), "{error}");
+    assert!(!scene.log().iter().any(|line| line.starts_with("POST")));
     let mut phases = Vec::new();
-    restore(&scene.restore_request(&to), &tuning(), &mut |step| {
-        phases.push(step.phase)
-    })
-    .await
-    .unwrap();
-    assert!(phases.contains(&Phase::Wait));
+    restore(&asking(true), &tuning(), &mut |step| phases.push(step.phase))
+        .await
+        .unwrap();
+    assert!(phases.contains(&Phase::Request) && phases.contains(&Phase::Wait));
+    let asked = asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 2, "once by each of the two");
+    assert!(
+        asked
+            .iter()
+            .all(|request| (request.objects, request.at_most) == (objects + 1, true))
+    );
+    // The manifest and every object, each asked for once.
+    let posts = scene.log().iter().filter(|line| line.starts_with("POST")).count() as u64;
+    assert_eq!(posts, objects + 1);
     scene.borg.check_and_compare(&to, "one");
     // Its sums cannot be read while archived: names and sizes do.
     scene.now += 1;
@@ -831,10 +857,11 @@ async fn a_damaged_copy_is_never_restored() {
             .await
             .unwrap_err();
         assert!(tells_of_damage(&error), "{error}");
-        assert!(to.join("data/0/1").exists() && !to.join("data/0/2").exists());
+        assert!(!to.join("data/0/2").exists());
     }
+    // Once the object is whole again, a restore that met the damage goes on.
     fs::write(&damage.object, damage.good).unwrap();
-    scene.restores("restored", "one").await;
+    scene.restores("bad-0", "one").await;
 }
 
 #[tokio::test]
@@ -955,21 +982,42 @@ async fn a_list_shows_what_is_gone_or_changed() {
     let report = scene.push().await;
     let good = verify(&request, &tuning()).await.unwrap();
     assert_eq!((good.checked, good.bytes), (report.total_objects, report.total_bytes));
-    assert!(good.missing.is_empty() && good.different.is_empty());
+    assert!(good.missing.is_empty() && good.different.is_empty() && good.foreign.is_empty());
     let bytes = bytes::Bytes::from_static(b"overwritten");
     let payload = strongroom_offsite::s3::Payload::of(&bytes);
     client(&scene.target, "ALL")
         .put_once("asus_home/data/0/1.gpg", bytes, &payload)
         .await
         .unwrap();
-    fs::remove_file(scene.store.path().join("vault/asus_home%2Fdata%2F0%2F0.gpg.meta")).unwrap();
+    // What is newer than all that is known here, as of another appliance, and what is nobody's.
+    let newer = format!("asus_home/manifest/{}.json.gpg", report.transaction.0 + 1);
+    for key in [newer.as_str(), "asus_home/holiday.jpg"] {
+        let bytes = bytes::Bytes::from_static(b"foreign");
+        let payload = strongroom_offsite::s3::Payload::of(&bytes);
+        client(&scene.target, "ALL")
+            .put_once(key, bytes, &payload)
+            .await
+            .unwrap();
+    }
+    let manifest = format!("vault/asus_home%2Fmanifest%2F{}.json.gpg.meta", report.transaction);
+    for gone in ["vault/asus_home%2Fdata%2F0%2F0.gpg.meta", &manifest] {
+        fs::remove_file(scene.store.path().join(gone)).unwrap();
+    }
     let restarted = server(scene.store.path(), |_| {}).await;
     let target = Target {
         endpoint: restarted.endpoint(),
         ..scene.target.clone()
     };
     let bad = verify(&VerifyRequest { target, ..request }, &tuning()).await.unwrap();
-    assert_eq!(bad.missing, ["data/0/0.gpg"]);
+    assert_eq!(
+        bad.missing,
+        [
+            format!("manifest/{}.json.gpg", report.transaction),
+            "data/0/0.gpg".into()
+        ]
+    );
+    let newer = newer.strip_prefix("asus_home/").unwrap();
+    assert_eq!(bad.foreign, ["holiday.jpg", newer]);
     assert_eq!(bad.different, ["data/0/1.gpg"]);
 }
 
@@ -1110,6 +1158,7 @@ async fn recovery_without_us() {
     let output = run(std::process::Command::new("sh")
         .args(["-e", "-c", &commands])
         .current_dir(scene.borg.dir.path())
+        .env("HOME", scene.borg.dir.path().join("home"))
         .env("RCLONE_CONFIG", rclone)
         .env("NO_PROXY", "127.0.0.1")
         .env_remove("AWS_CA_BUNDLE")
@@ -1134,5 +1183,188 @@ fn copy(from: &Path, to: &Path) {
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
+    }
+}
+
+/// A restore that was cut short goes on: what is there is verified, not fetched again, and a push meanwhile changes
+/// nothing. From an archive, requests that are pending are waited for.
+#[tokio::test]
+async fn a_restore_that_was_cut_short_goes_on() {
+    for bucket in ["plain", "vault"] {
+        let mut scene = Scene::new(bucket).await;
+        scene.borg.file("a", &noise(3 * MIB, 21));
+        scene.borg.create("one");
+        let first = scene.push().await;
+        let to = scene.borg.dir.path().join("restored");
+        let request = RestoreRequest {
+            downloads: 1,
+            ..scene.restore_request(&to)
+        };
+        // The last object can't be had, whatever is tried.
+        let last = format!("data/0/{}.gpg", first.transaction);
+        scene.fault("GET", &last, 0, 1, Action::Status(403));
+        let error = restore(&request, &tuning(), &mut |_| {}).await.unwrap_err();
+        assert!(matches!(error, RestoreError::Target { .. }), "{error}");
+        let posts = |log: &[String]| log.iter().filter(|line| line.starts_with("POST")).count() as u64;
+        let files = first.total_objects;
+        assert_eq!(posts(&scene.log()), if bucket == "vault" { files + 1 } else { 0 });
+
+        // One of the files went bad meanwhile, and there is a newer state.
+        let bad = to.join("data/0/0");
+        let mut bytes = fs::read(&bad).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&bad, bytes).unwrap();
+        scene.borg.create("two");
+        scene.push().await;
+        scene.log();
+        let report = restore(&request, &tuning(), &mut |_| {}).await.unwrap();
+        assert_eq!((report.transaction, report.files), (first.transaction, files));
+        assert_eq!(report.kept, files - 2);
+        let log = scene.log();
+        let gets: Vec<_> = log
+            .iter()
+            .filter(|line| line.starts_with("GET") && line.contains(".gpg"))
+            .collect();
+        assert_eq!(gets.len(), 3, "the manifest and two objects: {gets:?}");
+        assert_eq!(posts(&log), 0, "all had been asked for");
+        assert!(!to.join(".strongroom-restore").exists());
+        scene.borg.check_and_compare(&to, "one");
+    }
+}
+
+/// Somebody else asked for an object a moment ago, as a run that was cut short may have.
+#[tokio::test]
+async fn what_is_pending_in_the_archive_is_no_error() {
+    let mut scene = Scene::new("vault").await;
+    scene.borg.file("a", &noise(MIB, 22));
+    scene.borg.create("one");
+    scene.push().await;
+    let one = "asus_home/data/0/1.gpg";
+    client(&scene.target, "ALL").restore(one, 1).await.unwrap();
+    // The service refuses the second: one is under way.
+    client(&scene.target, "ALL").restore(one, 1).await.unwrap();
+    scene.log();
+    let to = scene.borg.dir.path().join("restored");
+    restore(&scene.restore_request(&to), &tuning(), &mut |_| {})
+        .await
+        .unwrap();
+    assert!(
+        !scene
+            .log()
+            .iter()
+            .any(|line| line.starts_with("POST") && line.contains("data/0/1.gpg"))
+    );
+    scene.borg.check_and_compare(&to, "one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gpg_restores_with_its_own_keyring() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("a", &noise(3 * MIB, 23));
+    scene.borg.create("one");
+    scene.push().await;
+    let gpg = Gpg::new();
+    let program = gpg.home().join("gpg");
+    let script = format!("#!/bin/sh\nexec gpg --homedir '{}' \"$@\"\n", gpg.home().display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let to = scene.borg.dir.path().join("restored");
+    let request = RestoreRequest {
+        opener: Opener::Gpg(OwnersGpg::new(&program)),
+        ..scene.restore_request(&to)
+    };
+    let error = restore(&request, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("No secret key"), "{error}");
+    let secret = write(&scene, "secret.asc", &keys().secret);
+    gpg.run(&["--import", secret.to_str().unwrap()]);
+    restore(&request, &tuning(), &mut |_| {}).await.unwrap();
+    scene.borg.check_and_compare(&to, "one");
+
+    // It prints what it decrypted before it has seen the end: a copy that was cut short must not become a file.
+    let object = scene.store.path().join("plain/asus_home%2Fdata%2F0%2F2.gpg.data");
+    let whole = fs::read(&object).unwrap();
+    fs::write(&object, &whole[..whole.len() - 30]).unwrap();
+    let to = scene.borg.dir.path().join("damaged");
+    let request = RestoreRequest {
+        destination: to.clone(),
+        ..request
+    };
+    let error = restore(&request, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(tells_of_damage(&error), "{error}");
+    assert!(!to.join("data/0/2").exists());
+    // Nor is a message that nobody encrypted taken.
+    let clear = gpg.home().join("clear");
+    fs::write(&clear, b"clear").unwrap();
+    gpg.run(&["--output", object.to_str().unwrap(), "--store", clear.to_str().unwrap()]);
+    let error = OwnersGpg::new(&program)
+        .open(fs::read(&object).unwrap().as_slice(), &mut Vec::new())
+        .unwrap_err();
+    assert!(error.to_string().contains("gpg could not decrypt it"), "{error}");
+}
+
+#[tokio::test]
+async fn a_bucket_tells_what_it_holds_and_what_a_restore_takes() {
+    for bucket in ["plain", "vault"] {
+        let mut scene = Scene::new(bucket).await;
+        scene.borg.file("a", &noise(3 * MIB, 24));
+        scene.borg.create("one");
+        let first = scene.push().await;
+        scene.borg.create("two");
+        let second = scene.push().await;
+        let other = Target {
+            prefix: "homes/laptop".into(),
+            ..scene.target.clone()
+        };
+        let request = PushRequest {
+            target: other,
+            ledger: scene.borg.dir.path().join("other-ledger"),
+            ..scene.request()
+        };
+        push(&request, &tuning(), &mut |_| {}).await.unwrap();
+        let whole = Target {
+            prefix: String::new(),
+            ..scene.target.clone()
+        };
+        let copies = survey::copies(&whole, &credentials("ALL"), 1, &tuning()).await.unwrap();
+        let names: Vec<_> = copies.iter().map(|copy| copy.prefix.as_str()).collect();
+        assert_eq!(names, ["asus_home", "homes/laptop"]);
+        let states = &copies[0].states;
+        let exact = bucket == "plain";
+        let told: Vec<_> = states
+            .iter()
+            .map(|state| (state.transaction, state.objects, state.exact))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (second.transaction, second.total_objects, exact),
+                // Not asked for; by names it comes to the same here.
+                (first.transaction, first.total_objects, false)
+            ]
+        );
+        assert_eq!(states[0].bytes, second.total_bytes);
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        assert!(
+            states
+                .iter()
+                .all(|state| state.pushed.is_some_and(|at| at + 3600 > now && at <= now + 1))
+        );
+
+        let estimate = |transaction: Option<SegmentNumber>| {
+            let target = scene.target.clone();
+            async move { survey::estimate(&target, &credentials("ALL"), transaction, true, &tuning(), &mut |_| {}).await }
+        };
+        let newest: Estimate = estimate(None).await.unwrap();
+        assert_eq!(newest.state.transaction, second.transaction);
+        let to_ask = if exact { 0 } else { second.total_objects };
+        assert_eq!((newest.archived, newest.restoring), (to_ask, 0));
+        assert_eq!((newest.measured.is_some(), newest.manifest_archived), (exact, !exact));
+        assert_eq!(newest.longest_wait(), if exact { 0 } else { 2 * survey::ARCHIVE_WAIT });
+        let older = estimate(Some(first.transaction)).await.unwrap();
+        assert_eq!(older.state.objects, first.total_objects);
+        assert!(matches!(
+            estimate(Some(SegmentNumber(999))).await,
+            Err(RestoreError::NoManifest { .. })
+        ));
     }
 }

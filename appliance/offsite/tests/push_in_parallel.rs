@@ -21,8 +21,7 @@ use strongroom_offsite::{
     Encryption, Limits, PushError, PushReport, PushRequest, RestoreError, RestoreReport, RestoreRequest, Tuning, push,
     restore,
 };
-use support::{Gpg, HASTY, client, credentials, noise, server, target};
-use zeroize::Zeroizing;
+use support::{Gpg, HASTY, client, credentials, noise, opener, server, target};
 
 const MIB: usize = 1024 * 1024;
 
@@ -107,17 +106,8 @@ impl Scene {
 
     async fn restore(&self) -> Result<(RestoreReport, tempfile::TempDir), RestoreError> {
         let to = tempfile::tempdir().unwrap();
-        let request = RestoreRequest {
-            target: target(&self.server, "plain"),
-            credentials: credentials("ALL"),
-            secret_keys: vec![Zeroizing::new(self.secret.clone())],
-            passphrase: Zeroizing::new(String::new()),
-            signer: None,
-            transaction: None,
-            destination: to.path().join("restored"),
-            archive_days: 1,
-            archive_poll: Duration::from_millis(50),
-        };
+        let (from, into) = (target(&self.server, "plain"), to.path().join("restored"));
+        let request = RestoreRequest::new(from, credentials("ALL"), opener(&self.secret), into);
         restore(&request, &tuning(), &mut |_| {})
             .await
             .map(|report| (report, to))

@@ -8,9 +8,8 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Seek;
-use std::time::Duration;
 
-use far::{Gpg, HASTY, credentials, server, target};
+use far::{Gpg, HASTY, credentials, opener, server, target};
 use strongroom_borg::SegmentNumber;
 use strongroom_model::config::Config;
 use strongroom_model::name::TargetName;
@@ -20,7 +19,6 @@ use strongroom_offsite::{Encryption, Limits, PushRequest, RestoreRequest, Tuning
 use strongroom_supervisor::upkeep::{begin, hold, repair_job};
 use strongroom_supervisor::watch::verify_job::ALL;
 use support::repository::{Appliance, noise};
-use zeroize::Zeroizing;
 
 const CONFIG: &str = r#"
 [[offsite.recipient]]
@@ -99,17 +97,8 @@ async fn what_was_pushed_comes_back_as_it_was() {
     assert!(repair_job::need(paths, &Config::default(), name, segment).is_err());
     let content = repair_job::need(paths, &config, name, segment).unwrap();
     let mut sent = tempfile::tempfile().unwrap();
-    let from = RestoreRequest {
-        target,
-        credentials: credentials("ALL"),
-        secret_keys: vec![Zeroizing::new(gpg.export_secret("owner", ""))],
-        passphrase: Zeroizing::default(),
-        signer: None,
-        transaction: None,
-        destination: "standard output".into(),
-        archive_days: 1,
-        archive_poll: Duration::from_millis(50),
-    };
+    let opener = opener(&gpg.export_secret("owner", ""));
+    let from = RestoreRequest::new(target, credentials("ALL"), opener, "standard output".into());
     restore_segment(&from, SegmentNumber(segment), &sent, &tuning, &mut |_| {})
         .await
         .unwrap();

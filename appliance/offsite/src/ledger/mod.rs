@@ -6,6 +6,7 @@
 
 mod record;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -80,12 +81,22 @@ pub fn read_summary(directory: &Path) -> Result<Option<Summary>, LedgerError> {
     }
 }
 
-/// All objects that belong to the states pushed, without opening the ledger for writing; `None` when there is
-/// no usable ledger.
+/// What a ledger says of a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// All objects that belong to the states pushed.
+    pub items: Vec<Item>,
+    /// The newest manifest's transaction.
+    pub manifest: Option<SegmentNumber>,
+    /// Further names that were used, by a push that was cut short or by somebody else.
+    pub used: BTreeSet<String>,
+}
+
+/// What the ledger in `directory` says of its target, without opening it for writing; `None` when there is no usable ledger.
 ///
 /// # Errors
 /// [`LedgerError::Io`].
-pub fn read_items(directory: &Path) -> Result<Option<Vec<Item>>, LedgerError> {
+pub fn read_contents(directory: &Path) -> Result<Option<Contents>, LedgerError> {
     let path = directory.join("ledger.jsonl");
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -94,11 +105,16 @@ pub fn read_items(directory: &Path) -> Result<Option<Vec<Item>>, LedgerError> {
     };
     let state = replay(&bytes, None)?.map(|(state, _)| state);
     Ok(state.map(|state| {
-        state
-            .segments
-            .into_values()
-            .chain(state.configs.into_values())
-            .collect()
+        let uploads = state.uploads.into_iter().map(|(object, _)| object);
+        Contents {
+            manifest: state.manifest.map(|(transaction, _)| transaction),
+            used: state.intents.into_keys().chain(state.taken).chain(uploads).collect(),
+            items: state
+                .segments
+                .into_values()
+                .chain(state.configs.into_values())
+                .collect(),
+        }
     }))
 }
 

@@ -9,6 +9,7 @@
 pub mod certificate;
 pub mod challenge;
 pub mod generate;
+pub mod gpg;
 pub mod message;
 mod ocb;
 pub mod open;
@@ -17,8 +18,9 @@ pub mod recipients;
 mod seipd;
 pub mod sign;
 
+pub use gpg::Gpg;
 pub use message::{Encryption, Encryptor, Mode, Seal, sealed_length};
-pub use open::{Keyring, OpenError};
+pub use open::{Keyring, OpenError, Opener};
 pub use passphrase::passphrase;
 pub use recipients::{RecipientError, Recipients};
 pub use sign::{BadSignature, Signer};

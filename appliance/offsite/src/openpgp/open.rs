@@ -5,10 +5,13 @@
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
 
 use pgp::composed::{DecryptionOptions, Deserializable, Message, SignedSecretKey, TheRing};
 use pgp::types::{KeyDetails, Password, Seipdv1ReadMode};
 use zeroize::Zeroizing;
+
+use super::gpg::Gpg;
 
 /// Why a message or a key could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,32 @@ pub enum OpenError {
     /// The output could not be written.
     #[error("cannot write: {0}")]
     Write(io::Error),
+    /// gpg did not decrypt it.
+    #[error("gpg could not decrypt it ({0}); is the secret key in its keyring, or the card plugged in?")]
+    Gpg(String),
+}
+
+/// What opens messages.
+#[derive(Debug, Clone)]
+pub enum Opener {
+    /// Secret keys that were read from files.
+    Keys(Arc<Keyring>),
+    /// The owner's gpg.
+    Gpg(Gpg),
+}
+
+impl Opener {
+    /// Decrypts `message` into `out` and returns how many bytes that were. The integrity of all of it was checked when
+    /// this returns without an error, and not before.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&self, message: impl BufRead + fmt::Debug + Send, out: &mut dyn Write) -> Result<u64, OpenError> {
+        match self {
+            Self::Keys(keyring) => keyring.open(message, out),
+            Self::Gpg(gpg) => gpg.open(message, out),
+        }
+    }
 }
 
 /// Secret keys and the passphrase that unlocks them.

@@ -415,6 +415,7 @@ mod tests {
             key: key.clone(),
             size: 1,
             etag: "e".into(),
+            modified: None,
         };
         Observations {
             create: Some(Ok(true)),

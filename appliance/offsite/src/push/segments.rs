@@ -1,7 +1,5 @@
 //! The segments of a state: those that were sent are compared with what is there, new ones are sent, several at a time.
 
-use std::sync::{Mutex, PoisonError};
-
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use strongroom_borg::{Repository, SegmentFile};
@@ -12,7 +10,7 @@ use super::send::{Sender, blocking};
 use super::{Local, Sealing, too_large, unix_nanos};
 use crate::layout::Name;
 use crate::ledger::{Item, What};
-use crate::progress::{OnProgress, Phase, Progress};
+use crate::progress::{OnProgress, Phase, Progress, Told};
 use crate::target::Multipart;
 
 /// Compares what was sent with what is there: by size and time, and by content where the time differs.
@@ -72,7 +70,12 @@ pub(super) async fn send_new(
         let has_config = ledger.state.configs.contains_key(&local.config_sha256);
         (new.collect::<Vec<_>>(), has_config)
     };
-    let told = Told::new(&new, on_progress);
+    let progress = Progress {
+        objects_total: new.len() as u64,
+        bytes_total: new.iter().map(|segment| segment.size).sum(),
+        ..Progress::new(Phase::Send)
+    };
+    let told = Told::new(progress, on_progress);
     if !has_config {
         let sealed = sealing.seal()?.seal(local.config).ok_or_else(too_large)?;
         let plain = (local.config_sha256, local.config.len() as u64);
@@ -100,7 +103,7 @@ pub(super) async fn send_new(
         let _ = sender.abort_uploads().await;
     }
     sent?;
-    told.publishing();
+    told.change(|progress| progress.phase = Phase::Publish);
     Ok(())
 }
 
@@ -122,7 +125,7 @@ async fn send(
         source,
     })?;
     let modified = unix_nanos(segment.modified);
-    let mut part_of = told.segment(segment.size);
+    let mut part_of = told.file(segment.size);
     if length > sender.pool.size() as u64 && sender.target.multipart == Multipart::Auto {
         let on_part = |bytes| part_of.add(bytes);
         sender.in_parts(what, &name, plan, modified, on_part).await?;
@@ -131,56 +134,4 @@ async fn send(
     }
     part_of.done();
     Ok(())
-}
-
-/// The progress of all segments together.
-struct Told<'a>(Mutex<(Progress, OnProgress<'a>)>);
-
-impl<'a> Told<'a> {
-    fn new(new: &[&SegmentFile], on_progress: OnProgress<'a>) -> Self {
-        let progress = Progress {
-            objects_total: new.len() as u64,
-            bytes_total: new.iter().map(|segment| segment.size).sum(),
-            ..Progress::new(Phase::Send)
-        };
-        on_progress(progress);
-        Self(Mutex::new((progress, on_progress)))
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Progress)) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (progress, on_progress) = &mut *told;
-        change(progress);
-        on_progress(*progress);
-    }
-
-    fn segment(&self, size: u64) -> Part<'_, 'a> {
-        Part { told: self, left: size }
-    }
-
-    fn publishing(&self) {
-        self.change(|progress| progress.phase = Phase::Publish);
-    }
-}
-
-/// The part that one segment has in the progress. What is sent is larger than what was read: it counts no more than that.
-struct Part<'t, 'a> {
-    told: &'t Told<'a>,
-    /// Bytes not counted yet.
-    left: u64,
-}
-
-impl Part<'_, '_> {
-    fn add(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.left);
-        self.left -= bytes;
-        self.told.change(|progress| progress.bytes_done += bytes);
-    }
-
-    fn done(self) {
-        self.told.change(|progress| {
-            progress.bytes_done += self.left;
-            progress.objects_done += 1;
-        });
-    }
 }

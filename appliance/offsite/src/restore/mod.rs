@@ -4,33 +4,50 @@
 //! checked in one pass: its own size and SHA-256, OpenPGP's integrity, the content's size and SHA-256.
 //! A file gets its name only when all of that was right. Nothing in the target is changed, but archived
 //! objects are asked to be made readable, which can cost money and takes hours.
+//!
+//! Several objects are on their way at a time, each in bounded memory. A restore that was cut short goes on where it was
+//! ([`unfinished`]).
 
+pub mod error;
 mod receive;
 mod signed;
+pub mod survey;
+mod thaw;
+pub mod unfinished;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Seek};
+use std::io::{self, Seek, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use strongroom_borg::segment::ReadError;
 use strongroom_borg::{SegmentNumber, SegmentReader};
-use zeroize::Zeroizing;
 
+pub use self::error::RestoreError;
 use self::receive::receive;
 pub use self::signed::Signed;
+pub use self::thaw::{ArchiveRequest, Consent};
+use self::thaw::{OnAgreed, Wanted};
+use self::unfinished::Unfinished;
 use crate::digest::Sha256Sum;
 use crate::layout::{self, parse_manifest, segment_of};
-use crate::manifest::{BadManifest, FileEntry, Manifest};
-use crate::openpgp::{Keyring, OpenError};
-use crate::progress::{OnProgress, Phase, Progress};
+use crate::manifest::{FileEntry, Manifest};
+use crate::openpgp::{OpenError, Opener};
+use crate::progress::{OnProgress, Phase, Progress, Told};
 use crate::push::Tuning;
-use crate::s3::{Archive, Client, S3Error};
+use crate::s3::{Client, S3Error};
 use crate::target::{Credentials, Target};
+
+/// Most downloads at a time.
+pub const DOWNLOADS_MAX: u8 = 8;
 
 /// What to restore where.
 #[derive(Clone)]
@@ -39,10 +56,8 @@ pub struct RestoreRequest {
     pub target: Target,
     /// With which credentials: they must allow to list, read and (from archive) restore.
     pub credentials: Credentials,
-    /// Secret keys, armoured or binary.
-    pub secret_keys: Vec<Zeroizing<Vec<u8>>>,
-    /// Unlocks them; empty if they have none.
-    pub passphrase: Zeroizing<String>,
+    /// What decrypts it.
+    pub opener: Opener,
     /// Fingerprint of the key that must have signed the state's manifest, in capitals; any or none when `None`.
     pub signer: Option<String>,
     /// Which state; the newest when `None`.
@@ -53,6 +68,29 @@ pub struct RestoreRequest {
     pub archive_days: u32,
     /// How often to look whether they are readable; some minutes are right.
     pub archive_poll: Duration,
+    /// Whether the archive may be asked.
+    pub consent: Consent,
+    /// Downloads at a time: 1 to [`DOWNLOADS_MAX`]; others are taken for the nearest.
+    pub downloads: u8,
+}
+
+impl RestoreRequest {
+    /// The newest state, three downloads at a time; from an archive for a week, which leaves time for a slow line.
+    #[must_use]
+    pub fn new(target: Target, credentials: Credentials, opener: Opener, destination: PathBuf) -> Self {
+        Self {
+            target,
+            credentials,
+            opener,
+            signer: None,
+            transaction: None,
+            destination,
+            archive_days: 7,
+            archive_poll: Duration::from_secs(60),
+            consent: Consent::Given,
+            downloads: 3,
+        }
+    }
 }
 
 impl fmt::Debug for RestoreRequest {
@@ -74,13 +112,17 @@ pub struct RestoreReport {
     pub repository: String,
     /// When it was pushed, in Unix seconds.
     pub created: u64,
-    /// Files written.
+    /// Files of the repository.
     pub files: u64,
     /// Their sizes together, in bytes.
     pub bytes: u64,
     /// Files whose content's SHA-256 the manifest does not know: OpenPGP's integrity was checked, and
     /// `borg check` checks the rest.
     pub without_sum: u64,
+    /// Files that a run before, which was cut short, had restored; they were verified again.
+    pub kept: u64,
+    /// When it was begun, by the first of these runs, in Unix seconds of this computer's clock.
+    pub begun: u64,
     /// What is known of who made the copy.
     pub signed: Signed,
 }
@@ -113,140 +155,10 @@ pub struct State {
     pub manifest: String,
 }
 
-/// Why a restore failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// The service refused, or cannot be reached.
-    #[error("target {target}: {source}")]
-    Target {
-        /// The target's name.
-        target: String,
-        /// What happened.
-        #[source]
-        source: S3Error,
-    },
-    /// There is no manifest.
-    #[error("target {target} holds no manifest{}; check bucket and prefix", 
-        .transaction.map(|t| format!(" of transaction {t}")).unwrap_or_default())]
-    NoManifest {
-        /// The target's name.
-        target: String,
-        /// The state that was asked for.
-        transaction: Option<SegmentNumber>,
-    },
-    /// The manifest cannot be used.
-    #[error("manifest {object}: {source}")]
-    Manifest {
-        /// The object.
-        object: String,
-        /// What is wrong.
-        #[source]
-        source: BadManifest,
-    },
-    /// The manifest was not signed by whom it should.
-    #[error(
-        "manifest {object} is not by {signer}: {why}. If the appliance has made itself a new key since, that one's          fingerprint is wanted; a restore without --signer says who signed"
-    )]
-    Signature {
-        /// The object.
-        object: String,
-        /// Who should have.
-        signer: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// A secret key cannot be read.
-    #[error(transparent)]
-    Key(OpenError),
-    /// An object cannot be opened.
-    #[error("{object}: {source}")]
-    Open {
-        /// The object.
-        object: String,
-        /// What is wrong.
-        #[source]
-        source: OpenError,
-    },
-    /// An object or its content is not what the manifest says.
-    #[error("{object}: {what} is not what the manifest says: the copy is damaged, or another object lies there")]
-    Mismatch {
-        /// The object.
-        object: String,
-        /// What differs.
-        what: &'static str,
-    },
-    /// The state has no such segment.
-    #[error(
-        "the state of transaction {transaction} has no segment {segment}; it may have been freed since, or not been \
-         pushed yet. An earlier state can be chosen by its transaction"
-    )]
-    NoSegment {
-        /// The segment.
-        segment: SegmentNumber,
-        /// The state.
-        transaction: SegmentNumber,
-    },
-    /// The segment was damaged already when it was pushed.
-    #[error("{object}: the copy itself is of a damaged segment ({why}); another target or state may have it whole")]
-    Segment {
-        /// The object.
-        object: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The destination is not empty.
-    #[error("{path} is not empty; give a new directory")]
-    NotEmpty {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Writing failed.
-    #[error("cannot write {path}: {source}")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// A thread of ours ended badly.
-    #[error("internal error: {0}; report this")]
-    Internal(String),
-}
-
-impl RestoreError {
-    /// Whether an object has to be made readable first.
-    fn is_archived(&self) -> bool {
-        matches!(
-            self,
-            Self::Target {
-                source: S3Error::Archived { .. },
-                ..
-            }
-        )
-    }
-}
-
 /// A manifest of 20,000 segments has 9 MB.
 const MAX_MANIFEST: u64 = 256 * 1024 * 1024;
 
 /// The states that can be restored, oldest first.
-///
-/// # Errors
-/// [`RestoreError::Target`].
-pub async fn list_states(
-    target: &Target,
-    credentials: &Credentials,
-    tuning: &Tuning,
-) -> Result<Vec<State>, RestoreError> {
-    let wrap = |source| RestoreError::Target {
-        target: target.name.clone(),
-        source,
-    };
-    let client = Client::new(target, credentials.clone(), tuning.clock.clone(), tuning.retry).map_err(wrap)?;
-    states(&client, target).await.map_err(wrap)
-}
-
 async fn states(client: &Client, target: &Target) -> Result<Vec<State>, S3Error> {
     let listed = client.list(&target.key("manifest/")).await?;
     let mut states: Vec<_> = listed
@@ -265,79 +177,94 @@ async fn states(client: &Client, target: &Target) -> Result<Vec<State>, S3Error>
     Ok(states)
 }
 
-/// Restores.
+/// Restores, or goes on with a restore to the same place that was cut short.
 ///
 /// # Errors
-/// [`RestoreError`]. What was written stays, without being a complete repository; remove it.
+/// [`RestoreError`]. What was written stays, without being a complete repository: the same restore again goes on with it.
 pub async fn restore(
     request: &RestoreRequest,
     tuning: &Tuning,
     on_progress: OnProgress<'_>,
 ) -> Result<RestoreReport, RestoreError> {
     on_progress(Progress::new(Phase::Compare));
-    let run = Run::new(request, tuning)?;
-    prepare(&request.destination)?;
-    let (manifest, signed) = run.chosen(on_progress).await?;
+    let mut begun = Unfinished::begin(&request.destination, &request.target, request.transaction)?;
+    let run = Run::new(request, tuning, begun.is_archived())?;
+    let object = match begun.manifest() {
+        Some(object) => object,
+        None => {
+            let state = run.chosen().await?;
+            begun.choose(&state)?;
+            state.manifest
+        }
+    };
+    let (manifest, signed) = run.manifest(&object, &mut || begun.agreed(), on_progress).await?;
 
+    let there = if begun.resumed {
+        run.there(&manifest, on_progress).await?
+    } else {
+        BTreeSet::new()
+    };
+    let (kept, mut missing): (Vec<&FileEntry>, Vec<&FileEntry>) =
+        manifest.files.iter().partition(|file| there.contains(&file.path));
     let mut progress = Progress {
+        objects_done: kept.len() as u64,
         objects_total: manifest.files.len() as u64,
+        bytes_done: kept.iter().map(|file| file.size).sum(),
         bytes_total: manifest.files.iter().map(|file| file.size).sum(),
         ..Progress::new(Phase::Receive)
     };
-    on_progress(progress);
-    let mut asked = false;
-    for (done, file) in manifest.files.iter().enumerate() {
-        loop {
-            match run.file(file).await {
-                Err(error) if error.is_archived() => {
-                    let rest: Vec<_> = manifest
-                        .files
-                        .iter()
-                        .skip(done)
-                        .map(|file| file.object.as_str())
-                        .collect();
-                    // Once asked for all, a single one may still come later than the others.
-                    let wanted = if asked {
-                        rest.get(..1).unwrap_or_default()
-                    } else {
-                        rest.as_slice()
-                    };
-                    run.make_readable(
-                        wanted,
-                        Progress {
-                            phase: Phase::Wait,
-                            ..progress
-                        },
-                        on_progress,
-                    )
-                    .await?;
-                    asked = true;
-                }
-                other => break other?,
-            }
+    // Where the archive was asked before, all of it is asked first, instead of at the first object that can't be read.
+    let mut archived = begun.is_archived();
+    loop {
+        if archived {
+            let wanted: Vec<Wanted<'_>> = missing
+                .iter()
+                .map(|file| (file.object.as_str(), file.object_size))
+                .collect();
+            run.thaw(&wanted, None, progress, &mut || begun.agreed(), on_progress)
+                .await?;
         }
-        progress.objects_done += 1;
-        progress.bytes_done += file.size;
-        on_progress(progress);
+        let told = Told::new(progress, &mut *on_progress);
+        let received = run.download(&mut missing, &told).await;
+        progress = told.progress();
+        match received {
+            Ok(()) => break,
+            Err(error) if error.is_archived() => archived = true,
+            Err(error) => return Err(error),
+        }
     }
-    let readme = request.destination.join("README");
-    fs::write(
-        &readme,
-        "This is a Borg Backup repository.\nSee https://borgbackup.readthedocs.io/\n",
-    )
-    .map_err(|source| RestoreError::Io { path: readme, source })?;
-    on_progress(Progress {
-        phase: Phase::Done,
-        ..progress
-    });
-    Ok(RestoreReport {
+    finish(&request.destination)?;
+    let report = RestoreReport {
         transaction: manifest.transaction,
-        repository: manifest.repository,
+        repository: manifest.repository.clone(),
         created: manifest.created,
         files: progress.objects_done,
-        bytes: progress.bytes_done,
+        bytes: progress.bytes_total,
         without_sum: manifest.files.iter().filter(|file| file.sha256.is_none()).count() as u64,
+        kept: kept.len() as u64,
+        begun: begun.begun(),
         signed,
+    };
+    begun.end()?;
+    on_progress(Progress {
+        phase: Phase::Done,
+        bytes_done: progress.bytes_total,
+        ..progress
+    });
+    Ok(report)
+}
+
+/// What else Borg wants to see in a repository.
+fn finish(destination: &Path) -> Result<(), RestoreError> {
+    let path = destination.join("README");
+    let write = || {
+        let mut readme = create(&path)?;
+        readme.write_all(b"This is a Borg Backup repository.\nSee https://borgbackup.readthedocs.io/\n")?;
+        readme.sync_all()
+    };
+    write().map_err(|source| RestoreError::Io {
+        path: path.clone(),
+        source,
     })
 }
 
@@ -358,8 +285,9 @@ pub async fn restore_segment(
         path: request.destination.clone(),
         source,
     };
-    let run = Run::new(request, tuning)?;
-    let (manifest, signed) = run.chosen(on_progress).await?;
+    let run = Run::new(request, tuning, false)?;
+    let state = run.chosen().await?;
+    let (manifest, signed) = run.manifest(&state.manifest, &mut || Ok(()), on_progress).await?;
     let file = manifest
         .files
         .iter()
@@ -376,13 +304,13 @@ pub async fn restore_segment(
     on_progress(progress);
     let shared = Arc::new(into.try_clone().map_err(io)?);
     let received = loop {
-        match run.content(file, receive::Into::Open(shared.clone())).await {
+        match run
+            .content(file, receive::Into::Open(shared.clone()), &mut |_| {})
+            .await
+        {
             Err(error) if error.is_archived() => {
-                let waiting = Progress {
-                    phase: Phase::Wait,
-                    ..progress
-                };
-                run.make_readable(&[file.object.as_str()], waiting, on_progress).await?;
+                let wanted = [(file.object.as_str(), file.object_size)];
+                run.thaw(&wanted, None, progress, &mut || Ok(()), on_progress).await?;
             }
             other => break other?,
         }
@@ -419,24 +347,6 @@ fn well_formed(mut file: &File) -> Result<(), ReadError> {
     Ok(file.rewind()?)
 }
 
-/// Makes the destination, which must be empty.
-fn prepare(path: &Path) -> Result<(), RestoreError> {
-    let io = |source| RestoreError::Io {
-        path: path.into(),
-        source,
-    };
-    match fs::read_dir(path) {
-        Ok(mut entries) => {
-            if entries.next().is_some() {
-                return Err(RestoreError::NotEmpty { path: path.into() });
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_directory(path).map_err(io)?,
-        Err(error) => return Err(io(error)),
-    }
-    make_directory(&path.join("data")).map_err(io)
-}
-
 /// As Borg makes them: for the owner only.
 fn make_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
@@ -445,13 +355,13 @@ fn make_directory(path: &Path) -> io::Result<()> {
 struct Run<'a> {
     client: Client,
     request: &'a RestoreRequest,
-    keyring: Arc<Keyring>,
+    /// The owner agreed that the archive is asked.
+    agreed: AtomicBool,
 }
 
 impl<'a> Run<'a> {
-    fn new(request: &'a RestoreRequest, tuning: &Tuning) -> Result<Self, RestoreError> {
+    fn new(request: &'a RestoreRequest, tuning: &Tuning, agreed: bool) -> Result<Self, RestoreError> {
         let target = &request.target;
-        let keyring = Keyring::parse(&request.secret_keys, &request.passphrase).map_err(RestoreError::Key)?;
         let client =
             Client::new(target, request.credentials.clone(), tuning.clock.clone(), tuning.retry).map_err(|source| {
                 RestoreError::Target {
@@ -462,12 +372,12 @@ impl<'a> Run<'a> {
         Ok(Self {
             client,
             request,
-            keyring: Arc::new(keyring),
+            agreed: AtomicBool::new(agreed),
         })
     }
 
-    /// The manifest of the state that was asked for, and who signed it.
-    async fn chosen(&self, on_progress: OnProgress<'_>) -> Result<(Manifest, Signed), RestoreError> {
+    /// The state that was asked for.
+    async fn chosen(&self) -> Result<State, RestoreError> {
         let request = self.request;
         let states = states(&self.client, &request.target)
             .await
@@ -476,11 +386,10 @@ impl<'a> Run<'a> {
             .into_iter()
             .rev()
             .find(|state| request.transaction.is_none_or(|t| t == state.transaction));
-        let state = state.ok_or_else(|| RestoreError::NoManifest {
+        state.ok_or_else(|| RestoreError::NoManifest {
             target: request.target.name.clone(),
             transaction: request.transaction,
-        })?;
-        self.manifest(&state.manifest, on_progress).await
+        })
     }
 
     fn wrap(&self, source: S3Error) -> RestoreError {
@@ -490,19 +399,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn manifest(&self, object: &str, on_progress: OnProgress<'_>) -> Result<(Manifest, Signed), RestoreError> {
+    /// A manifest, and who signed it.
+    async fn manifest(
+        &self,
+        object: &str,
+        on_agreed: OnAgreed<'_>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(Manifest, Signed), RestoreError> {
         let (bytes, signed) = loop {
             match self.signed_manifest(object).await {
                 Err(error) if error.is_archived() => {
                     let mut wanted = vec![object.to_owned()];
                     wanted.extend(signed::objects(object));
                     wanted.extend(self.signers().await?);
-                    let progress = Progress {
-                        objects_total: wanted.len() as u64,
-                        ..Progress::new(Phase::Wait)
-                    };
-                    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-                    self.make_readable(&wanted, progress, on_progress).await?;
+                    let bound = self.bound(object, wanted.len() as u64).await?;
+                    let wanted: Vec<Wanted<'_>> = wanted.iter().map(|object| (object.as_str(), 0)).collect();
+                    let progress = Progress::new(Phase::Wait);
+                    self.thaw(&wanted, Some(bound), progress, &mut *on_agreed, &mut *on_progress)
+                        .await?;
                 }
                 other => break other?,
             }
@@ -515,7 +429,9 @@ impl<'a> Run<'a> {
     }
 
     async fn signed_manifest(&self, object: &str) -> Result<(Vec<u8>, Signed), RestoreError> {
-        let received = self.receive(object, receive::Into::Memory(MAX_MANIFEST)).await?;
+        let received = self
+            .receive(object, receive::Into::Memory(MAX_MANIFEST), &mut |_| {})
+            .await?;
         let (target, signer) = (&self.request.target, self.request.signer.as_deref());
         let signed = signed::check(&self.client, target, object, received.object_sha256, signer).await?;
         Ok((received.memory, signed))
@@ -533,12 +449,103 @@ impl<'a> Run<'a> {
         Ok(objects.map(str::to_owned).collect())
     }
 
+    /// What may have to be asked for once the manifest can be read, which takes so many objects itself.
+    async fn bound(&self, manifest: &str, with_it: u64) -> Result<ArchiveRequest, RestoreError> {
+        let target = &self.request.target;
+        let listed = self
+            .client
+            .list(&target.key(""))
+            .await
+            .map_err(|error| self.wrap(error))?;
+        let up_to = parse_manifest(manifest).map_or(SegmentNumber(u32::MAX), |(transaction, _)| transaction);
+        let (objects, bytes) = survey::bound(target, &listed, up_to);
+        Ok(ArchiveRequest {
+            objects: objects + with_it,
+            bytes,
+            at_most: true,
+            days: self.request.archive_days,
+        })
+    }
+
+    /// Paths of the files that a run before has restored, and that still are what the manifest says.
+    async fn there(&self, manifest: &Manifest, on_progress: OnProgress<'_>) -> Result<BTreeSet<String>, RestoreError> {
+        let mut progress = Progress {
+            objects_total: manifest.files.len() as u64,
+            bytes_total: manifest.files.iter().map(|file| file.size).sum(),
+            ..Progress::new(Phase::Compare)
+        };
+        let mut there = BTreeSet::new();
+        for file in &manifest.files {
+            on_progress(progress);
+            let (folder, looked_at) = (self.request.destination.clone(), file.clone());
+            let is_there = tokio::task::spawn_blocking(move || unfinished::is_there(&folder, &looked_at))
+                .await
+                .map_err(|error| RestoreError::Internal(error.to_string()))?
+                .map_err(|source| RestoreError::Io {
+                    path: self.request.destination.join(&file.path),
+                    source,
+                })?;
+            if is_there {
+                there.insert(file.path.clone());
+            }
+            progress.objects_done += 1;
+            progress.bytes_done += file.size;
+        }
+        Ok(there)
+    }
+
+    /// Fetches files, several at a time; those that are left after an error stay in `missing`. When something is archived,
+    /// what is under way is brought to its end.
+    async fn download(&self, missing: &mut Vec<&FileEntry>, told: &Told<'_>) -> Result<(), RestoreError> {
+        let at_a_time = usize::from(self.request.downloads.clamp(1, DOWNLOADS_MAX));
+        let mut done = BTreeSet::new();
+        let mut outcome = Ok(());
+        {
+            let mut waiting = missing.iter();
+            let mut running = FuturesUnordered::new();
+            loop {
+                while outcome.is_ok()
+                    && running.len() < at_a_time
+                    && let Some(file) = waiting.next()
+                {
+                    running.push(async move { self.file(file, told).await.map(|()| file.path.as_str()) });
+                }
+                match running.next().await {
+                    Some(Ok(path)) => {
+                        done.insert(path);
+                    }
+                    Some(Err(error)) if error.is_archived() => outcome = Err(error),
+                    Some(Err(error)) => {
+                        outcome = Err(error);
+                        break;
+                    }
+                    None => break,
+                }
+            }
+        }
+        missing.retain(|file| !done.contains(file.path.as_str()));
+        outcome
+    }
+
     /// Receives an object, again if the connection breaks.
-    async fn receive(&self, object: &str, into: receive::Into) -> Result<receive::Received, RestoreError> {
+    async fn receive(
+        &self,
+        object: &str,
+        into: receive::Into,
+        on_bytes: receive::OnBytes<'_>,
+    ) -> Result<receive::Received, RestoreError> {
         let key = self.request.target.key(object);
         let mut failed = 0;
         loop {
-            let error = match receive(&self.client, &key, self.keyring.clone(), into.clone()).await {
+            let error = match receive(
+                &self.client,
+                &key,
+                self.request.opener.clone(),
+                into.clone(),
+                &mut *on_bytes,
+            )
+            .await
+            {
                 Ok(received) => return Ok(received),
                 Err(receive::ReceiveError::Network(error)) => error,
                 Err(receive::ReceiveError::Open(OpenError::Write(source))) => {
@@ -561,7 +568,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn file(&self, file: &FileEntry) -> Result<(), RestoreError> {
+    async fn file(&self, file: &FileEntry, told: &Told<'_>) -> Result<(), RestoreError> {
         let path = self.request.destination.join(&file.path);
         let partial = self.request.destination.join(format!("{}.partial", file.path));
         let io = |source| RestoreError::Io {
@@ -571,13 +578,22 @@ impl<'a> Run<'a> {
         if let Some(parent) = path.parent() {
             make_directory(parent).map_err(io)?;
         }
-        self.content(file, receive::Into::File(partial.clone())).await?;
-        fs::rename(&partial, &path).map_err(io)
+        let mut part = told.file(file.size);
+        let into = receive::Into::File(partial.clone());
+        self.content(file, into, &mut |bytes| part.add(bytes)).await?;
+        fs::rename(&partial, &path).map_err(io)?;
+        part.done();
+        Ok(())
     }
 
     /// Receives an object and compares it and its content with the manifest.
-    async fn content(&self, file: &FileEntry, into: receive::Into) -> Result<receive::Received, RestoreError> {
-        let received = self.receive(&file.object, into).await?;
+    async fn content(
+        &self,
+        file: &FileEntry,
+        into: receive::Into,
+        on_bytes: receive::OnBytes<'_>,
+    ) -> Result<receive::Received, RestoreError> {
+        let received = self.receive(&file.object, into, on_bytes).await?;
         let mismatch = |what| RestoreError::Mismatch {
             object: file.object.clone(),
             what,
@@ -595,47 +611,6 @@ impl<'a> Run<'a> {
             return Err(mismatch("its content's SHA-256"));
         }
         Ok(received)
-    }
-
-    /// Asks for objects to be made readable, and waits until all of them are.
-    async fn make_readable(
-        &self,
-        objects: &[&str],
-        progress: Progress,
-        on_progress: OnProgress<'_>,
-    ) -> Result<(), RestoreError> {
-        let mut waiting = Vec::new();
-        for object in objects {
-            let key = self.request.target.key(object);
-            let head = self.client.head(&key).await.map_err(|error| self.wrap(error))?;
-            if head.is_some_and(|head| head.archive == Archive::Archived) {
-                self.client
-                    .restore(&key, self.request.archive_days)
-                    .await
-                    .map_err(|error| self.wrap(error))?;
-            }
-            waiting.push(key);
-        }
-        let total = waiting.len() as u64;
-        loop {
-            let mut still = Vec::new();
-            for key in waiting {
-                let head = self.client.head(&key).await.map_err(|error| self.wrap(error))?;
-                if head.is_some_and(|head| head.archive != Archive::Readable) {
-                    still.push(key);
-                }
-            }
-            waiting = still;
-            on_progress(Progress {
-                objects_done: total - waiting.len() as u64,
-                objects_total: total,
-                ..progress
-            });
-            if waiting.is_empty() {
-                return Ok(());
-            }
-            tokio::time::sleep(self.request.archive_poll).await;
-        }
     }
 }
 

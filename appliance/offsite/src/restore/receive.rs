@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::create;
 use crate::digest::{Digest, Sha256Sum};
-use crate::openpgp::{Keyring, OpenError};
+use crate::openpgp::{OpenError, Opener};
 use crate::s3::{Client, S3Error};
 
 /// Where the content goes.
@@ -44,16 +44,20 @@ pub(super) enum ReceiveError {
     Internal(String),
 }
 
+/// Told how many bytes of the object came.
+pub(super) type OnBytes<'a> = &'a mut (dyn FnMut(u64) + Send);
+
 pub(super) async fn receive(
     client: &Client,
     key: &str,
-    keyring: Arc<Keyring>,
+    opener: Opener,
     into: Into,
+    on_bytes: OnBytes<'_>,
 ) -> Result<Received, ReceiveError> {
     let operation = format!("GET {key}");
     let mut response = client.get(key).await.map_err(ReceiveError::Network)?;
     let (sender, receiver) = mpsc::channel(8);
-    let worker = tokio::task::spawn_blocking(move || decrypt(&keyring, receiver, into));
+    let worker = tokio::task::spawn_blocking(move || decrypt(&opener, receiver, into));
     let mut hash = Sha256::new();
     let mut size = 0;
     loop {
@@ -62,6 +66,7 @@ pub(super) async fn receive(
             Ok(Some(chunk)) => {
                 hash.update(&chunk);
                 size += chunk.len() as u64;
+                on_bytes(chunk.len() as u64);
                 // The worker may have failed: it says why below.
                 if sender.send(chunk).await.is_err() {
                     break;
@@ -90,7 +95,7 @@ pub(super) async fn receive(
 }
 
 fn decrypt(
-    keyring: &Keyring,
+    opener: &Opener,
     receiver: mpsc::Receiver<Bytes>,
     into: Into,
 ) -> Result<(u64, Sha256Sum, Vec<u8>), OpenError> {
@@ -113,7 +118,7 @@ fn decrypt(
         sink,
         hash: Sha256::new(),
     };
-    let size = keyring.open(input, &mut out)?;
+    let size = opener.open(input, &mut out)?;
     let sum = Digest(out.hash.finalize().into());
     match out.sink {
         Sink::Memory(bytes, _) => Ok((size, sum, bytes)),

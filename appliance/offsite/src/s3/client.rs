@@ -13,7 +13,7 @@ use super::S3Error;
 use super::http::{Call, Clock, EMPTY_SHA256, Sender};
 use super::patience::Retry;
 use super::stream::{BodySender, channel};
-use super::xml::{ListBucketResult, parse, restore};
+use super::xml::{ListBucketResult, parse, restore, unix_seconds};
 use crate::digest::{Md5Sum, Sha256Sum};
 use crate::target::{Credentials, Target};
 
@@ -76,6 +76,8 @@ pub struct Listed {
     pub size: u64,
     /// Without quotes.
     pub etag: String,
+    /// When it was written, in Unix seconds, by the service's clock; `None` when it does not tell.
+    pub modified: Option<u64>,
 }
 
 /// A whole list.
@@ -398,6 +400,7 @@ impl Client {
             key: found.key,
             size: found.size,
             etag: found.etag.trim_matches('"').to_owned(),
+            modified: found.last_modified.as_deref().and_then(unix_seconds),
         });
         Ok(Page {
             objects: objects.collect(),

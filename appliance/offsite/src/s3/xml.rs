@@ -44,6 +44,8 @@ pub(super) struct Contents {
     pub size: u64,
     #[serde(rename = "ETag", default)]
     pub etag: String,
+    #[serde(rename = "LastModified")]
+    pub last_modified: Option<String>,
 }
 
 /// `<InitiateMultipartUploadResult>`.
@@ -146,9 +148,48 @@ pub(super) fn restore(days: u32) -> String {
     format!("<RestoreRequest><Days>{days}</Days></RestoreRequest>")
 }
 
+/// Reads a time as S3 writes it, `2026-11-26T15:46:43.000Z`, in Unix seconds; `None` for anything else or before 1970.
+pub(super) fn unix_seconds(text: &str) -> Option<u64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let [year, month, day] = numbers(date, '-')?;
+    let [hour, minute, second] = numbers(time.split('.').next()?, ':')?;
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // Days since 0000-03-01, in which a leap day comes last in its year (the proleptic Gregorian calendar).
+    let year = if month < 3 { year - 1 } else { year };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    Some((days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+fn numbers(text: &str, between: char) -> Option<[u64; 3]> {
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok())?;
+    let all: Option<Vec<u64>> = text.split(between).map(digits).collect();
+    all?.try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times() {
+        for (text, unix) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T12:00:01.999Z", Some(951_825_601)),
+            ("2026-11-26T15:46:43.000Z", Some(1_795_708_003)),
+            ("2026-13-26T15:46:43Z", None),
+            ("2026-11-26 15:46:43", None),
+            ("99999999999999999999-01-01T00:00:00Z", None),
+            ("2026-11-26T15:46Z", None),
+            ("+026-11-26T15:46:43Z", None),
+        ] {
+            assert_eq!(unix_seconds(text), unix, "{text}");
+        }
+    }
 
     #[test]
     fn other_pages_are_not_taken_for_empty_lists() {
@@ -176,5 +217,6 @@ mod tests {
         assert_eq!(page.next.as_deref(), Some("t&"));
         assert_eq!(page.contents.len(), 2);
         assert_eq!(page.contents[0].etag, "\"x\"");
+        assert_eq!(page.contents[0].last_modified, None);
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use s3_double::{Permissions, Server, Settings};
 use strongroom_offsite::s3::{Client, Retry, system_clock};
-use strongroom_offsite::{Credentials, Multipart, Target, Trust};
+use strongroom_offsite::{Credentials, Keyring, Multipart, Opener, Target, Trust};
 use zeroize::Zeroizing;
 
 pub const REGION: &str = "eu-frankfurt-1";
@@ -60,6 +60,11 @@ pub fn target_at(endpoint: String, bucket: &str) -> Target {
 
 pub fn client(target: &Target, who: &str) -> Client {
     Client::new(target, credentials(who), system_clock(), HASTY).unwrap()
+}
+
+/// Opens messages with a secret key that has no passphrase.
+pub fn opener(secret: &[u8]) -> Opener {
+    Opener::Keys(Keyring::parse(&[secret], &Zeroizing::default()).unwrap().into())
 }
 
 /// Runs a program to its end without input.

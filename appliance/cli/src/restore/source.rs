@@ -1,0 +1,217 @@
+//! Which bucket it is, and with which credentials: named by the appliance's configuration, or given.
+
+use super::RestoreFailure;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use strongroom_model::config::{CLIENT_PLACEHOLDER, Config};
+use strongroom_model::name::ClientName;
+use strongroom_model::recipient::is_fingerprint;
+use strongroom_offsite::{Credentials, Multipart, Target, Trust, trust};
+use zeroize::Zeroizing;
+
+/// Where from.
+#[derive(Args)]
+pub struct SourceArguments {
+    /// The appliance's strongroom.toml, which names the target; its secret file is looked for beside it.
+    #[arg(long, required_unless_present = "endpoint")]
+    config: Option<PathBuf>,
+    /// Which target of the configuration; needed when there are several.
+    #[arg(long, requires = "config")]
+    target: Option<String>,
+    /// Without a configuration: address of the S3 service.
+    #[arg(long, conflicts_with = "config", requires_all = ["region", "bucket", "access_key_id"])]
+    endpoint: Option<String>,
+    /// Without a configuration: its region.
+    #[arg(long)]
+    region: Option<String>,
+    /// Without a configuration: the bucket.
+    #[arg(long)]
+    bucket: Option<String>,
+    /// Without a configuration: what the names of the objects begin with; the client's name by default.
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Without a configuration: id of the access key.
+    #[arg(long)]
+    access_key_id: Option<String>,
+    /// A file with the secret access key; STRONGROOM_SECRET_KEY in the environment otherwise.
+    #[arg(long)]
+    secret_key_file: Option<PathBuf>,
+    /// Certificates (PEM) of authorities that may vouch for the S3 service, beside the public ones and those that the
+    /// configuration names.
+    #[arg(long)]
+    trust: Vec<PathBuf>,
+    /// Fingerprint of the appliance's signing key (`strongroom recipient show` there, or the recovery kit): what another
+    /// signed, or nobody, is refused. That of `[offsite] signer` in the configuration when absent.
+    #[arg(long, value_name = "FINGERPRINT", value_parser = fingerprint)]
+    signer: Option<String>,
+}
+
+fn fingerprint(text: &str) -> Result<String, String> {
+    let text: String = text.split_whitespace().collect::<String>().to_ascii_uppercase();
+    if is_fingerprint(&text) {
+        Ok(text)
+    } else {
+        Err("a fingerprint has 40 hexadecimal digits".into())
+    }
+}
+
+/// A bucket, or the part of it that one client has.
+pub struct Source {
+    /// With the client's prefix; without a client, with what the prefixes of all have in common.
+    pub target: Target,
+    pub credentials: Credentials,
+    /// Fingerprint of the key that must have signed what is restored; any or none when `None`.
+    pub signer: Option<String>,
+    /// What the prefixes look like.
+    pattern: Option<String>,
+}
+
+impl Source {
+    /// The client whose copy has this prefix; `None` for something that isn't a copy of this target.
+    pub fn client_of(&self, prefix: &str) -> Option<String> {
+        match &self.pattern {
+            Some(pattern) => client_of(pattern, prefix),
+            None => Some(prefix.rsplit('/').next().unwrap_or(prefix).into()),
+        }
+    }
+}
+
+fn client_of(pattern: &str, prefix: &str) -> Option<String> {
+    let Some((before, after)) = pattern.split_once(CLIENT_PLACEHOLDER) else {
+        return (prefix == pattern).then(|| prefix.into());
+    };
+    let name = prefix.strip_prefix(before)?.strip_suffix(after)?;
+    ClientName::new(name).is_ok().then(|| name.into())
+}
+
+/// The folders that the prefixes of all clients have in common.
+fn common(pattern: &str) -> &str {
+    let before = pattern.split(CLIENT_PLACEHOLDER).next().unwrap_or_default();
+    if before.len() == pattern.len() {
+        return pattern;
+    }
+    before.rsplit_once('/').map_or("", |(folders, _)| folders)
+}
+
+impl SourceArguments {
+    /// Finds the target, of one client or of all.
+    pub fn source(&self, client: Option<&ClientName>) -> Result<Source, RestoreFailure> {
+        match &self.config {
+            Some(path) => self.configured(path, client),
+            None => self.given(client),
+        }
+    }
+
+    fn configured(&self, path: &Path, client: Option<&ClientName>) -> Result<Source, RestoreFailure> {
+        let text = String::from_utf8_lossy(&super::read(path)?).into_owned();
+        let config = Config::parse(&text)?;
+        // One that was enrolled by command is copied to every target; so may one have been that is no more.
+        let targets: Vec<_> = match client.and_then(|client| config.client(client.as_str())) {
+            Some(declared) => config.targets_of(declared).collect(),
+            None => config.offsite.target.iter().collect(),
+        };
+        let wanted: Vec<_> = targets
+            .iter()
+            .filter(|target| {
+                self.target
+                    .as_deref()
+                    .is_none_or(|name| target.name.get_ref().as_str() == name)
+            })
+            .collect();
+        let [target] = wanted.as_slice() else {
+            let names: Vec<String> = targets.iter().map(|target| target.name.get_ref().to_string()).collect();
+            return Err(RestoreFailure::WhichTarget(names.join(", ")));
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let named = config
+            .trust
+            .certificates
+            .iter()
+            .map(|name| folder.join(name.get_ref().as_str()));
+        let files: Vec<PathBuf> = named.chain(self.trust.iter().cloned()).collect();
+        let trust = trust_of(&files)?;
+        let pattern = target.prefix.get_ref();
+        let prefix = match client {
+            Some(client) => pattern.for_client(client),
+            None => common(pattern.as_str()).into(),
+        };
+        Ok(Source {
+            target: Target {
+                name: target.name.get_ref().to_string(),
+                endpoint: target.endpoint.to_string(),
+                region: target.region.to_string(),
+                bucket: target.bucket.to_string(),
+                prefix,
+                multipart: Multipart::Auto,
+                trust,
+            },
+            credentials: Credentials::new(
+                target.access_key_id.as_str(),
+                self.secret(Some(folder.join(target.secret_key.as_str())))?,
+            ),
+            signer: self
+                .signer
+                .clone()
+                .or_else(|| config.offsite.signer.as_ref().map(|signer| signer.as_str().to_owned())),
+            pattern: Some(pattern.as_str().into()),
+        })
+    }
+
+    fn given(&self, client: Option<&ClientName>) -> Result<Source, RestoreFailure> {
+        // clap has seen to it that these are there.
+        let given = |value: &Option<String>| value.clone().unwrap_or_default();
+        let prefix = self.prefix.clone().or(client.map(ToString::to_string));
+        Ok(Source {
+            target: Target {
+                name: "the given bucket".into(),
+                endpoint: given(&self.endpoint),
+                region: given(&self.region),
+                bucket: given(&self.bucket),
+                prefix: prefix.unwrap_or_default(),
+                multipart: Multipart::Auto,
+                trust: trust_of(&self.trust)?,
+            },
+            credentials: Credentials::new(given(&self.access_key_id), self.secret(None)?),
+            signer: self.signer.clone(),
+            pattern: None,
+        })
+    }
+
+    fn secret(&self, beside: Option<PathBuf>) -> Result<Zeroizing<String>, RestoreFailure> {
+        match (&self.secret_key_file, std::env::var("STRONGROOM_SECRET_KEY"), beside) {
+            (Some(path), _, _) => super::read_line(path),
+            (None, Ok(secret), _) => Ok(Zeroizing::new(secret)),
+            (None, Err(_), Some(path)) if path.exists() => super::read_line(&path),
+            _ => Err(RestoreFailure::NoSecret),
+        }
+    }
+}
+
+fn trust_of(files: &[PathBuf]) -> Result<Trust, RestoreFailure> {
+    let mut all = Trust::default();
+    for file in files {
+        all.extend(trust::parse(&super::read(file)?).map_err(|error| RestoreFailure::Trust(file.clone(), error))?);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_known_by_their_prefixes() {
+        for (pattern, prefix, client, below) in [
+            ("{client}", "asus", Some("asus"), ""),
+            ("{client}", "homes/asus", None, ""),
+            ("homes/{client}", "homes/asus", Some("asus"), "homes"),
+            ("homes/of-{client}/1", "homes/of-asus/1", Some("asus"), "homes"),
+            ("homes/of-{client}/1", "homes/asus/1", None, "homes"),
+            ("asus", "asus", Some("asus"), "asus"),
+            ("asus", "laptop", None, "asus"),
+        ] {
+            assert_eq!(client_of(pattern, prefix).as_deref(), client, "{pattern} {prefix}");
+            assert_eq!(common(pattern), below);
+        }
+    }
+}
