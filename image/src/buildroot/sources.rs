@@ -253,7 +253,12 @@ impl Fetcher<'_> {
     /// Unpacks, unless the same is there already.
     fn unpack(&self, item: &Wanted, kind: &str, arguments: &[String], made_of: &str) -> Result<()> {
         let folder = self.folder(&item.source);
-        let made_of = format!("{made_of}{}", item.patches);
+        let script = std::fs::read(&self.script).on("read", &self.script)?;
+        let script = {
+            use sha2::Digest;
+            fingerprint::hex(&sha2::Sha256::digest(&script))
+        };
+        let made_of = format!("{made_of}{}{script}", item.patches);
         if fingerprint::is_fresh(&folder, &made_of) {
             return Ok(());
         }
