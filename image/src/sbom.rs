@@ -162,6 +162,19 @@ fn debian(package: &Package) -> Value {
     component
 }
 
+/// The package URL of something built from source: Debian's source package, or else only name and version.
+#[must_use]
+pub fn purl_of_source(name: &str, version: &str, debian: Option<&str>) -> String {
+    let version = percent(version);
+    match debian {
+        Some(source) => format!(
+            "pkg:deb/debian/{}@{version}?arch=source&distro={RELEASE}",
+            percent(source)
+        ),
+        None => format!("pkg:generic/{}@{version}", percent(name)),
+    }
+}
+
 /// What every component of the bill has; its package URL names it.
 fn library(purl: &str, name: &str, version: &str) -> Value {
     json!({

@@ -2,6 +2,7 @@
 //! `legal-info`, and the bill of materials, by its `utils/generate-cyclonedx`.
 //! Source: <https://buildroot.org/downloads/manual/manual.html#legal-info>.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -12,8 +13,8 @@ use super::room::Room;
 use super::select;
 use crate::error::{Error, OnFile, Result};
 use crate::manifest::Versions;
-use crate::process;
 use crate::workspace::Workspace;
+use crate::{process, sbom};
 
 /// In Buildroot's output folder: what `legal-info` collects. The sources are there too, for whoever passes the image on.
 const LEGAL: &str = "legal-info";
@@ -72,11 +73,12 @@ fn licence_names() -> Value {
 }
 
 /// The components of the bill, as the generator wrote them but for the texts of Buildroot's patches, which are whole in
-/// the sources that were collected.
+/// the sources that were collected; and with package URLs, by which scanners find what is known of a version. `origins`
+/// are Debian's source packages that stood in, by Buildroot's name.
 ///
 /// # Errors
 /// When there was no build, or when its bill names nothing.
-pub fn components(output: &Path) -> Result<Vec<Value>> {
+pub fn components(output: &Path, origins: &BTreeMap<String, String>) -> Result<Vec<Value>> {
     let file = output.join(BILL);
     let text = std::fs::read_to_string(&file).on("read", &file)?;
     let mut components = match serde_json::from_str::<Value>(&text) {
@@ -89,6 +91,10 @@ pub fn components(output: &Path) -> Result<Vec<Value>> {
     for component in &mut components {
         if let Some(component) = component.as_object_mut() {
             component.remove("pedigree");
+            let text = |key: &str| component.get(key).and_then(Value::as_str).unwrap_or_default();
+            let name = text("name");
+            let purl = sbom::purl_of_source(name, text("version"), origins.get(name).map(String::as_str));
+            component.insert("purl".to_owned(), Value::from(purl));
         }
     }
     if components.is_empty() {
@@ -145,16 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn components_come_without_patches_and_must_be_there() {
+    fn components_come_without_patches_with_urls_and_must_be_there() {
         let folder = tempfile::tempdir().unwrap();
         let bill = r#"{"components":[{"name":"zlib","version":"1","pedigree":{"patches":[]}}]}"#;
         std::fs::write(folder.path().join(BILL), bill).unwrap();
+        let none = BTreeMap::new();
         assert_eq!(
-            components(folder.path()).unwrap(),
-            [json!({"name": "zlib", "version": "1"})]
+            components(folder.path(), &none).unwrap(),
+            [json!({"name": "zlib", "version": "1", "purl": "pkg:generic/zlib@1"})]
+        );
+        let debian = BTreeMap::from([("zlib".to_owned(), "libz".to_owned())]);
+        assert_eq!(
+            components(folder.path(), &debian).unwrap()[0]["purl"],
+            "pkg:deb/debian/libz@1?arch=source&distro=trixie"
         );
         std::fs::write(folder.path().join(BILL), "{}").unwrap();
-        assert!(components(folder.path()).is_err());
+        assert!(components(folder.path(), &none).is_err());
     }
 
     #[test]

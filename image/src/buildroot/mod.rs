@@ -13,6 +13,7 @@ mod room;
 mod select;
 mod sources;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -144,7 +145,11 @@ fn versions(
 pub fn told(workspace: &Workspace, choice: &Choice) -> Result<(Vec<Value>, Vec<Added>)> {
     let work = workspace.work()?;
     let output = work.join("buildroot");
-    let mut components = legal::components(&output)?;
+    let origins = match choice.sources {
+        Sources::Upstream => BTreeMap::new(),
+        Sources::Debian => sources::origins(workspace)?,
+    };
+    let mut components = legal::components(&output, &origins)?;
     let mut licences = legal::licences(&output)?;
     if choice.sources == Sources::Debian {
         let toolchain = room::toolchain(&work)?;

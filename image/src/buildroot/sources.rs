@@ -38,10 +38,7 @@ pub fn prepare(workspace: &Workspace, checkout: &Checkout) -> Result<Prepared> {
     let mirror = mirror::choose(&debian::sources()?).ok_or(Error::NoMirror { suite })?;
     let room = Room::make(workspace, &checkout.folder, &mirror)?;
     let recipe = workspace.root.join("image/buildroot");
-    let wanted: Vec<Wanted> = debian::lines(&recipe.join("sources.list"))?
-        .iter()
-        .filter_map(|line| Wanted::parse(line))
-        .collect();
+    let wanted = wanted(workspace)?;
     let (versions, lock) = progress::stage("sources of Buildroot's packages", || {
         Fetcher {
             room: &room,
@@ -50,6 +47,20 @@ pub fn prepare(workspace: &Workspace, checkout: &Checkout) -> Result<Prepared> {
         .all(&wanted)
     })?;
     Ok(Prepared { room, versions, lock })
+}
+
+fn wanted(workspace: &Workspace) -> Result<Vec<Wanted>> {
+    let lines = debian::lines(&workspace.root.join("image/buildroot/sources.list"))?;
+    Ok(lines.iter().filter_map(|line| Wanted::parse(line)).collect())
+}
+
+/// Debian's source packages by Buildroot's name of what they stand in for.
+///
+/// # Errors
+/// When the list can't be read.
+pub fn origins(workspace: &Workspace) -> Result<BTreeMap<String, String>> {
+    let wanted = wanted(workspace)?;
+    Ok(wanted.into_iter().map(|item| (item.package, item.source)).collect())
 }
 
 struct Fetcher<'a> {

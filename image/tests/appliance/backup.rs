@@ -165,6 +165,10 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     assert!(before.iter().any(|name| name.contains("/manifest/")), "{before:?}");
     admin.run(&format!("strongroom push {CLIENT}")).unwrap();
     assert_eq!(objects(&trial), before, "a push with nothing to do sent something");
+    // The bucket is tried out with the push's own credentials, and nothing stays in it.
+    let tried = admin.run("strongroom target probe trial").unwrap();
+    assert!(tried.contains("good ") && !tried.contains("WRONG"), "{tried}");
+    assert_eq!(objects(&trial), before, "{tried}");
 
     // A push that dies with the whole machine half-way, after a larger backup.
     std::fs::write(files.join("film"), random(48 << 20)).unwrap();
@@ -436,6 +440,9 @@ fn restored_with_our_command(trial: &Trial, admin: &ssh::Login, archives: &[&str
         .nth(1)
         .unwrap_or_else(|| panic!("nobody signs: {shown}"))
         .replace(' ', "");
+    let listed = restore(trial).arg("--list").output().unwrap();
+    let states = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.status.success() && states.lines().count() > 2, "{states}");
     let stranger = fingerprint.replace(|digit: char| digit != '0', "0");
     let refused = restore(trial)
         .arg(&into)

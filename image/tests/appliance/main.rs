@@ -30,9 +30,14 @@ const START: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(120);
 
-/// A new folder for one test; what an earlier run left is gone, above all the objects in its store.
+/// A new folder for one test of one base; what an earlier run left is gone, above all the objects in its store.
 fn folder(name: &str) -> PathBuf {
-    let folder = Workspace::here().root.join("target/image-test").join(name);
+    let workspace = Workspace::here();
+    let base = match workspace.foundation {
+        Foundation::Debian => "target/image-test",
+        Foundation::Buildroot(_) => "target/image-test-buildroot",
+    };
+    let folder = workspace.root.join(base).join(name);
     if folder.exists() {
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -93,11 +98,7 @@ fn is_sound(trial: &Trial, machine: &Machine) {
     let version = run("sed -n s/^VERSION=//p /etc/strongroom-release");
     assert!(run("strongroom --version").starts_with(&format!("strongroom {version}")));
     assert!(run("cat /etc/os-release").contains(&format!("IMAGE_VERSION={version}")));
-    let packages = match Workspace::here().foundation {
-        Foundation::Debian => "pkg:deb/debian/",
-        Foundation::Buildroot(_) => "pkg:generic/",
-    };
-    assert!(run("head -c 4000 /usr/share/strongroom/sbom.cdx.json").contains(packages));
+    assert!(run("head -c 4000 /usr/share/strongroom/sbom.cdx.json").contains("\"purl\": \"pkg:"));
     assert!(run("head -n 1 /usr/share/doc/strongroom/crates").contains("crates"));
     // An ordering cycle makes systemd drop jobs at random.
     assert_eq!(run("journalctl -b -q --grep 'ordering cycle' || true"), "");
