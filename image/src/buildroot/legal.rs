@@ -23,6 +23,11 @@ const BILL: &str = "base.cdx.json";
 /// Where the generator looks for the names of licences, in the folder of downloads.
 const NAMES: &str = "cyclonedx/spdx-1.6.schema.json";
 
+/// Where licences and sources are collected.
+pub fn folder(output: &Path) -> PathBuf {
+    output.join(LEGAL)
+}
+
 /// Collects licences and sources of everything that was built.
 ///
 /// # Errors
@@ -111,7 +116,7 @@ pub fn components(output: &Path, origins: &BTreeMap<String, String>) -> Result<V
 /// # Errors
 /// When there are none, or one can't be read.
 pub fn licences(output: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let root = output.join(LEGAL).join("licenses");
+    let root = folder(output).join("licenses");
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> = vec![root.clone()];
     while let Some(folder) = folders.pop() {

@@ -41,7 +41,8 @@ pub fn command(workspace: &Workspace, checkout: &Checkout, room: Option<&Room>, 
     }
 }
 
-/// Tells Buildroot what to build, and configures the kernel; a kernel that is built already is brought up to date.
+/// Tells Buildroot what to build, and configures the kernel; what is built already of it and of BusyBox is brought up to
+/// date.
 ///
 /// # Errors
 /// When Buildroot does not accept the configuration, or the kernel's.
@@ -70,7 +71,17 @@ pub fn configure(
     };
     let mut kernel = command(workspace, checkout, room, output);
     kernel.arg(goal);
-    process::run_logged("configure the kernel", &mut kernel, &output.join("kernel.log"))
+    process::run_logged("configure the kernel", &mut kernel, &output.join("kernel.log"))?;
+    // The same for BusyBox, whose last fragment is kept.
+    let fragment = workspace.root.join("board/x86_64/buildroot/busybox.fragment");
+    let fragment = std::fs::read(&fragment).on("read", &fragment)?;
+    let kept = output.join("busybox.fragment");
+    if std::fs::read(&kept).is_ok_and(|last| last != fragment) {
+        let mut busybox = command(workspace, checkout, room, output);
+        busybox.arg("busybox-reconfigure");
+        process::run_logged("configure BusyBox", &mut busybox, &output.join("busybox.log"))?;
+    }
+    std::fs::write(&kept, &fragment).on("write", &kept)
 }
 
 /// Builds everything that isn't built yet.

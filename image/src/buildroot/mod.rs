@@ -30,6 +30,7 @@ use checkout::Checkout;
 use room::Room;
 
 const STAGE: &str = "Buildroot base system";
+const LEGAL_STAGE: &str = "licences and sources";
 
 /// Where Buildroot's own sources, and those of its packages, come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,6 +78,7 @@ pub fn base(workspace: &Workspace, choice: &Choice) -> Result<Base> {
             .file(&image.join("buildroot/debian.mk"))?
             .tree(&image.join("package"))?
             .tree(&board.join("kernel"))?
+            .file(&board.join("buildroot/busybox.fragment"))?
             .finish(),
     };
     if fingerprint::is_fresh(&base.tar, &base.fingerprint) && base.manifest.exists() {
@@ -92,9 +94,22 @@ pub fn base(workspace: &Workspace, choice: &Choice) -> Result<Base> {
         kernel::check(&board.join("kernel"), &output)
     })?;
     progress::stage(STAGE, || make::build(workspace, &checkout, room, &output))?;
-    progress::stage("licences and sources", || {
-        legal::collect(workspace, &checkout, room, &output)
-    })?;
+    // These take minutes, and a changed option of the kernel does not change them.
+    let collected = Fingerprint::of("legal", 1)
+        .text("commit", &checkout.commit)
+        .text("configuration", &configuration)
+        .text("sources", sources.as_ref().map_or("", |sources| sources.lock.as_str()))
+        .file(&image.join("buildroot/debian.mk"))?
+        .tree(&image.join("package"))?
+        .finish();
+    let legal = legal::folder(&output);
+    if fingerprint::is_fresh(&legal, &collected) {
+        progress::unchanged(LEGAL_STAGE);
+    } else {
+        fingerprint::forget(&legal)?;
+        progress::stage(LEGAL_STAGE, || legal::collect(workspace, &checkout, room, &output))?;
+        fingerprint::remember(&legal, &collected)?;
+    }
     let versions = progress::stage("list of packages, bill of materials", || {
         let (info, versions) = versions(workspace, &checkout, room, &output, sources.as_ref())?;
         legal::bill(&checkout, room, &output, &info, &versions)?;
