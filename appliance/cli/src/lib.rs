@@ -4,9 +4,11 @@
 
 mod appliance;
 mod check;
+mod configured;
 mod confirm;
 pub mod console;
 mod disks;
+mod durable;
 mod enrol;
 mod kit;
 mod recipient;

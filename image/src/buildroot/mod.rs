@@ -102,13 +102,13 @@ pub fn base(workspace: &Workspace, choice: &Choice) -> Result<Base> {
         .file(&image.join("buildroot/debian.mk"))?
         .tree(&image.join("package"))?
         .finish();
-    let legal = legal::folder(&output);
-    if fingerprint::is_fresh(&legal, &collected) {
+    let folder = legal::folder(&output);
+    if fingerprint::is_fresh(&folder, &collected) {
         progress::unchanged(LEGAL_STAGE);
     } else {
-        fingerprint::forget(&legal)?;
+        fingerprint::forget(&folder)?;
         progress::stage(LEGAL_STAGE, || legal::collect(workspace, &checkout, room, &output))?;
-        fingerprint::remember(&legal, &collected)?;
+        fingerprint::remember(&folder, &collected)?;
     }
     let versions = progress::stage("list of packages, bill of materials", || {
         let (info, versions) = versions(workspace, &checkout, room, &output, sources.as_ref())?;

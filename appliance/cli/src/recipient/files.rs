@@ -1,15 +1,16 @@
 //! Writing a key's files: whole or not at all, and never over another.
 
 use super::RecipientFailure;
+use crate::durable;
+use rustix::fs::RenameFlags;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A name that was free and is now taken, by an empty file. Given back when it is dropped without being filled.
 pub struct Claim {
     path: PathBuf,
-    mode: u32,
     filled: bool,
 }
 
@@ -17,11 +18,7 @@ pub struct Claim {
 pub fn claim(directory: &Path, name: &str, mode: u32) -> Result<Claim, RecipientFailure> {
     let path = directory.join(name);
     match File::options().write(true).create_new(true).mode(mode).open(&path) {
-        Ok(_) => Ok(Claim {
-            path,
-            mode,
-            filled: false,
-        }),
+        Ok(_) => Ok(Claim { path, filled: false }),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(RecipientFailure::Exists(path)),
         Err(error) => Err(RecipientFailure::Write(path, error)),
     }
@@ -33,35 +30,13 @@ impl Claim {
         &self.path
     }
 
-    /// Puts the content there: under another name, flushed, and then in its place.
+    /// Puts the content in its place.
     pub fn fill(mut self, content: &[u8]) -> Result<PathBuf, RecipientFailure> {
-        let failed = |error| RecipientFailure::Write(self.path.clone(), error);
-        let mut temporary = self.path.clone().into_os_string();
-        temporary.push(".new");
-        let temporary = PathBuf::from(temporary);
-        self.write(&temporary, content).map_err(failed)?;
+        let put = fs::metadata(&self.path)
+            .and_then(|empty| durable::put(&self.path, content, empty.permissions(), RenameFlags::empty()));
+        put.map_err(|error| RecipientFailure::Write(self.path.clone(), error))?;
         self.filled = true;
         Ok(self.path.clone())
-    }
-
-    fn write(&self, temporary: &Path, content: &[u8]) -> io::Result<()> {
-        // Left by one that was killed.
-        match fs::remove_file(temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(self.mode)
-            .open(temporary)?;
-        let written = file.write_all(content).and_then(|()| file.sync_all());
-        if let Err(error) = written.and_then(|()| fs::rename(temporary, &self.path)) {
-            let _ = fs::remove_file(temporary);
-            return Err(error);
-        }
-        let folder = self.path.parent().filter(|folder| *folder != Path::new(""));
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 

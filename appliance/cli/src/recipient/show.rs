@@ -74,11 +74,7 @@ fn of_config(path: &Path) -> Result<Listing, RecipientFailure> {
         let name = declared.name.get_ref();
         let mut recipient = Recipient {
             name: name.clone(),
-            used: config
-                .offsite
-                .target
-                .iter()
-                .any(|target| target.recipients.iter().any(|used| used.get_ref() == name)),
+            used: config.offsite.target.iter().any(|target| target.encrypts_to(name)),
             ..Recipient::default()
         };
         let read = fs::read(folder.join(declared.certificate.as_str())).map_err(|error| error.to_string());

@@ -1,12 +1,13 @@
 //! Which bucket it is, and with which credentials: named by the appliance's configuration, or given.
 
 use super::RestoreFailure;
+use crate::configured::{self, BadTrust};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use strongroom_model::config::{CLIENT_PLACEHOLDER, Config};
 use strongroom_model::name::ClientName;
 use strongroom_model::recipient::is_fingerprint;
-use strongroom_offsite::{Credentials, Multipart, Target, Trust, trust};
+use strongroom_offsite::{Credentials, Multipart, Target};
 use zeroize::Zeroizing;
 
 /// Where from.
@@ -128,23 +129,14 @@ impl SourceArguments {
             .certificates
             .iter()
             .map(|name| folder.join(name.get_ref().as_str()));
-        let files: Vec<PathBuf> = named.chain(self.trust.iter().cloned()).collect();
-        let trust = trust_of(&files)?;
+        let trust = configured::trust(named.chain(self.trust.iter().cloned()))?;
         let pattern = target.prefix.get_ref();
         let prefix = match client {
             Some(client) => pattern.for_client(client),
             None => common(pattern.as_str()).into(),
         };
         Ok(Source {
-            target: Target {
-                name: target.name.get_ref().to_string(),
-                endpoint: target.endpoint.to_string(),
-                region: target.region.to_string(),
-                bucket: target.bucket.to_string(),
-                prefix,
-                multipart: Multipart::Auto,
-                trust,
-            },
+            target: configured::target(target, prefix, trust),
             credentials: Credentials::new(
                 target.access_key_id.as_str(),
                 self.secret(Some(folder.join(target.secret_key.as_str())))?,
@@ -169,7 +161,7 @@ impl SourceArguments {
                 bucket: given(&self.bucket),
                 prefix: prefix.unwrap_or_default(),
                 multipart: Multipart::Auto,
-                trust: trust_of(&self.trust)?,
+                trust: configured::trust(self.trust.iter().cloned())?,
             },
             credentials: Credentials::new(given(&self.access_key_id), self.secret(None)?),
             signer: self.signer.clone(),
@@ -187,12 +179,13 @@ impl SourceArguments {
     }
 }
 
-fn trust_of(files: &[PathBuf]) -> Result<Trust, RestoreFailure> {
-    let mut all = Trust::default();
-    for file in files {
-        all.extend(trust::parse(&super::read(file)?).map_err(|error| RestoreFailure::Trust(file.clone(), error))?);
+impl From<BadTrust> for RestoreFailure {
+    fn from(bad: BadTrust) -> Self {
+        match bad {
+            BadTrust::Read(file, error) => Self::Read(file, error),
+            BadTrust::Form(file, error) => Self::Trust(file, error),
+        }
     }
-    Ok(all)
 }
 
 #[cfg(test)]

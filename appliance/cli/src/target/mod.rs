@@ -7,6 +7,7 @@ mod section;
 mod show;
 
 use crate::appliance::{ApplianceError, Connection};
+use crate::configured::{self, BadTrust};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use strongroom_model::name::{ClientName, TargetName};
 use strongroom_offsite::oracle::{self, OracleError};
 use strongroom_offsite::probe::{self, Report};
 use strongroom_offsite::s3::{Client, Retry, S3Error, system_clock};
-use strongroom_offsite::{Credentials, Multipart, Target, Trust, TrustError, trust};
+use strongroom_offsite::{Credentials, Multipart, Target, Trust, TrustError};
 use zeroize::Zeroizing;
 
 /// Stands for the client in the names of a probe's objects, where none is named.
@@ -313,27 +314,22 @@ async fn observe(
 }
 
 fn target_of(target: &config::Target, client: &ClientName, trust: Trust) -> Target {
-    Target {
-        name: target.name.get_ref().to_string(),
-        endpoint: target.endpoint.to_string(),
-        region: target.region.to_string(),
-        bucket: target.bucket.to_string(),
-        prefix: target.prefix.get_ref().for_client(client),
-        multipart: match target.multipart {
-            config::Multipart::Auto => Multipart::Auto,
-            config::Multipart::Never => Multipart::Never,
-        },
-        trust,
-    }
+    configured::target(target, target.prefix.get_ref().for_client(client), trust)
 }
 
 /// The authorities that the configuration names, from the files beside it.
 fn trust_of(path: &Path, config: &Config) -> Result<Trust, TargetFailure> {
-    let mut all = Trust::default();
-    for name in &config.trust.certificates {
-        let file = path.with_file_name(name.get_ref().as_str());
-        let pem = std::fs::read(&file).map_err(|error| TargetFailure::Read(file.clone(), error))?;
-        all.extend(trust::parse(&pem).map_err(|error| TargetFailure::Trust(file, error))?);
+    let names = config.trust.certificates.iter();
+    Ok(configured::trust(
+        names.map(|name| path.with_file_name(name.get_ref().as_str())),
+    )?)
+}
+
+impl From<BadTrust> for TargetFailure {
+    fn from(bad: BadTrust) -> Self {
+        match bad {
+            BadTrust::Read(file, error) => Self::Read(file, error),
+            BadTrust::Form(file, error) => Self::Trust(file, error),
+        }
     }
-    Ok(all)
 }

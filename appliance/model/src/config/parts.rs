@@ -327,6 +327,13 @@ pub struct Target {
     pub bandwidth: Option<Spanned<Rate>>,
 }
 
+impl Target {
+    /// Whether its copies are encrypted to this recipient.
+    pub fn encrypts_to(&self, recipient: &TargetName) -> bool {
+        self.recipients.iter().any(|used| used.get_ref() == recipient)
+    }
+}
+
 /// Most uploads at a time.
 pub(super) const UPLOADS_MAX: u8 = 4;
 /// Least bandwidth, in bytes per second.

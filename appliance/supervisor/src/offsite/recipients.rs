@@ -64,8 +64,7 @@ fn changed(file: &Path) -> Option<u64> {
 pub fn unproven(paths: &Paths, config: &Config, target: &config::Target) -> Option<String> {
     let mut all = recipients(paths, config, None);
     all.retain(|recipient| {
-        let is_used = target.recipients.iter().any(|used| *used.get_ref() == recipient.name);
-        is_used && recipient.fault.is_empty() && recipient.proven.is_none()
+        target.encrypts_to(&recipient.name) && recipient.fault.is_empty() && recipient.proven.is_none()
     });
     let names: Vec<&str> = all.iter().map(|recipient| recipient.name.as_str()).collect();
     (!names.is_empty()).then(|| {
@@ -89,11 +88,10 @@ fn of_certificate(
     now: Option<u64>,
 ) -> Recipient {
     let name = declared.name.get_ref();
-    let named = |target: &config::Target| target.recipients.iter().any(|used| used.get_ref() == name);
     let file = paths.config_files().join(declared.certificate.as_str());
     let mut recipient = Recipient {
         name: name.clone(),
-        used: config.offsite.target.iter().any(named),
+        used: config.offsite.target.iter().any(|target| target.encrypts_to(name)),
         since: modified(&file),
         ..Recipient::default()
     };
