@@ -83,6 +83,7 @@ pub fn measure(workspace: &Workspace, mib: u64, pairs: u32, row: &mut dyn FnMut(
 
 fn start(trial: &Trial) -> Result<Machine> {
     let mut hardware = trial.hardware("confinement", Firmware::Bios);
+    hardware.processors = 2;
     for (name, text) in [
         ("systemd.extra-unit.plain.service", PLAIN),
         ("systemd.unit-dropin.mnt-raid.mount", "[Unit]\nWants=plain.service\n"),

@@ -256,6 +256,7 @@ fn start(trial: &Trial, firmware: Firmware, bare: bool) -> Result<(Start, Machin
         (Firmware::Uefi, false) => "uefi-ready",
     };
     let mut hardware = trial.hardware(name, firmware);
+    hardware.processors = 2;
     let mut give = |name: &str, unit: &str| hardware.credentials.push((name.to_owned(), unit.to_owned()));
     if bare {
         give("systemd.extra-unit.default.target", BARE);

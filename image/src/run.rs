@@ -46,6 +46,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     let mut hardware = trial.hardware("run", options.firmware);
     hardware.kvm = options.kvm;
+    if options.kvm {
+        hardware.processors = 2;
+    }
     let mut machine = Machine::start(&hardware)?;
     println!("{}", guide(&trial, &machine));
 

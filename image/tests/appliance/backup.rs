@@ -12,7 +12,7 @@ use image::workspace::Workspace;
 
 use crate::client::{Client, assert_same, local_borg, make_files, random};
 use crate::damage::{self, Byte};
-use crate::{SOON, STOP, Starts, console, folder, is_sound, start, started_by};
+use crate::{SOON, STOP, Starts, console, folder, is_sound, start, start_on, started_by};
 
 /// A push under emulation: RSA or Curve25519, AES and SHA without the processor's help.
 const PUSH: Duration = Duration::from_secs(240);
@@ -148,7 +148,9 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
         "offline",
         "the will was not published"
     );
-    let mut machine = start(&trial, "again", Firmware::Uefi);
+    let mut hardware = trial.hardware("again", Firmware::Uefi);
+    hardware.processors = 2;
+    let mut machine = start_on(&trial, &hardware);
     is_sound(&trial, &machine);
     assert_eq!(self::identity(&trial.admin(&machine), "uefi"), identity);
     wait_for_status(&trial, &mut machine, "the array was not assembled", SOON, mounted);

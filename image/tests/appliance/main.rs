@@ -58,8 +58,14 @@ fn switch_on(trial: &Trial, hardware: &Hardware) -> Machine {
 
 /// Starts a machine, waits until its administrator can log in and everything has been started, and tells how long it took.
 fn start(trial: &Trial, name: &str, firmware: Firmware) -> Machine {
-    let machine = switch_on(trial, &trial.hardware(name, firmware));
+    start_on(trial, &trial.hardware(name, firmware))
+}
+
+/// The same with this hardware.
+fn start_on(trial: &Trial, hardware: &Hardware) -> Machine {
+    let machine = switch_on(trial, hardware);
     let admin = trial.admin(&machine);
+    let name = &hardware.name;
     eprintln!("{name}: log-in {} s after power-on", machine.age().as_secs());
     let waited = admin.run("systemctl is-system-running --wait || true").unwrap();
     eprintln!(

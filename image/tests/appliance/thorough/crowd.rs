@@ -15,7 +15,7 @@ use crate::backup::wait_for_status;
 use crate::client::{Client, assert_same, random};
 use crate::confinement::{mounted, wait_for_sessions};
 use crate::trouble::has;
-use crate::{SOON, STOP, folder, is_sound, start};
+use crate::{SOON, STOP, folder, is_sound, start_on};
 
 const CLIENTS: usize = 64;
 const AT_ONCE: usize = 16;
@@ -124,7 +124,9 @@ fn sixty_four_clients_back_up_sixteen_at_once() {
     }
     trial.configure(&config).unwrap();
     trial.flash().unwrap();
-    let mut machine = start(&trial, "crowd", Firmware::Bios);
+    let mut hardware = trial.hardware("crowd", Firmware::Bios);
+    hardware.processors = 2;
+    let mut machine = start_on(&trial, &hardware);
     wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, mounted);
     let admin = trial.admin(&machine);
     machine

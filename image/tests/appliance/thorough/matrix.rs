@@ -17,6 +17,7 @@ fn both_firmwares_on(platform: Platform, name: &str) {
     for (firmware, ending) in [(Firmware::Bios, "bios"), (Firmware::Uefi, "uefi")] {
         let mut hardware = trial.hardware(&format!("{name}-{ending}"), firmware);
         hardware.platform = platform;
+        hardware.processors = 2;
         let mut machine = switch_on(&trial, &hardware);
         let admin = trial.admin(&machine);
         eprintln!("{name}-{ending}: log-in {} s after power-on", machine.age().as_secs());
