@@ -360,6 +360,12 @@ fn a_client_that_goes_on_above_its_quota_is_stopped() {
     }
     assert!(stopped, "{} bytes were stored", on_disk());
     assert_eq!(hostile.close().code(), Some(198));
+    // Whoever comes next answers for what it sends, not for what was left, however long it takes to begin.
+    let mut slow = served.by_hand(&["--storage-quota=20000000"]);
+    slow.open(&own, &[]).unwrap();
+    std::thread::sleep(Duration::from_secs(7));
+    assert_ne!(slow.call("get_free_nonce", &[]), Err("gone".into()));
+    assert!(slow.close().success());
     // What was never committed goes with the next backup, whose lock nobody holds any more.
     fs::write(served.folder.path().join("letter"), "dear diary").unwrap();
     served.good(&["create", "::one", "letter"]);

@@ -8,8 +8,11 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::fs;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -39,6 +42,9 @@ pub enum Passed {
 pub struct Bounds {
     data: PathBuf,
     most: Option<u64>,
+    /// What an earlier session left without a commit. Borg deletes it when this one stores the first thing, so it counts for
+    /// nothing until it is changed.
+    left: BTreeSet<File>,
     until: Option<Instant>,
 }
 
@@ -46,16 +52,18 @@ impl Bounds {
     /// Of a session that begins now, for which Borg is told this quota; `None` when Borg itself keeps all of them.
     pub fn new(repository: &Path, quota: Option<u64>) -> Option<Self> {
         let is_made = fs::symlink_metadata(repository.join("config")).is_ok();
+        let data = repository.join("data");
         let bounds = Self {
-            data: repository.join("data"),
             most: quota.map(|quota| largest(quota, committed(repository))),
+            left: quota.map(|_| left(repository, &data)).unwrap_or_default(),
+            data,
             until: (!is_made).then(|| Instant::now() + MAKING_MAX),
         };
         (bounds.most.is_some() || bounds.until.is_some()).then_some(bounds)
     }
 
     fn passed(&self, now: Instant) -> Option<Passed> {
-        if self.most.is_some_and(|most| size(&self.data) > most) {
+        if self.most.is_some_and(|most| size(&self.data, &self.left) > most) {
             return Some(Passed::Quota);
         }
         self.until.is_some_and(|until| now > until).then_some(Passed::Making)
@@ -94,14 +102,42 @@ pub(super) fn committed(repository: &Path) -> u64 {
     sum().unwrap_or_default()
 }
 
-/// Bytes in the two levels of folders that Borg has. What comes and goes meanwhile may count or not.
-fn size(data: &Path) -> u64 {
-    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
-    let folders = entries(data).flat_map(|folder| entries(&folder.path()));
-    folders
-        .filter_map(|file| file.metadata().ok())
-        .map(|file| file.len())
+/// A file as it is: another number, or another time of its last change, and it is not the same any more.
+type File = (u64, i64, i64);
+
+fn file(found: &Metadata) -> File {
+    (found.ino(), found.ctime(), found.ctime_nsec())
+}
+
+/// The segments after the last commit.
+fn left(repository: &Path, data: &Path) -> BTreeSet<File> {
+    let last = Repository::open(repository).and_then(|repository| repository.last_commit());
+    let Ok(Some(last)) = last else {
+        return BTreeSet::new();
+    };
+    let is_later = |name: &OsStr| {
+        let number = name.to_str().and_then(|name| name.parse::<u32>().ok());
+        number.is_some_and(|number| number > last.transaction.0)
+    };
+    files(data)
+        .filter(|(name, _)| is_later(name))
+        .map(|(_, found)| file(&found))
+        .collect()
+}
+
+/// Bytes of all but what was `left`.
+fn size(data: &Path, left: &BTreeSet<File>) -> u64 {
+    files(data)
+        .filter(|(_, found)| !left.contains(&file(found)))
+        .map(|(_, found)| found.len())
         .sum()
+}
+
+/// What is in the two levels of folders that Borg has. What comes and goes meanwhile may be among it or not.
+fn files(data: &Path) -> impl Iterator<Item = (OsString, Metadata)> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries(data).flat_map(move |folder| entries(&folder.path()));
+    folders.filter_map(|entry| Some((entry.file_name(), entry.metadata().ok()?)))
 }
 
 #[cfg(test)]

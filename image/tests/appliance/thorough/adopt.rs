@@ -56,18 +56,17 @@ fn hardware(trial: &Trial, name: &str, by_hand: bool) -> Hardware {
         });
     }
     if by_hand {
-        let lines = |text: &str| text.replace('\n', "\\n");
-        let unit = "[Service]\nExecStartPre=+/bin/bash /run/old.sh\n";
-        let files = format!(
-            "\nf /run/old.sh 0700 root root - {}\nd /run/systemd/system/strongroom-array.service.d 0755 root root -\nf /run/systemd/system/strongroom-array.service.d/old.conf 0644 root root - {}\n",
-            lines(BY_HAND),
-            lines(unit)
-        );
+        let script = format!("\nf /run/old.sh 0700 root root - {}\n", BY_HAND.replace('\n', "\\n"));
         for (credential, value) in &mut hardware.credentials {
             if credential == "tmpfiles.extra" {
-                value.push_str(&files);
+                value.push_str(&script);
             }
         }
+        // A drop-in in /run would come too late: systemd has read the unit before.
+        hardware.credentials.push((
+            "systemd.unit-dropin.strongroom-array.service".to_owned(),
+            "[Service]\nExecStartPre=+/bin/bash /run/old.sh\n".to_owned(),
+        ));
     }
     hardware
 }
