@@ -54,7 +54,7 @@ pub fn linked(workspace: &Workspace) -> Result<Vec<Crate>> {
 }
 
 fn cargo(workspace: &Workspace, verb: &str) -> std::process::Command {
-    let mut command = process::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = process::cargo();
     command.current_dir(&workspace.root).args([verb, "--locked"]);
     command
 }

@@ -138,6 +138,18 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// cargo, the one that started this program if it was one. What that one said of this package is left out: build scripts
+/// take it for a change, and some of them compile for minutes.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// The last lines of a text.
 #[must_use]
 pub fn last_lines(text: &str, count: usize) -> String {

@@ -34,7 +34,7 @@ pub struct Program {
 /// # Errors
 /// When cargo fails, after it has said why.
 pub fn build(workspace: &Workspace) -> Result<Vec<Program>> {
-    let mut command = process::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = process::cargo();
     command
         .current_dir(&workspace.root)
         .args([
@@ -115,7 +115,7 @@ fn flags(root: &Path, cargo_home: &Path) -> Result<OsString> {
 /// # Errors
 /// When cargo fails.
 pub fn build_one(workspace: &Workspace, package: &str) -> Result<PathBuf> {
-    let mut command = process::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = process::cargo();
     command.current_dir(&workspace.root).args([
         "build",
         "--locked",

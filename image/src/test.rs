@@ -94,8 +94,7 @@ fn machines_at_once() -> usize {
 }
 
 fn cargo(workspace: &Workspace, purpose: &str, arguments: &[&str]) -> Result<()> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = process::command(program);
+    let mut command = process::cargo();
     command.current_dir(&workspace.root).args(arguments);
     if let Foundation::Buildroot(choice) = &workspace.foundation {
         command
