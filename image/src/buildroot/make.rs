@@ -157,7 +157,8 @@ fn step(line: &str) -> Option<(&str, &str)> {
     let line = line.split('\x1b').next().unwrap_or(line);
     let (package, rest) = line.split_once(' ')?;
     let (_, step) = rest.split_once(' ')?;
-    Some((package, step.trim()))
+    // What is done with the system as a whole names no package.
+    (!package.is_empty()).then_some((package, step.trim()))
 }
 
 /// Packages and the seconds that they took, the longest first, from Buildroot's `build-time.log`, whose lines are
@@ -205,6 +206,7 @@ mod tests {
         assert_eq!(step(">>> skeleton  Extracting"), Some(("skeleton", "Extracting")));
         assert_eq!(step("checking for >>> x"), None);
         assert_eq!(step(">>>"), None);
+        assert_eq!(step(">>>   Finalizing target directory"), None);
     }
 
     #[test]
