@@ -17,6 +17,7 @@ use s3_double::{Action, Rule, Server};
 use strongroom_borg::{Repository, SegmentNumber};
 use strongroom_offsite::ledger::read_summary;
 use strongroom_offsite::openpgp::{Mode, Signer, generate};
+use strongroom_offsite::restore::sample::sample;
 use strongroom_offsite::restore::survey::{self, Estimate};
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
@@ -961,6 +962,97 @@ async fn one_segment_of_a_damaged_copy_is_refused() {
     assert!(matches!(error, RestoreError::Segment { .. }), "{error}");
 }
 
+#[tokio::test]
+async fn a_sample_is_compared_wherever_it_lies_and_leaves_nothing() {
+    for bucket in ["plain", "vault"] {
+        let mut scene = Scene::new(bucket).await;
+        scene.borg.file("a", &noise(MIB, 14));
+        scene.borg.create("one");
+        let pushed = scene.push().await;
+        let nowhere = scene.borg.dir.path().join("nowhere");
+        let request = scene.restore_request(&nowhere);
+        let refused = RestoreRequest {
+            consent: Consent::Ask(Arc::new(|_| false)),
+            ..request.clone()
+        };
+        let error = sample(&refused, 1, &tuning(), &mut |_| {}).await;
+        assert_eq!(
+            matches!(error, Err(RestoreError::NotAgreed)),
+            bucket == "vault",
+            "{error:?}"
+        );
+        let two = sample(&request, 2, &tuning(), &mut |_| {}).await.unwrap();
+        assert_eq!(
+            (two.transaction, two.objects, two.of),
+            (pushed.transaction, 2, pushed.total_objects)
+        );
+        let mut phases = Vec::new();
+        let all = sample(&request, 1000, &tuning(), &mut |step| phases.push(step.phase))
+            .await
+            .unwrap();
+        let repository = Repository::open(&scene.borg.repository()).unwrap();
+        let segments = repository.state(pushed.transaction).unwrap();
+        let bytes = segments.iter().map(|segment| segment.size).sum::<u64>() + repository.config_bytes().len() as u64;
+        assert_eq!(
+            (all.objects, all.bytes, all.without_sum),
+            (pushed.total_objects, bytes, 0)
+        );
+        assert_eq!(phases.last(), Some(&Phase::Done));
+        assert!(matches!(all.signed, Signed::ByUnknown { .. }));
+        assert!(!nowhere.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_sample_of_a_damaged_copy_is_refused() {
+    let (scene, damage) = copy_to_damage().await;
+    let request = scene.restore_request(Path::new(""));
+    for bad in damage.bad {
+        fs::write(&damage.object, bad).unwrap();
+        let error = sample(&request, 1000, &tuning(), &mut |_| {}).await.unwrap_err();
+        assert!(tells_of_damage(&error), "{error}");
+    }
+    fs::write(&damage.object, damage.good).unwrap();
+    sample(&request, 1000, &tuning(), &mut |_| {}).await.unwrap();
+    // What the line or the key does wrong is not held against the copy.
+    let nobody = RestoreRequest {
+        credentials: credentials("LOOK"),
+        ..request.clone()
+    };
+    let error = sample(&nobody, 1, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(!error.is_of_the_copy(), "{error}");
+    let gpg = Gpg::new();
+    gpg.generate("another", "future-default", "0", "");
+    let stranger = RestoreRequest {
+        opener: opener(&gpg.export_secret("another", "")),
+        ..request.clone()
+    };
+    let error = sample(&stranger, 1, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(
+        matches!(error, RestoreError::Open { .. }) && !error.is_of_the_copy(),
+        "{error}"
+    );
+    let none = RestoreRequest {
+        transaction: Some(SegmentNumber(99)),
+        ..request.clone()
+    };
+    assert!(
+        sample(&none, 1, &tuning(), &mut |_| {})
+            .await
+            .unwrap_err()
+            .is_of_the_copy()
+    );
+    client(&scene.target, "ALL")
+        .delete("asus_home/data/0/2.gpg")
+        .await
+        .unwrap();
+    let error = sample(&request, 1000, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(
+        error.is_of_the_copy() && error.to_string().contains("data/0/2.gpg"),
+        "{error}"
+    );
+}
+
 fn sha256sum(path: &Path) -> String {
     let output = run(std::process::Command::new("sha256sum").arg(path));
     String::from_utf8(output.stdout).unwrap()[..64].to_owned()
@@ -1019,7 +1111,11 @@ async fn a_list_shows_what_is_gone_or_changed() {
     );
     let newer = newer.strip_prefix("asus_home/").unwrap();
     assert_eq!(bad.foreign, ["holiday.jpg", newer]);
-    assert_eq!(bad.different, ["data/0/1.gpg"]);
+    assert_eq!(
+        (&bad.different, &bad.resized),
+        (&vec!["data/0/1.gpg".to_owned()], &bad.different)
+    );
+    assert_eq!(bad.lost().len(), 3);
 }
 
 /// The manifest's sums are signed, so that gpg tells who made a copy, and so does a restore.

@@ -162,6 +162,34 @@ pub fn read_segment(directory: &Path, repository: &str, segment: SegmentNumber) 
     }
 }
 
+/// Takes note that objects are gone from the target, or are others than were sent, so that the next push sends them again,
+/// under other names where need be, and publishes the state anew. Does nothing without a usable ledger.
+///
+/// # Errors
+/// [`LedgerError`].
+pub fn lose(directory: &Path, objects: Vec<String>) -> Result<(), LedgerError> {
+    let path = directory.join("ledger.jsonl");
+    let io = |source| LedgerError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut file = open_locked(&path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(io)?;
+    let Some((state, good)) = replay(&bytes, None)? else {
+        return Ok(());
+    };
+    file.set_len(good as u64).map_err(io)?;
+    file.seek(SeekFrom::End(0)).map_err(io)?;
+    let mut ledger = Ledger {
+        directory: directory.into(),
+        path,
+        file,
+        state,
+    };
+    ledger.append(Record::Lost { objects })
+}
+
 /// Whose ledger it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity<'a> {
@@ -436,6 +464,45 @@ mod tests {
             Ledger::open(dir.path(), replaced, 9),
             Err(LedgerError::OtherRepository { .. })
         ));
+    }
+
+    #[test]
+    fn what_was_lost_is_sent_again_and_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::digest::Digest([1; 32]);
+        let mut ledger = open(dir.path()).unwrap();
+        for (number, object) in [(1, "a"), (2, "b")] {
+            let what = What::Segment(SegmentNumber(number));
+            ledger.stored(what, item(object)).unwrap();
+        }
+        ledger.stored(What::Config(config), item("c")).unwrap();
+        ledger
+            .stored(What::Manifest(SegmentNumber(2), config), item("m"))
+            .unwrap();
+        assert!(matches!(
+            lose(dir.path(), vec!["b".into()]),
+            Err(LedgerError::Busy { .. })
+        ));
+        drop(ledger);
+        lose(dir.path(), vec!["b".into(), "c".into(), "unheard of".into()]).unwrap();
+        let mut ledger = open(dir.path()).unwrap();
+        assert!(ledger.state.publish_again && ledger.state.configs.is_empty());
+        assert_eq!(
+            ledger.state.segments.keys().copied().collect::<Vec<_>>(),
+            [SegmentNumber(1)]
+        );
+        assert_eq!(ledger.state.lost.get(&SegmentNumber(2)), Some(&item("b")));
+        // How far the copy was is still known.
+        assert_eq!(ledger.state.manifest, Some((SegmentNumber(2), config)));
+        ledger.stored(What::Segment(SegmentNumber(2)), item("b.1")).unwrap();
+        ledger
+            .stored(What::Manifest(SegmentNumber(2), config), item("m.1"))
+            .unwrap();
+        assert!(ledger.state.lost.is_empty() && !ledger.state.publish_again);
+        let nowhere = dir.path().join("nowhere");
+        fs::create_dir(&nowhere).unwrap();
+        lose(&nowhere, vec!["a".into()]).unwrap();
+        assert_eq!(read_contents(&nowhere).unwrap(), None);
     }
 
     #[test]

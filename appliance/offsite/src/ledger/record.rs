@@ -64,6 +64,10 @@ pub(super) enum Record {
     },
     /// What the bucket held before is known.
     Ready,
+    /// Objects that were stored and are gone from the bucket, or are others now.
+    Lost {
+        objects: Vec<String>,
+    },
     Dropped {
         object: String,
     },
@@ -89,8 +93,12 @@ pub(super) const VERSION: u32 = 1;
 pub(crate) struct State {
     pub segments: BTreeMap<SegmentNumber, Item>,
     pub configs: BTreeMap<Sha256Sum, Item>,
+    /// Segments whose objects were lost: what they were, so that nothing else is sent in their place.
+    pub lost: BTreeMap<SegmentNumber, Item>,
     /// The newest manifest: transaction and `config`.
     pub manifest: Option<(SegmentNumber, Sha256Sum)>,
+    /// The state has to be published anew, since some of it was lost.
+    pub publish_again: bool,
     pub recovery: bool,
     /// What the bucket held before this ledger began is known.
     pub ready: bool,
@@ -114,6 +122,7 @@ impl State {
                 self.intents.remove(&item.object);
                 match what {
                     What::Segment(number) => {
+                        self.lost.remove(&number);
                         self.segments.insert(number, item);
                     }
                     What::Config(sum) => {
@@ -121,6 +130,7 @@ impl State {
                     }
                     What::Manifest(transaction, config) => {
                         self.manifest = Some((transaction, config));
+                        self.publish_again = false;
                         self.taken.insert(item.object);
                     }
                     What::Sums(_) => {
@@ -128,6 +138,14 @@ impl State {
                     }
                     What::Recovery => self.recovery = true,
                 }
+            }
+            Record::Lost { objects } => {
+                self.publish_again = true;
+                let objects: BTreeSet<String> = objects.into_iter().collect();
+                let is_lost = |item: &Item| objects.contains(&item.object);
+                let segments = self.segments.extract_if(.., |_, item| is_lost(item));
+                self.lost.extend(segments);
+                self.configs.retain(|_, item| !is_lost(item));
             }
             Record::Dropped { object } => {
                 self.intents.remove(&object);

@@ -224,7 +224,7 @@ pub async fn push(
         });
     }
 
-    let nothing_to_do = manifest == Some((transaction, local.config_sha256));
+    let nothing_to_do = manifest == Some((transaction, local.config_sha256)) && !sender.ledger().state.publish_again;
     if !nothing_to_do {
         send_new(&sender, &repository, &local, &sealing, uploads + 1, on_progress).await?;
         publish(&sender, &local, &sealing, request.signer.as_ref(), request.now).await?;

@@ -13,15 +13,22 @@ use crate::ledger::{Item, What};
 use crate::progress::{OnProgress, Phase, Progress, Told};
 use crate::target::Multipart;
 
-/// Compares what was sent with what is there: by size and time, and by content where the time differs.
+/// Compares what was sent with what is there: by size and time, and by content where the time differs or the object was lost.
 pub(super) async fn check_unaltered(
     sender: &Sender<'_>,
     repository: &Repository,
     segments: &[SegmentFile],
 ) -> Result<(), PushError> {
     for segment in segments {
-        let Some(item) = sender.ledger().state.segments.get(&segment.number).cloned() else {
-            continue;
+        let (item, is_lost) = {
+            let ledger = sender.ledger();
+            match ledger.state.segments.get(&segment.number) {
+                Some(item) => (item.clone(), false),
+                None => match ledger.state.lost.get(&segment.number) {
+                    Some(item) => (item.clone(), true),
+                    None => continue,
+                },
+            }
         };
         let altered = |why| PushError::SegmentAltered {
             segment: segment.number,
@@ -31,7 +38,8 @@ pub(super) async fn check_unaltered(
             return Err(altered("its size differs"));
         }
         let modified = unix_nanos(segment.modified);
-        if item.modified == modified {
+        // What is to be sent again is read to see that it still is what was sent.
+        if item.modified == modified && !is_lost {
             continue;
         }
         if let Some(known) = item.plain_sha256 {
@@ -46,9 +54,11 @@ pub(super) async fn check_unaltered(
                 return Err(altered("its content differs"));
             }
         }
-        sender
-            .ledger()
-            .stored(What::Segment(segment.number), Item { modified, ..item })?;
+        if !is_lost {
+            sender
+                .ledger()
+                .stored(What::Segment(segment.number), Item { modified, ..item })?;
+        }
     }
     Ok(())
 }
