@@ -96,6 +96,7 @@ trait Appliance {
     fn recipients(&self) -> zbus::Result<String>;
     fn challenge(&self, name: &str) -> zbus::Result<String>;
     fn prove(&self, nonce: &str) -> zbus::Result<String>;
+    fn record_drill(&self, record: &str) -> zbus::Result<String>;
     fn probe(&self, target: &str, client: &str) -> zbus::Result<String>;
 }
 
@@ -250,6 +251,11 @@ impl Connection {
     /// Answers a challenge. Returns the recipient's name.
     pub async fn prove(&self, nonce: &str) -> Result<String, ApplianceError> {
         Ok(self.proxy.prove(nonce).await?)
+    }
+
+    /// Hands over the record of a drill. Returns what was noted, in words.
+    pub async fn record_drill(&self, record: &str) -> Result<String, ApplianceError> {
+        Ok(self.proxy.record_drill(record).await?)
     }
 
     /// Has the bucket of a target tried out, below a client's prefix if one is named. What was found, as JSON.

@@ -150,6 +150,16 @@ pub enum ConditionId {
     NeverPushed,
     /// A copy has been behind its repository for long, though no push reported an error.
     CopyBehind,
+    /// Objects of a copy are gone, or not what was sent.
+    CopyDamaged,
+    /// Beside a copy lies what no push sent.
+    CopyForeign,
+    /// A copy could not be compared with what was sent for long, though pushes end well.
+    CopyUnverified,
+    /// A restore from a copy was tried and failed.
+    DrillFailed,
+    /// It is long since a restore was tried.
+    DrillDue,
     /// Nobody has shown that a recipient's secret key is there.
     RecipientUnproven,
     /// It is long since a recipient's secret key was shown to be there.

@@ -290,6 +290,14 @@ fn validate_clients(config: &Config) -> Result<(), Fault> {
 }
 
 fn validate_offsite(config: &Config) -> Result<(), Fault> {
+    let days = &config.offsite.drill_days;
+    if *days.get_ref() > crate::drill::DRILL_DAYS_MAX {
+        return Err(fault(
+            days,
+            alloc::format!("`drill_days` is {}", days.get_ref()),
+            "It is the number of days after which you are asked to try a restore: 1 to 3650, and 0 for never; 180 is usual.",
+        ));
+    }
     if let Some(again) = duplicate(config.offsite.target.iter().map(|target| &target.name)) {
         return Err(fault(
             again,

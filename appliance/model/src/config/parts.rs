@@ -235,17 +235,31 @@ fn discovery_prefix() -> Word {
 }
 
 /// `[offsite]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Offsite {
     /// What is done before a recipient's owner has shown that the secret key is there.
     pub proof: Proof,
     /// Fingerprint of the key that must have signed what `strongroom restore` takes; the appliance itself makes no use of it.
     pub signer: Option<Fingerprint>,
+    /// After how many days without a restore that was tried a client with a copy is told of; 0 for never.
+    pub drill_days: Spanned<u16>,
     /// Who can read the copies.
     pub recipient: Vec<Recipient>,
     /// Where the copies go.
     pub target: Vec<Target>,
+}
+
+impl Default for Offsite {
+    fn default() -> Self {
+        Self {
+            proof: Proof::default(),
+            signer: None,
+            drill_days: Spanned::new(0..0, crate::drill::DRILL_DAYS),
+            recipient: Vec::new(),
+            target: Vec::new(),
+        }
+    }
 }
 
 /// Whether a push waits for the proof that each of its recipients' secret keys is there.

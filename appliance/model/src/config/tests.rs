@@ -172,6 +172,25 @@ fn how_much_a_push_may_take() {
 }
 
 #[test]
+fn drills_when_it_is_said_or_never() {
+    let days = |text: &str| *Config::parse(text).unwrap().offsite.drill_days.get_ref();
+    assert_eq!((days(""), days("[offsite]\n")), (180, 180));
+    assert_eq!(
+        (
+            days("[offsite]\ndrill_days = 0\n"),
+            days("[offsite]\ndrill_days = 3650\n")
+        ),
+        (0, 3650)
+    );
+    refused(
+        "[offsite]\ndrill_days = 3651\n",
+        "drill_days",
+        "`drill_days` is 3651",
+        "180 is usual",
+    );
+}
+
+#[test]
 fn checks_within_a_year() {
     let text = full().replace("[schedule]", "[schedule]\ncheck = \"Sun 02:00\"\ncheck_days = 90");
     let schedule = Config::parse(&text).unwrap().schedule;

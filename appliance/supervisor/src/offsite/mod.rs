@@ -4,6 +4,8 @@
 
 mod bucket;
 pub mod challenges;
+pub mod copy_check;
+pub mod drills;
 pub mod probe_job;
 pub mod push_job;
 pub mod recipients;
@@ -17,7 +19,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::config::{Config, Proof};
-use strongroom_model::name::ClientName;
+use strongroom_model::copy_check::CopyCheck;
+use strongroom_model::drill::Drills;
+use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::recipient::Recipient;
 use strongroom_model::status::{Job, JobKind, Target};
 use tokio::sync::{mpsc, watch};
@@ -30,6 +34,12 @@ const POLL_RUNNING: Duration = Duration::from_secs(2);
 pub struct Offsite {
     /// Copies of each client.
     pub targets: BTreeMap<ClientName, Vec<Target>>,
+    /// What the last comparison of each copy found.
+    pub checks: BTreeMap<(ClientName, TargetName), CopyCheck>,
+    /// Restores that were tried.
+    pub drills: Drills,
+    /// After how many days another is due; 0 for never.
+    pub drill_days: u16,
     /// Pushes that are running.
     pub jobs: Vec<Job>,
     /// The recipients of the configuration.
@@ -93,7 +103,11 @@ fn timer(client: &ClientName) -> String {
 }
 
 fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[UnitState]) -> Report<Offsite> {
-    let mut part = Offsite::default();
+    let mut part = Offsite {
+        drills: drills::read(paths),
+        drill_days: *config.offsite.drill_days.get_ref(),
+        ..Offsite::default()
+    };
     for (client, state) in clients.iter().zip(states) {
         let progress: PushProgress = std::fs::read(paths.push_report(client))
             .ok()
@@ -113,10 +127,16 @@ fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[Uni
                 .find(|(failed, _)| *failed == name)
                 .map(|(_, error)| error.as_str());
             let mut status = Target {
-                name,
                 error: error.unwrap_or_default().into(),
                 ..Target::default()
             };
+            if let Some(check) = copy_check::read(paths, client, &name) {
+                status.verified = check.at;
+                status.damaged = check.damaged();
+                status.foreign = check.foreign.count;
+                part.checks.insert((client.clone(), name.clone()), check);
+            }
+            status.name = name;
             if let Some(summary) = summary {
                 status.transaction = Some(u64::from(summary.transaction.0));
                 status.last_push = Some(summary.at);
@@ -125,7 +145,8 @@ fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[Uni
             }
             status
         });
-        part.targets.insert(client.clone(), targets.collect());
+        let targets = targets.collect();
+        part.targets.insert(client.clone(), targets);
         if state.is_running() {
             part.jobs.push(Job {
                 kind: JobKind::Push,

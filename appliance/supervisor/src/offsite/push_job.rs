@@ -1,7 +1,8 @@
-//! The role `strongroom-push NAME`: pushes one client's repository to each of its targets, and leaves its progress and
-//! its errors where the offsite duty reads them. It ends with an error if any target failed; systemd tries again.
+//! The role `strongroom-push NAME`: pushes one client's repository to each of its targets, compares each copy with what was
+//! sent, once a day, and leaves its progress and its errors where the offsite duty reads them. It ends with an error if any
+//! target failed; systemd tries again.
 
-use super::bucket;
+use super::{bucket, copy_check};
 use crate::configuration::{in_force, signing};
 use crate::durable;
 use crate::offsite::recipients;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use strongroom_model::config::{self, Config, Proof};
 use strongroom_model::name::{ClientName, TargetName};
+use strongroom_offsite::VerifyRequest;
 use strongroom_offsite::openpgp::{Encryption, Mode, Signer};
 use strongroom_offsite::push::{self, Limits, PushRequest, Tuning};
 use zeroize::Zeroizing;
@@ -154,12 +156,29 @@ async fn push_to(
             write(report, &progress);
         }
     };
-    match push::push(&request, &Tuning::default(), &mut on_progress).await {
-        Ok(done) if done.nothing_to_do => Ok(format!("transaction {} is there already", done.transaction)),
-        Ok(done) => Ok(format!(
-            "transaction {}, {} objects, {} bytes sent",
-            done.transaction, done.objects, done.bytes
-        )),
+    let tuning = Tuning::default();
+    match push::push(&request, &tuning, &mut on_progress).await {
+        Ok(done) => {
+            let compared = VerifyRequest {
+                target: request.target,
+                credentials: request.credentials,
+                ledger: request.ledger,
+            };
+            let name = target.name.get_ref();
+            let checked = copy_check::after_push(paths, client, name, &compared, &tuning, request.now).await;
+            // The copy was made all the same; a full state partition is told elsewhere.
+            if let Err(error) = checked {
+                eprintln!("{client} at {name}: what the comparison found could not be kept: {error}");
+            }
+            Ok(if done.nothing_to_do {
+                format!("transaction {} is there already", done.transaction)
+            } else {
+                format!(
+                    "transaction {}, {} objects, {} bytes sent",
+                    done.transaction, done.objects, done.bytes
+                )
+            })
+        }
         // A client that has not made its first backup is no failure; the clients duty speaks of it.
         Err(
             push::PushError::NoCommit { .. }
