@@ -96,6 +96,7 @@ trait Appliance {
     fn recipients(&self) -> zbus::Result<String>;
     fn challenge(&self, name: &str) -> zbus::Result<String>;
     fn prove(&self, nonce: &str) -> zbus::Result<String>;
+    fn record_drill(&self, record: &str) -> zbus::Result<String>;
     fn probe(&self, target: &str, client: &str) -> zbus::Result<String>;
 }
 
@@ -252,6 +253,11 @@ impl Connection {
         Ok(self.proxy.prove(nonce).await?)
     }
 
+    /// Hands over the record of a drill. Returns what was noted, in words.
+    pub async fn record_drill(&self, record: &str) -> Result<String, ApplianceError> {
+        Ok(self.proxy.record_drill(record).await?)
+    }
+
     /// Has the bucket of a target tried out, below a client's prefix if one is named. What was found, as JSON.
     pub async fn probe(&self, target: &str, client: &str) -> Result<String, ApplianceError> {
         Ok(self.proxy.probe(target, client).await?)
@@ -329,10 +335,11 @@ fn report<'a>(
         if target.error.is_empty() {
             match target.transaction {
                 Some(transaction) => println!(
-                    "{client} at {}: transaction {transaction}, {} objects, {}",
+                    "{client} at {}: transaction {transaction}, {} objects, {}{}",
                     target.name,
                     target.objects,
-                    words::size(target.size_bytes)
+                    words::size(target.size_bytes),
+                    words::obsolete(&target.obsolete)
                 ),
                 None => println!("{client} at {}: nothing to push yet", target.name),
             }

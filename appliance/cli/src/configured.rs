@@ -20,6 +20,10 @@ pub fn target(target: &config::Target, prefix: String, trust: Trust) -> Target {
         endpoint: target.endpoint.to_string(),
         region: target.region.to_string(),
         bucket: target.bucket.to_string(),
+        manifest_bucket: target
+            .manifest_bucket
+            .as_ref()
+            .map(|bucket| bucket.get_ref().to_string()),
         prefix,
         multipart: match target.multipart {
             config::Multipart::Auto => Multipart::Auto,

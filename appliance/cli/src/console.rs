@@ -14,6 +14,7 @@ use page::{ALARM, BOLD, DIM, GOOD, NAME, PLAIN, Section, WARNING, line};
 use ratatui_core::style::{Color, Modifier, Style};
 use ratatui_core::text::Line;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
+use strongroom_model::drill::LastDrill;
 use strongroom_model::status::{
     ArrayState, Client, Clock, ClockState, Disk, DiskRole, Job, JobKind, RepositoryState, Status, Target,
 };
@@ -222,7 +223,7 @@ fn sections(status: &Status, now: u64, columns: usize, on_screen: bool) -> Vec<S
         items: status.jobs.iter().map(|one| job(one, columns, on_screen)).collect(),
         share: 4,
     });
-    sections.push(clients(status, now, columns));
+    sections.push(clients(status, now, columns, on_screen));
     if unconfigured || matches!(status.array.state, ArrayState::NotReady | ArrayState::Failed) {
         sections.push(Section {
             title: line(BOLD, "Disks, by serial number"),
@@ -339,7 +340,7 @@ fn job(job: &Job, columns: usize, on_screen: bool) -> Vec<Line<'static>> {
     vec![line(PLAIN, &what), bar("    ")]
 }
 
-fn clients(status: &Status, now: u64, columns: usize) -> Section {
+fn clients(status: &Status, now: u64, columns: usize, on_screen: bool) -> Section {
     let narrow = columns < NARROW;
     let names = status.clients.iter().map(|client| client.name.as_str().len());
     let width = names.max().unwrap_or(0).max("Clients".len() - 2);
@@ -349,7 +350,14 @@ fn clients(status: &Status, now: u64, columns: usize) -> Section {
         "last backup       size  off-site copy"
     };
     let title = format!("{:<width$}  ", "Clients", width = width + 2);
-    let items = status.clients.iter().map(|one| vec![client(one, width, columns, now)]);
+    let items = status.clients.iter().map(|one| {
+        let mut lines = vec![client(one, width, columns, now)];
+        // A screen has no room for it, unless something is wrong, which the line above and the conditions say.
+        if !on_screen && let Some(proofs) = proofs(one, now) {
+            lines.push(line(PLAIN, &format!("  {:<width$}  {proofs}", "")));
+        }
+        lines
+    });
     Section {
         title: page::spans(&[(BOLD, &title), (NAME, columns_title)]),
         items: items.collect(),
@@ -378,7 +386,13 @@ fn client(client: &Client, width: usize, columns: usize, now: u64) -> Line<'stat
         (true, false) => "no off-site copy".into(),
         _ => copies.join(", "),
     };
-    let failed = client.targets.iter().any(|target| !target.error.is_empty());
+    let style_of_copies = if client.targets.iter().any(|target| target.damaged > 0) {
+        ALARM
+    } else if client.targets.iter().any(|target| !target.error.is_empty()) {
+        WARNING
+    } else {
+        PLAIN
+    };
     let name = client.name.as_str();
     let first = if narrow {
         format!("  {name:<width$}  {backup:<9} ")
@@ -396,7 +410,7 @@ fn client(client: &Client, width: usize, columns: usize, now: u64) -> Line<'stat
         }
         (1.., _) => (ALARM, "; DAMAGED".into()),
     };
-    let copies = (if failed { WARNING } else { PLAIN }, copies.as_str());
+    let copies = (style_of_copies, copies.as_str());
     let whole = page::spans(&[(PLAIN, &first), copies, (style, &check)]);
     // That all is well is left out where there is no room for it.
     if whole.width() <= columns || client.damaged > 0 {
@@ -413,11 +427,31 @@ fn copy(target: &Target, named: bool, now: u64) -> String {
     } else {
         String::new()
     };
-    if target.error.is_empty() {
-        format!("{name}{pushed}")
-    } else {
-        format!("{name}FAILED, last {pushed}")
+    match (target.damaged, target.error.is_empty()) {
+        (0, true) => format!("{name}{pushed}"),
+        (0, false) => format!("{name}FAILED, last {pushed}"),
+        (1.., _) => format!("{name}DAMAGED, last {pushed}"),
     }
+}
+
+/// What shows that the copies are worth something; nothing before the first comparison.
+fn proofs(client: &Client, now: u64) -> Option<String> {
+    let verified = client.targets.iter().filter(|target| target.verified.is_some());
+    let mut proofs: Vec<String> = verified
+        .map(|target| format!("copy at {} verified {}", target.name, words::age(target.verified, now)))
+        .collect();
+    let drill = &client.drill;
+    if *drill == LastDrill::default() {
+        return (!proofs.is_empty()).then(|| format!("{}; no restore tried", proofs.join(", ")));
+    }
+    proofs.push(format!("restored whole {}", words::age(drill.whole, now)));
+    if drill.sample > drill.whole {
+        proofs.push(format!("a sample {}", words::age(drill.sample, now)));
+    }
+    if drill.failed.is_some() {
+        proofs.push(format!("FAILED {}", words::age(drill.failed, now)));
+    }
+    Some(proofs.join(", "))
 }
 
 fn disk(disk: &Disk, columns: usize) -> Line<'static> {

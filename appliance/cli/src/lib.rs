@@ -8,6 +8,7 @@ mod configured;
 mod confirm;
 pub mod console;
 mod disks;
+mod drill;
 mod durable;
 mod enrol;
 mod kit;
@@ -150,6 +151,14 @@ enum Verb {
     },
     /// Bring a repository, or one segment of it, back from its off-site copy, on any computer.
     Restore(Box<restore::RestoreArguments>),
+    /// Try a restore, on any computer: all of a copy to scratch space, checked by Borg, one file taken out; or with --sample
+    /// some of its objects. The record of it comes on standard output, for `strongroom drill-record` on the appliance.
+    Drill(Box<drill::DrillArguments>),
+    /// On the appliance: take note of a drill, by the record that `strongroom drill` made on a workstation.
+    DrillRecord {
+        /// The record; standard input when absent.
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -209,6 +218,8 @@ enum Failure {
     Appliance(#[from] appliance::ApplianceError),
     #[error(transparent)]
     Restore(#[from] restore::RestoreFailure),
+    #[error(transparent)]
+    Drill(#[from] drill::DrillFailure),
     #[error(transparent)]
     Recipient(#[from] recipient::RecipientFailure),
     #[error(transparent)]
@@ -360,6 +371,11 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Target { verb } => Ok(target::run(verb).await?),
+        Verb::Drill(arguments) => Ok(drill::run(*arguments).await?),
+        Verb::DrillRecord { file } => {
+            drill::record(file.as_deref()).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Restore(arguments) => {
             restore::run(*arguments).await?;
             Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! Sizes, ages, shares and disks in the few words that fit on a console.
 
 use std::fmt::Write;
-use strongroom_model::status::{Array, Disk, DiskHealth};
+use strongroom_model::status::{Array, Disk, DiskHealth, Obsolete};
 
 /// A size in binary units, three digits at most before the unit: `17 B`, `1.5 KiB`, `465 GiB`.
 pub fn size(bytes: u64) -> String {
@@ -49,6 +49,21 @@ pub fn age(then: Option<u64>, now: u64) -> String {
 pub fn day(time: u64) -> String {
     let (year, month, day) = strongroom_model::date::of_days(time / 86_400);
     format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// What lies in a copy that its newest state does not need; empty when there is nothing.
+pub fn obsolete(obsolete: &Obsolete) -> String {
+    let mut text = String::new();
+    for (bytes, what) in [
+        (obsolete.free_bytes, "could be deleted"),
+        (obsolete.waiting_bytes, "kept for older states"),
+        (obsolete.retired_bytes, "deleted so far"),
+    ] {
+        if bytes > 0 {
+            let _ = write!(text, "; {} {what}", size(bytes));
+        }
+    }
+    text
 }
 
 /// `part` of `whole` in percent, rounded down; `None` when there is no whole. Never more than 100.

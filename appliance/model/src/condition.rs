@@ -150,6 +150,20 @@ pub enum ConditionId {
     NeverPushed,
     /// A copy has been behind its repository for long, though no push reported an error.
     CopyBehind,
+    /// A bucket holds a manifest that claims to be newer than what was pushed, and is not this appliance's.
+    ManifestDistrusted,
+    /// Objects of a copy that nothing needs any more could not be deleted.
+    RetirementHindered,
+    /// Objects of a copy are gone, or not what was sent.
+    CopyDamaged,
+    /// Beside a copy lies what no push sent.
+    CopyForeign,
+    /// A copy could not be compared with what was sent for long, though pushes end well.
+    CopyUnverified,
+    /// A restore from a copy was tried and failed.
+    DrillFailed,
+    /// It is long since a restore was tried.
+    DrillDue,
     /// Nobody has shown that a recipient's secret key is there.
     RecipientUnproven,
     /// It is long since a recipient's secret key was shown to be there.

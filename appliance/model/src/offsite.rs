@@ -1,6 +1,7 @@
 //! What to say of off-site copies. Pure.
 
 use crate::condition::{Condition, ConditionId, Severity};
+use crate::name::{ClientName, TargetName};
 use crate::status::{Client, RepositoryState, Target};
 use alloc::format;
 use alloc::vec::Vec;
@@ -30,6 +31,30 @@ pub fn decide(client: &Client, now: Option<u64>) -> Vec<Condition> {
             .filter_map(|target| of_target(client, target, now)),
     );
     conditions
+}
+
+/// What to say of a manifest that claims to be newer than what was pushed, and is not this appliance's.
+pub fn manifest_distrusted(client: &ClientName, target: &TargetName, manifest: &str, why: &str) -> Condition {
+    Condition::new(
+        ConditionId::ManifestDistrusted,
+        Severity::Warning,
+        &format!("{client}@{target}"),
+        &format!(
+            "The copy of {client} at {target} holds {manifest}, which claims to be newer than what was pushed and is not this appliance's: {why}. It is not believed."
+        ),
+        "Find out who else may write to the bucket, and give out new credentials. Restore with --signer and, as long as it is there, --transaction; whoever owns the bucket may delete it. docs/offsite.md tells more.",
+    )
+}
+
+/// What to say when objects that nothing needs any more were to be deleted and could not be.
+pub fn retirement_hindered(client: &ClientName, target: &TargetName, why: &str) -> Condition {
+    Condition::new(
+        ConditionId::RetirementHindered,
+        Severity::Info,
+        &format!("{client}@{target}"),
+        &format!("Objects of {client} at {target} that nothing needs any more could not be deleted: {why}"),
+        "Nothing is lost; they only go on costing. It is tried again with each push. Where the credentials may not delete, leave `retire` out; docs/offsite.md tells more.",
+    )
 }
 
 fn of_target(client: &Client, target: &Target, now: Option<u64>) -> Option<Condition> {
@@ -96,8 +121,6 @@ fn of_target(client: &Client, target: &Target, now: Option<u64>) -> Option<Condi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::{ClientName, TargetName};
-
     fn client(transaction: Option<u64>, target: Option<Target>) -> Client {
         Client {
             name: ClientName::new("asus").unwrap(),

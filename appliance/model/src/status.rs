@@ -3,6 +3,7 @@
 //! The snapshot is fixed in size. Times are Unix seconds (UTC), sizes are bytes.
 
 use crate::condition::{Conditions, Health};
+use crate::drill::LastDrill;
 use crate::name::{ClientName, TargetName};
 use crate::text::Text;
 use crate::verification::Compared;
@@ -267,6 +268,9 @@ pub struct Client {
     /// Segments that a check found damaged, and that nobody accepted.
     #[serde(default)]
     pub damaged: u32,
+    /// Restores that were tried.
+    #[serde(default)]
+    pub drill: LastDrill,
     /// Off-site copies.
     pub targets: Vec<Target, TARGETS_MAX>,
 }
@@ -297,8 +301,33 @@ pub struct Target {
     pub objects: u64,
     /// Their size.
     pub size_bytes: u64,
+    /// When it was last compared with what was sent, by a list of the bucket.
+    #[serde(default)]
+    pub verified: Option<u64>,
+    /// Objects that were gone then, or not what was sent.
+    #[serde(default)]
+    pub damaged: u32,
+    /// Objects that no push had sent.
+    #[serde(default)]
+    pub foreign: u32,
     /// Why the last push failed; empty when it did not.
     pub error: Text<280>,
+    /// What lies there that the newest state does not need.
+    #[serde(default)]
+    pub obsolete: Obsolete,
+}
+
+/// Objects of a copy that its newest state does not need. Sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obsolete {
+    /// What could be deleted now.
+    pub free_bytes: u64,
+    /// What has to wait: an older state that is kept needs it, or it is too young.
+    pub waiting_bytes: u64,
+    /// When the first of that may go; `None` when nothing waits, or that depends on pushes to come.
+    pub next: Option<u64>,
+    /// What was deleted, as far as is remembered.
+    pub retired_bytes: u64,
 }
 
 /// What a job does.

@@ -112,12 +112,18 @@ pub fn signer(fingerprint: &str) -> String {
     format!("{SIGNER}{fingerprint}.asc")
 }
 
+/// The manifest that clear sums, or their signature, belong to.
+#[must_use]
+pub fn manifest_of_sums(object: &str) -> Option<String> {
+    let sums = object.strip_suffix(".asc").unwrap_or(object);
+    let manifest = format!("{}.json.gpg", sums.strip_suffix(".SHA256SUMS")?);
+    parse_manifest(&manifest).map(|_| manifest)
+}
+
 /// The transaction of a manifest's clear sums, or of their signature.
 #[must_use]
 pub fn parse_sums(object: &str) -> Option<SegmentNumber> {
-    let sums = object.strip_suffix(".asc").unwrap_or(object);
-    let manifest = format!("{}.json.gpg", sums.strip_suffix(".SHA256SUMS")?);
-    parse_manifest(&manifest).map(|(transaction, _)| transaction)
+    parse_manifest(&manifest_of_sums(object)?).map(|(transaction, _)| transaction)
 }
 
 /// Whether a name has the form of one of ours that belongs to no segment and no state: a version of `config`, a
@@ -171,6 +177,15 @@ pub fn object_of_segment(object: &str) -> Option<SegmentNumber> {
     };
     let _: u64 = revision.parse().ok()?;
     is_repository_path(path).then(|| segment_of(path))?
+}
+
+/// Whether a full key, below whatever prefix, is that of a segment's object.
+#[must_use]
+pub fn is_key_of_segment(key: &str) -> bool {
+    key.rmatch_indices("data/").any(|(at, _)| {
+        let (before, object) = key.split_at(at);
+        (before.is_empty() || before.ends_with('/')) && object_of_segment(object).is_some()
+    })
 }
 
 #[cfg(test)]
@@ -238,6 +253,17 @@ mod tests {
         }
         for other in ["data/1/1017", "data/1/1017.x.gpg", "config.gpg", "data/1/../3.gpg"] {
             assert_eq!(object_of_segment(other), None, "{other}");
+            assert!(!is_key_of_segment(&format!("asus/{other}")));
+        }
+        for key in ["data/0/1.gpg", "a/data/0/1.5.gpg", "data/data/0/1.gpg"] {
+            assert!(is_key_of_segment(key), "{key}");
+        }
+        for other in [
+            "a/metadata/0/1.gpg",
+            "data/manifest/1.json.gpg",
+            "data/config.01234567.gpg",
+        ] {
+            assert!(!is_key_of_segment(other), "{other}");
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns the layout of a target (DESIGN.md, "Off-site layout"), its ledger, and the OpenPGP framing.
 //! Usable without an appliance: nothing here knows of systemd, D-Bus or the configuration file.
-//! Reads repositories through `strongroom-borg`; never writes to one. Deletes no object but what a probe itself wrote.
+//! Reads repositories through `strongroom-borg`; never writes to one. Deletes no object but what a probe itself wrote,
+//! and, where the owner wants it, what no state needs that is kept ([`retire`]).
 
 pub mod digest;
 pub mod layout;
@@ -14,6 +15,7 @@ pub mod probe;
 pub mod progress;
 pub mod push;
 pub mod restore;
+pub mod retire;
 pub mod s3;
 pub mod target;
 pub mod trust;

@@ -8,6 +8,7 @@ use strongroom_borg::SegmentNumber;
 
 use crate::digest::{Md5Sum, Sha256Sum};
 use crate::layout::is_repository_path;
+use crate::target::Target;
 
 /// One file of the repository, and the object that holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +175,35 @@ impl Sums {
 }
 
 /// `RECOVERY.txt`: how to restore with common tools only. The tests run its commands.
+#[must_use]
+pub fn recovery(target: &Target) -> String {
+    match &target.manifest_bucket {
+        None => RECOVERY.to_owned(),
+        Some(manifests) => RECOVERY
+            .replace(
+                ALL_READABLE,
+                &format!(
+                    "The copy lies in two buckets: its large part, 'data', in {data}, and everything else in {manifests}, which\n\
+                     can be read at once. If {data} is an archive bucket, first restore all of its objects to the readable tier\n\
+                     (the provider's console can do it).\n",
+                    data = target.bucket
+                ),
+            )
+            .replace(
+                COPY_ALL,
+                &format!(
+                    "    rclone copy REMOTE:{manifests}/PREFIX copy\n    rclone copy REMOTE:{}/PREFIX/data copy/data\n",
+                    target.bucket
+                ),
+            ),
+    }
+}
+
+const ALL_READABLE: &str =
+    "In an archive bucket, first restore all objects to the readable tier (the provider's console can do it).\n";
+const COPY_ALL: &str = "    rclone copy REMOTE:BUCKET/PREFIX copy\n";
+
+/// The same for a target of one bucket.
 pub const RECOVERY: &str = "\
 How to restore this backup without the program that made it
 ===========================================================
@@ -236,6 +266,26 @@ mod tests {
             created: 0,
             files: vec![entry("config", true), entry("data/0/1", false), entry("data/0/3", true)],
         }
+    }
+
+    #[test]
+    fn the_instructions_tell_of_both_buckets() {
+        assert!(RECOVERY.contains(ALL_READABLE) && RECOVERY.contains(COPY_ALL));
+        let mut target = Target {
+            name: "t".into(),
+            endpoint: "http://localhost".into(),
+            region: "r".into(),
+            bucket: "vault".into(),
+            manifest_bucket: None,
+            prefix: "asus".into(),
+            multipart: crate::target::Multipart::Auto,
+            trust: crate::trust::Trust::default(),
+        };
+        assert_eq!(recovery(&target), RECOVERY);
+        target.manifest_bucket = Some("small".into());
+        let text = recovery(&target);
+        assert!(text.contains("REMOTE:small/PREFIX copy") && text.contains("REMOTE:vault/PREFIX/data copy/data"));
+        assert!(text.lines().all(|line| line.len() <= 118), "{text}");
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct Target {
     pub region: String,
     /// The bucket. Addressed in path style.
     pub bucket: String,
+    /// The bucket for what is small and read first: manifests, versions of `config`, the instructions. The same when absent.
+    #[serde(default)]
+    pub manifest_bucket: Option<String>,
     /// Keys start with this and a slash; empty for the whole bucket.
     #[serde(default)]
     pub prefix: String,
@@ -107,8 +110,10 @@ impl Target {
         if !plain(&self.region, "-_") {
             return Err(BadTarget::Region(self.region.clone()));
         }
-        if !plain(&self.bucket, "-_.") || self.bucket.starts_with('.') || self.bucket.len() > 255 {
-            return Err(BadTarget::Bucket(self.bucket.clone()));
+        for bucket in [&self.bucket].into_iter().chain(&self.manifest_bucket) {
+            if !plain(bucket, "-_.") || bucket.starts_with('.') || bucket.len() > 255 {
+                return Err(BadTarget::Bucket(bucket.clone()));
+            }
         }
         let prefix_ok = self.prefix.is_empty()
             || (self.prefix.len() <= 512
@@ -120,6 +125,21 @@ impl Target {
             return Err(BadTarget::Prefix(self.prefix.clone()));
         }
         Ok(())
+    }
+
+    /// Each of its buckets as a target of its own: that of the segments, then that of the manifests if it is another.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<Self> {
+        let alone = |bucket: &String| Self {
+            bucket: bucket.clone(),
+            manifest_bucket: None,
+            ..self.clone()
+        };
+        [&self.bucket]
+            .into_iter()
+            .chain(&self.manifest_bucket)
+            .map(alone)
+            .collect()
     }
 
     /// The full key of an object of ours.
@@ -153,6 +173,7 @@ mod tests {
             endpoint: "http://localhost".into(),
             region: "eu-frankfurt-1".into(),
             bucket: "backup".into(),
+            manifest_bucket: None,
             prefix: prefix.into(),
             multipart: Multipart::Auto,
             trust: Trust::default(),

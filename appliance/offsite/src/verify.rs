@@ -36,8 +36,19 @@ pub struct VerifyReport {
     pub missing: Vec<String>,
     /// Objects whose size or ETag differs.
     pub different: Vec<String>,
+    /// Those of them whose size differs, which certainly are others.
+    pub resized: Vec<String>,
     /// Objects that no push of this ledger wrote: of another kind, or newer than all that it knows.
     pub foreign: Vec<String>,
+}
+
+impl VerifyReport {
+    /// What is gone, or certainly another object: the next push is to send it again ([`crate::ledger::lose`]). One whose ETag
+    /// alone differs may have been moved by the provider, or changed by somebody: a restore tells.
+    #[must_use]
+    pub fn lost(&self) -> Vec<String> {
+        self.missing.iter().chain(&self.resized).cloned().collect()
+    }
 }
 
 /// Why nothing could be compared.
@@ -111,6 +122,7 @@ fn compare(contents: Contents, there: &BTreeMap<&str, &Listed>) -> VerifyReport 
         bytes: 0,
         missing: Vec::new(),
         different: Vec::new(),
+        resized: Vec::new(),
         foreign: foreign.collect(),
     };
     if let Some(newest) = contents.manifest {
@@ -124,10 +136,12 @@ fn compare(contents: Contents, there: &BTreeMap<&str, &Listed>) -> VerifyReport 
         report.bytes += item.size;
         match there.get(item.object.as_str()) {
             None => report.missing.push(item.object),
-            // Some services list no ETag.
-            Some(listed) if listed.size != item.size || (!listed.etag.is_empty() && listed.etag != item.etag) => {
+            Some(listed) if listed.size != item.size => {
+                report.resized.push(item.object.clone());
                 report.different.push(item.object);
             }
+            // Some services list no ETag.
+            Some(listed) if !listed.etag.is_empty() && listed.etag != item.etag => report.different.push(item.object),
             Some(_) => {}
         }
     }

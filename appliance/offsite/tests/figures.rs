@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use strongroom_offsite::openpgp::{Mode, Recipients};
+use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::system_clock;
 use strongroom_offsite::{Encryption, Limits, Multipart, PushRequest, Tuning, push};
 use support::{Gpg, HASTY, credentials, noise, server, target};
@@ -72,6 +73,7 @@ async fn measure(sizes: &[usize], multipart: Multipart, label: &str) {
         encryption: Encryption::Auto,
         signer: None,
         limits: Limits::default(),
+        retirement: Rules::default(),
         ledger: dir.path().join("ledger"),
         now: 1_800_000_000,
     };

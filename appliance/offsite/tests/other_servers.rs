@@ -19,7 +19,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use strongroom_offsite::openpgp::{Signer, generate};
 use strongroom_offsite::probe::{self, Tier, Verdict, judge, unique_name};
+use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::{Archive, Client, Payload, S3Error, system_clock};
 use strongroom_offsite::{
     Credentials, Encryption, Limits, Phase, PushRequest, RestoreRequest, Target, Tuning, VerifyRequest, push, restore,
@@ -265,6 +267,13 @@ async fn objects(client: &Client) {
         let sent = client.upload_part("big", &id, number, part.clone(), &payload).await;
         etags.push((number, sent.unwrap()));
     }
+    let arrived = client.list_parts("big", &id).await.unwrap();
+    let arrived: Vec<_> = arrived.into_iter().map(|(n, part)| (n, part.size, part.etag)).collect();
+    let sent = etags
+        .iter()
+        .zip(&parts)
+        .map(|((n, etag), part)| (*n, part.len() as u64, etag.clone()));
+    assert_eq!(arrived, sent.collect::<Vec<_>>());
     let etag = client.complete_multipart_once("big", &id, &etags).await.unwrap();
     assert!(etag.ends_with("-2"), "{etag}");
     assert_eq!(client.head("big").await.unwrap().unwrap().etag, etag);
@@ -273,6 +282,11 @@ async fn objects(client: &Client) {
     let id = client.create_multipart_once("cut").await.unwrap();
     client.clear_multipart("cut").await.unwrap();
     client.abort_multipart("cut", &id).await.unwrap();
+    let gone = client.list_parts("cut", &id).await.unwrap_err();
+    assert!(
+        matches!(gone, S3Error::NoSuchUpload { .. } | S3Error::NoSuchKey { .. }),
+        "{gone:?}"
+    );
     assert_eq!(client.list_multipart("").await.unwrap(), []);
 }
 
@@ -322,6 +336,7 @@ struct Copy {
     borg: Borg,
     secret: Vec<u8>,
     public: Vec<u8>,
+    signer: Signer,
 }
 
 impl Copy {
@@ -336,6 +351,7 @@ impl Copy {
             borg,
             secret: gpg.export_secret("owner", ""),
             public: gpg.export("owner"),
+            signer: Signer::parse(generate::signer("an appliance").unwrap().secret.as_bytes()).unwrap(),
         }
     }
 
@@ -350,8 +366,12 @@ impl Copy {
             credentials: other.credentials(),
             recipients: vec![self.public.clone()],
             encryption: Encryption::Auto,
-            signer: None,
+            signer: Some(self.signer.clone()),
             limits: Limits::default(),
+            retirement: Rules {
+                act: true,
+                ..Rules::default()
+            },
             ledger: self.ledger(),
             now,
         };
@@ -404,6 +424,27 @@ async fn copies(other: &Other) -> Copy {
     std::fs::remove_dir_all(copy.ledger()).unwrap();
     let rebuilt = copy.push(other, NOW + 3).await;
     assert!(rebuilt.ledger_rebuilt && rebuilt.bytes < MIB as u64, "{rebuilt:?}");
+
+    // What a compaction freed goes with the states that need it, which are old enough.
+    copy.borg.borg(&["delete", "repository::one"]);
+    copy.borg.borg(&["config", "repository", "append_only", "0"]);
+    copy.borg.borg(&["compact", "repository"]);
+    copy.borg.borg(&["config", "repository", "append_only", "1"]);
+    let mut retired = 0;
+    for step in 4..8 {
+        copy.borg.file("more", format!("{step}").as_bytes());
+        copy.borg.create(&format!("step-{step}"));
+        let done = copy.push(other, NOW + step).await.retirement.unwrap();
+        assert_eq!((done.hindered.as_str(), done.free.objects), ("", 0), "{done:?}");
+        retired += done.retired.objects;
+    }
+    assert!(retired > 5, "{retired}");
+    let compared = verify(&request, &tuning()).await.unwrap();
+    assert!(
+        compared.missing.is_empty() && compared.different.is_empty(),
+        "{compared:?}"
+    );
+    copy.restores(other, "retired", "two").await;
     copy
 }
 

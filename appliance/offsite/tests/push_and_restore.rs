@@ -17,7 +17,9 @@ use s3_double::{Action, Rule, Server};
 use strongroom_borg::{Repository, SegmentNumber};
 use strongroom_offsite::ledger::read_summary;
 use strongroom_offsite::openpgp::{Mode, Signer, generate};
+use strongroom_offsite::restore::sample::sample;
 use strongroom_offsite::restore::survey::{self, Estimate};
+use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
     Consent, Encryption, Gpg as OwnersGpg, Limits, Multipart, Opener, Phase, Progress, PushError, PushReport,
@@ -69,6 +71,7 @@ struct Scene {
     encryption: Encryption,
     signer: Option<Signer>,
     limits: Limits,
+    rules: Rules,
     now: u64,
 }
 
@@ -87,6 +90,7 @@ impl Scene {
             encryption: Encryption::Auto,
             signer: Some(signer("an appliance")),
             limits: Limits::default(),
+            rules: Rules::default(),
             now: NOW,
         }
     }
@@ -104,6 +108,7 @@ impl Scene {
             encryption: self.encryption,
             signer: self.signer.clone(),
             limits: self.limits,
+            retirement: self.rules,
             ledger: self.ledger(),
             now: self.now,
         }
@@ -644,6 +649,96 @@ async fn a_lost_ledger_is_made_anew() {
     assert!(matches!(scene.try_push().await, Err(PushError::Ledger(_))));
 }
 
+/// Puts an object into a bucket, as somebody else could.
+async fn put_into(target: &Target, object: &str, bytes: Vec<u8>) {
+    let bytes = bytes::Bytes::from(bytes);
+    let payload = strongroom_offsite::s3::Payload::of(&bytes);
+    client(target, "ALL")
+        .put_once(&target.key(object), bytes, &payload)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_ledger_is_made_anew_of_what_was_signed_here() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("a", &noise(MIB, 8));
+    scene.borg.create("one");
+    let t = scene.push().await.transaction;
+    let read = |object: String| {
+        let target = scene.target.clone();
+        async move {
+            client(&target, "ALL")
+                .get_small(&target.key(&object), 1 << 20)
+                .await
+                .unwrap()
+        }
+    };
+    let [manifest, sums, signature] = [
+        read(format!("manifest/{t}.json.gpg")).await,
+        read(format!("manifest/{t}.SHA256SUMS")).await,
+        read(format!("manifest/{t}.SHA256SUMS.asc")).await,
+    ];
+    // Newer ones: unsigned, signed by another, signed here but of another state, and replaced behind the sums.
+    let stranger = signer("a stranger");
+    let forged = String::from_utf8(sums.clone())
+        .unwrap()
+        .replace(&format!("manifest/{t}.json"), "manifest/903.json");
+    let by_stranger = stranger.sign(forged.as_bytes()).unwrap();
+    let good = forged.replace("903.json", "904.json");
+    let by_us = scene.signer.as_ref().unwrap().sign(good.as_bytes()).unwrap();
+    for (number, sums, signature, why) in [
+        (901, sums.clone(), None, "not signed"),
+        (902, sums, Some(signature), "of another one"),
+        (
+            903,
+            forged.into_bytes(),
+            Some(by_stranger.into_bytes()),
+            "does not count",
+        ),
+        (
+            904,
+            good.into_bytes(),
+            Some(by_us.into_bytes()),
+            "not the one that was signed",
+        ),
+    ] {
+        let mut content = manifest.clone();
+        content[100] ^= 1;
+        put_into(&scene.target, &format!("manifest/{number}.json.gpg"), content).await;
+        put_into(&scene.target, &format!("manifest/{number}.SHA256SUMS"), sums).await;
+        if let Some(signature) = signature {
+            put_into(&scene.target, &format!("manifest/{number}.SHA256SUMS.asc"), signature).await;
+        }
+        fs::remove_dir_all(scene.ledger()).unwrap();
+        let again = scene.push().await;
+        assert!(again.ledger_rebuilt && again.nothing_to_do, "{again:?}");
+        let newest = again.distrusted.first().unwrap();
+        assert_eq!(newest.manifest, format!("manifest/{number}.json.gpg"));
+        assert!(newest.why.contains(why), "{number}: {}", newest.why);
+    }
+    // It stands as long as one is there.
+    assert_eq!(scene.push().await.distrusted.len(), 4);
+    assert_eq!(read_summary(&scene.ledger()).unwrap().unwrap().distrusted.len(), 4);
+    for number in 901..=904 {
+        let key = scene.target.key(&format!("manifest/{number}.json.gpg"));
+        client(&scene.target, "ALL").delete(&key).await.unwrap();
+    }
+    assert!(scene.push().await.distrusted.is_empty());
+
+    // With another key of ours nothing that was published counts; the segments are known by their names and sizes.
+    scene.signer = Some(signer("an appliance after a factory reset"));
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    let reset = scene.push().await;
+    assert!(reset.ledger_rebuilt && !reset.nothing_to_do, "{reset:?}");
+    assert!(reset.bytes < MIB as u64 / 2 && reset.distrusted.is_empty(), "{reset:?}");
+    let request = RestoreRequest {
+        signer: Some(scene.signer.as_ref().unwrap().fingerprint()),
+        ..scene.restore_request(&scene.borg.dir.path().join("reset"))
+    };
+    restore(&request, &tuning(), &mut |_| {}).await.unwrap();
+}
+
 #[tokio::test]
 async fn names_that_are_taken_are_not_overwritten() {
     let mut scene = Scene::new("plain").await;
@@ -961,6 +1056,97 @@ async fn one_segment_of_a_damaged_copy_is_refused() {
     assert!(matches!(error, RestoreError::Segment { .. }), "{error}");
 }
 
+#[tokio::test]
+async fn a_sample_is_compared_wherever_it_lies_and_leaves_nothing() {
+    for bucket in ["plain", "vault"] {
+        let mut scene = Scene::new(bucket).await;
+        scene.borg.file("a", &noise(MIB, 14));
+        scene.borg.create("one");
+        let pushed = scene.push().await;
+        let nowhere = scene.borg.dir.path().join("nowhere");
+        let request = scene.restore_request(&nowhere);
+        let refused = RestoreRequest {
+            consent: Consent::Ask(Arc::new(|_| false)),
+            ..request.clone()
+        };
+        let error = sample(&refused, 1, &tuning(), &mut |_| {}).await;
+        assert_eq!(
+            matches!(error, Err(RestoreError::NotAgreed)),
+            bucket == "vault",
+            "{error:?}"
+        );
+        let two = sample(&request, 2, &tuning(), &mut |_| {}).await.unwrap();
+        assert_eq!(
+            (two.transaction, two.objects, two.of),
+            (pushed.transaction, 2, pushed.total_objects)
+        );
+        let mut phases = Vec::new();
+        let all = sample(&request, 1000, &tuning(), &mut |step| phases.push(step.phase))
+            .await
+            .unwrap();
+        let repository = Repository::open(&scene.borg.repository()).unwrap();
+        let segments = repository.state(pushed.transaction).unwrap();
+        let bytes = segments.iter().map(|segment| segment.size).sum::<u64>() + repository.config_bytes().len() as u64;
+        assert_eq!(
+            (all.objects, all.bytes, all.without_sum),
+            (pushed.total_objects, bytes, 0)
+        );
+        assert_eq!(phases.last(), Some(&Phase::Done));
+        assert!(matches!(all.signed, Signed::ByUnknown { .. }));
+        assert!(!nowhere.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_sample_of_a_damaged_copy_is_refused() {
+    let (scene, damage) = copy_to_damage().await;
+    let request = scene.restore_request(Path::new(""));
+    for bad in damage.bad {
+        fs::write(&damage.object, bad).unwrap();
+        let error = sample(&request, 1000, &tuning(), &mut |_| {}).await.unwrap_err();
+        assert!(tells_of_damage(&error), "{error}");
+    }
+    fs::write(&damage.object, damage.good).unwrap();
+    sample(&request, 1000, &tuning(), &mut |_| {}).await.unwrap();
+    // What the line or the key does wrong is not held against the copy.
+    let nobody = RestoreRequest {
+        credentials: credentials("LOOK"),
+        ..request.clone()
+    };
+    let error = sample(&nobody, 1, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(!error.is_of_the_copy(), "{error}");
+    let gpg = Gpg::new();
+    gpg.generate("another", "future-default", "0", "");
+    let stranger = RestoreRequest {
+        opener: opener(&gpg.export_secret("another", "")),
+        ..request.clone()
+    };
+    let error = sample(&stranger, 1, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(
+        matches!(error, RestoreError::Open { .. }) && !error.is_of_the_copy(),
+        "{error}"
+    );
+    let none = RestoreRequest {
+        transaction: Some(SegmentNumber(99)),
+        ..request.clone()
+    };
+    assert!(
+        sample(&none, 1, &tuning(), &mut |_| {})
+            .await
+            .unwrap_err()
+            .is_of_the_copy()
+    );
+    client(&scene.target, "ALL")
+        .delete("asus_home/data/0/2.gpg")
+        .await
+        .unwrap();
+    let error = sample(&request, 1000, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(
+        error.is_of_the_copy() && error.to_string().contains("data/0/2.gpg"),
+        "{error}"
+    );
+}
+
 fn sha256sum(path: &Path) -> String {
     let output = run(std::process::Command::new("sha256sum").arg(path));
     String::from_utf8(output.stdout).unwrap()[..64].to_owned()
@@ -1019,7 +1205,11 @@ async fn a_list_shows_what_is_gone_or_changed() {
     );
     let newer = newer.strip_prefix("asus_home/").unwrap();
     assert_eq!(bad.foreign, ["holiday.jpg", newer]);
-    assert_eq!(bad.different, ["data/0/1.gpg"]);
+    assert_eq!(
+        (&bad.different, &bad.resized),
+        (&vec!["data/0/1.gpg".to_owned()], &bad.different)
+    );
+    assert_eq!(bad.lost().len(), 3);
 }
 
 /// The manifest's sums are signed, so that gpg tells who made a copy, and so does a restore.
@@ -1130,7 +1320,117 @@ async fn a_copy_is_known_by_who_signed_it() {
 /// The instructions in RECOVERY.txt, followed literally, with rclone and gpg.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recovery_without_us() {
+    follow_the_instructions(Scene::new("plain").await).await;
+}
+
+/// The same with two buckets; none of them is an archive, from which somebody would have to restore the segments first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recovery_without_us_from_two_buckets() {
     let mut scene = Scene::new("plain").await;
+    let store = tempfile::tempdir().unwrap();
+    scene.server = two_plain(store.path()).await;
+    scene.target.endpoint = scene.server.endpoint();
+    scene.target.manifest_bucket = Some("small".into());
+    scene.store = store;
+    follow_the_instructions(scene).await;
+}
+
+async fn two_plain(store: &Path) -> Server {
+    server(store, |settings| *settings = settings.clone().bucket("small", false)).await
+}
+
+/// Manifests lie in a bucket that is read at once, segments in an archive; what was pushed before stays where it is.
+#[tokio::test]
+async fn manifests_in_a_bucket_of_their_own() {
+    let mut scene = Scene::new("vault").await;
+    let store = tempfile::tempdir().unwrap();
+    scene.server = two_plain(store.path()).await;
+    scene.target.endpoint = scene.server.endpoint();
+    scene.store = store;
+    scene.borg.file("a", &noise(MIB, 31));
+    scene.borg.create("one");
+    let first = scene.push().await;
+    let vault = scene.target.clone();
+    let small = Target {
+        bucket: "small".into(),
+        ..vault.clone()
+    };
+    let names = |target: Target| async move {
+        let listed = client(&target, "ALL").list("").await.unwrap();
+        let names = listed
+            .iter()
+            .map(|listed| target.object(&listed.key).unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let before = names(vault.clone()).await;
+    assert!(names(small.clone()).await.is_empty());
+
+    scene.target.manifest_bucket = Some("small".into());
+    scene.borg.create("two");
+    let second = scene.push().await;
+    let there = names(small.clone()).await;
+    assert!(
+        there.contains(&format!("manifest/{}.json.gpg", second.transaction)),
+        "{there:?}"
+    );
+    assert!(there.iter().any(|object| object.starts_with("RECOVERY")) && !there.iter().any(|o| o.starts_with("data/")));
+    let text = client(&small, "ALL");
+    let instructions = there.iter().find(|object| object.starts_with("RECOVERY")).unwrap();
+    let text = text.get_small(&small.key(instructions), 10_000).await.unwrap();
+    assert!(String::from_utf8(text).unwrap().contains("REMOTE:vault/PREFIX/data"));
+    let after = names(vault.clone()).await;
+    let new: Vec<_> = after.iter().filter(|object| !before.contains(object)).collect();
+    assert!(
+        !new.is_empty() && new.iter().all(|object| object.starts_with("data/")),
+        "{new:?}"
+    );
+    assert_eq!(names(scene.target.clone()).await.len(), after.len() + there.len());
+    // Once is enough.
+    scene.borg.create("three");
+    scene.push().await;
+    let instructions = names(small.clone())
+        .await
+        .into_iter()
+        .filter(|object| object.starts_with("RECOVERY"));
+    assert_eq!(instructions.count(), 1);
+
+    let request = VerifyRequest {
+        target: scene.target.clone(),
+        credentials: credentials("ALL"),
+        ledger: scene.ledger(),
+    };
+    let good = verify(&request, &tuning()).await.unwrap();
+    assert!(
+        good.missing.is_empty() && good.different.is_empty() && good.foreign.is_empty(),
+        "{good:?}"
+    );
+    // What a restore takes is known exactly, at once.
+    let estimate = survey::estimate(&scene.target, &credentials("ALL"), None, false, &tuning(), &mut |_| {})
+        .await
+        .unwrap();
+    assert!(
+        estimate.state.exact && !estimate.manifest_archived && estimate.archived > 0,
+        "{estimate:?}"
+    );
+    let copies = survey::copies(&scene.target, &credentials("ALL"), 2, &tuning())
+        .await
+        .unwrap();
+    assert_eq!(copies[0].states.len(), 3);
+    scene.restores("restored", "three").await;
+    let to = scene.borg.dir.path().join("older");
+    let request = RestoreRequest {
+        transaction: Some(first.transaction),
+        ..scene.restore_request(&to)
+    };
+    restore(&request, &tuning(), &mut |_| {}).await.unwrap();
+    scene.borg.check_and_compare(&to, "one");
+    // The ledger is made anew of both, with all sums, though the segments are archived.
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    let rebuilt = scene.push().await;
+    assert!(rebuilt.ledger_rebuilt && rebuilt.nothing_to_do, "{rebuilt:?}");
+}
+
+async fn follow_the_instructions(mut scene: Scene) {
     scene.borg.file("big", &noise(14 * MIB, 11));
     scene.borg.create("one");
     let report = scene.push().await;
@@ -1145,7 +1445,8 @@ async fn recovery_without_us() {
         scene.target.region, scene.target.endpoint
     );
     fs::write(&rclone, configuration).unwrap();
-    let text = client(&scene.target, "ALL")
+    let target = scene.target.buckets().pop().unwrap();
+    let text = client(&target, "ALL")
         .get_small("asus_home/RECOVERY.txt", 10_000)
         .await
         .unwrap();
@@ -1155,7 +1456,7 @@ async fn recovery_without_us() {
         .filter_map(|line| line.strip_prefix("    "))
         .map(|line| line.replace("NUMBER", &report.transaction.to_string()) + "\n")
         .collect();
-    let commands = commands.replace("BUCKET/PREFIX", "plain/asus_home");
+    let commands = commands.replace("BUCKET", "plain").replace("PREFIX", "asus_home");
     let output = run(std::process::Command::new("sh")
         .args(["-e", "-c", &commands])
         .current_dir(scene.borg.dir.path())

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use s3_double::{Action, Rule, Server};
 use strongroom_offsite::openpgp::Mode;
+use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
     Encryption, Limits, PushError, PushReport, PushRequest, RestoreError, RestoreReport, RestoreRequest, Tuning, push,
@@ -95,6 +96,7 @@ impl Scene {
             encryption: Encryption::Always(Mode::Ocb),
             signer: None,
             limits: self.limits,
+            retirement: Rules::default(),
             ledger: self.dir.path().join("ledger"),
             now: std::time::UNIX_EPOCH.elapsed().unwrap().as_secs(),
         }
@@ -206,6 +208,106 @@ async fn a_bad_line_is_got_through() {
     assert!(scene.push().await.unwrap().nothing_to_do);
 }
 
+/// What is left of a push whose line was cut for good in the middle of a large segment, of which some parts arrived.
+async fn cut_short() -> Scene {
+    let mut scene = Scene::new(|_| {}).await;
+    scene.segments.commit(&[1000]);
+    scene.push().await.unwrap();
+    scene.segments.commit(&[55 * MIB]);
+    scene.fault("partNumber=4", 0, u32::MAX, Action::Cut);
+    let error = scene.push().await.unwrap_err();
+    assert!(
+        matches!(&error, PushError::Target { source, .. } if source.is_transient()),
+        "{error}"
+    );
+    scene.server.faults().clear();
+    let _ = scene.server.faults().take_log();
+    assert_eq!(scene.unfinished().await, 1);
+    scene
+}
+
+impl Scene {
+    /// Numbers of the parts that a push sends, and what it leaves; then all must be whole.
+    async fn parts_sent(&self, request: PushRequest) -> Vec<u32> {
+        push(&request, &tuning(), &mut |_| {}).await.unwrap();
+        let log = self.server.faults().take_log();
+        let mut parts: Vec<u32> = log
+            .iter()
+            .filter(|line| line.starts_with("PUT"))
+            .filter_map(|line| line.split("partNumber=").nth(1)?.split('&').next()?.parse().ok())
+            .collect();
+        parts.sort_unstable();
+        assert_eq!(self.unfinished().await, 0);
+        let kept = fs::read_dir(request.ledger.join("unfinished")).unwrap();
+        assert_eq!(kept.count(), 0, "a session key was left behind");
+        assert_eq!(self.restores().await as usize, self.segments.next - 1);
+        parts
+    }
+
+    async fn uploads(&self) -> Vec<strongroom_offsite::s3::Upload> {
+        let client = client(&target(&self.server, "plain"), "ALL");
+        client.list_multipart("").await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_cut_short_is_gone_on_with() {
+    let scene = cut_short().await;
+    let [upload] = &scene.uploads().await[..] else { panic!() };
+    let client = client(&target(&scene.server, "plain"), "ALL");
+    let arrived = client.list_parts(&upload.key, &upload.id).await.unwrap();
+    assert!(!arrived.is_empty() && !arrived.contains_key(&4), "{arrived:?}");
+    let sent = scene.parts_sent(scene.request()).await;
+    let wanted: Vec<u32> = (1..=6).filter(|number| !arrived.contains_key(number)).collect();
+    assert_eq!(sent, wanted);
+}
+
+#[tokio::test]
+async fn what_can_not_be_gone_on_with_begins_anew() {
+    let all: Vec<u32> = (1..=6).collect();
+    // A part is another's.
+    let scene = cut_short().await;
+    let [upload] = &scene.uploads().await[..] else { panic!() };
+    let other = bytes::Bytes::from(noise(10 * MIB, 99));
+    let payload = strongroom_offsite::s3::Payload::of(&other);
+    client(&target(&scene.server, "plain"), "ALL")
+        .upload_part(&upload.key, &upload.id, 2, other, &payload)
+        .await
+        .unwrap();
+    let _ = scene.server.faults().take_log();
+    let sent = scene.parts_sent(scene.request()).await;
+    assert!(sent.ends_with(&all), "{sent:?}");
+    // The service has dropped it.
+    let scene = cut_short().await;
+    let [upload] = &scene.uploads().await[..] else { panic!() };
+    client(&target(&scene.server, "plain"), "ALL")
+        .abort_multipart(&upload.key, &upload.id)
+        .await
+        .unwrap();
+    assert_eq!(scene.parts_sent(scene.request()).await, all);
+    // Somebody else is to read it as well.
+    let scene = cut_short().await;
+    let gpg = Gpg::new();
+    gpg.generate("another", "future-default", "0", "");
+    let mut request = scene.request();
+    request.recipients.push(gpg.export("another"));
+    assert_eq!(scene.parts_sent(request).await, all);
+    // It goes in one piece from now on.
+    let scene = cut_short().await;
+    let mut request = scene.request();
+    request.target.multipart = strongroom_offsite::Multipart::Never;
+    assert!(scene.parts_sent(request).await.is_empty());
+    // The key is gone.
+    let scene = cut_short().await;
+    fs::remove_dir_all(scene.request().ledger.join("unfinished")).unwrap();
+    assert_eq!(scene.parts_sent(scene.request()).await, all);
+    // The segment is another: the seal is never used for that.
+    let scene = cut_short().await;
+    let path = scene.segments.path.join("data/0/2");
+    fs::write(&path, fs::read(&path).unwrap()).unwrap();
+    assert_eq!(scene.parts_sent(scene.request()).await, all);
+}
+
 /// Runs this very test file again as a process of its own, which pushes and is killed as a power cut would do it.
 fn child(scene: &Scene) -> std::process::Child {
     let request = scene.request();
@@ -243,6 +345,7 @@ async fn the_child_that_is_killed() {
         encryption: Encryption::Always(Mode::Ocb),
         signer: None,
         limits: Limits::default(),
+        retirement: Rules::default(),
         ledger,
         now: std::time::UNIX_EPOCH.elapsed().unwrap().as_secs(),
     };

@@ -58,6 +58,11 @@ impl Paths {
         self.at("/var/lib/strongroom/config/proofs.json")
     }
 
+    /// The restores from off-site copies that were tried.
+    pub fn drills(&self) -> PathBuf {
+        self.at("/var/lib/strongroom/config/drills.json")
+    }
+
     /// The certificate of the key that signs manifests; the key itself is a sealed secret.
     pub fn signer(&self) -> PathBuf {
         self.at("/var/lib/strongroom/config/signer.asc")
@@ -229,6 +234,11 @@ impl Paths {
         self.at("/var/lib/strongroom/offsite")
             .join(client.as_str())
             .join(target.as_str())
+    }
+
+    /// What the last comparison of that copy with its ledger found.
+    pub fn copy_check(&self, client: &ClientName, target: &TargetName) -> PathBuf {
+        self.ledger(client, target).join("verified.json")
     }
 
     /// A client's repository.

@@ -64,6 +64,22 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         for condition in strongroom_model::offsite::decide(&client, now) {
             conditions.raise(condition);
         }
+        let offsite = &reports.offsite.part;
+        client.drill = offsite.drills.last(&client.name);
+        let mut copied_since = None;
+        for target in &client.targets {
+            if let Some(check) = offsite.checks.get(&(client.name.clone(), target.name.clone())) {
+                copied_since = Some(copied_since.map_or(check.since, |since: u64| since.min(check.since)));
+                let told = strongroom_model::copy_check::decide(&client.name, &target.name, check, target.last_push);
+                told.into_iter().for_each(|condition| conditions.raise(condition));
+            }
+        }
+        for condition in offsite
+            .drills
+            .decide(&client.name, copied_since, offsite.drill_days, now)
+        {
+            conditions.raise(condition);
+        }
         if let Some(condition) = strongroom_model::clients::quota(&client) {
             conditions.raise(condition);
         }

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 
 use strongroom_model::condition::ConditionId;
 use strongroom_model::config::Size;
+use strongroom_model::drill::{BorgCheck, Drill, Kind};
 use strongroom_model::name::ClientName;
 use strongroom_model::name::TargetName;
 use strongroom_model::registry::{Answer, Change, Opened, Request, Settings};
@@ -23,7 +24,7 @@ use strongroom_supervisor::configuration::in_force;
 use strongroom_supervisor::durable;
 use strongroom_supervisor::enrol::perform::{Performed, Refusal, Running, perform};
 use strongroom_supervisor::enrol::{self, ask, folders, pairing};
-use strongroom_supervisor::offsite::recipients;
+use strongroom_supervisor::offsite::{drills, recipients};
 use strongroom_supervisor::paths::Paths;
 use strongroom_supervisor::upkeep::{hold, look};
 use support::role;
@@ -633,6 +634,71 @@ fn a_damaged_registry_is_never_written_over() {
     let in_force = strongroom_supervisor::configuration::load(&appliance.paths);
     assert_eq!(in_force.config.client.len(), 1);
     assert_eq!(in_force.conditions[0].id, ConditionId::RegistryUnreadable);
+}
+
+/// What a workstation says of a restore is kept, if it can be true of this appliance.
+#[test]
+fn a_drill_is_noted_by_its_record() {
+    const TARGET: &str = "[[offsite.recipient]]\nname = \"owner\"\ncertificate = \"owner.asc\"\n\
+        [[offsite.target]]\nname = \"oracle\"\nendpoint = \"https://far\"\nregion = \"r\"\nbucket = \"b\"\n\
+        access_key_id = \"a\"\nsecret_key = \"s\"\nrecipients = [\"owner\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let paths = Paths::new(folder.path());
+    let text = format!("[[client]]\nname = \"asus\"\nkeys = [\"{}\"]\n{TARGET}", KEYS[0]);
+    durable::write(&paths.config(), text.as_bytes(), 0o644).unwrap();
+    let socket = Socket::listen(paths.clone());
+    let now = strongroom_supervisor::clock_now().unwrap();
+    let drill = |client: &str, transaction: u64, begun: u64, error: &str| {
+        Request::Drilled(Box::new(Drill {
+            version: strongroom_model::drill::VERSION,
+            client: ClientName::new(client).unwrap(),
+            target: None,
+            kind: Kind::Whole,
+            transaction: Some(transaction),
+            begun,
+            seconds: 60,
+            objects: 14,
+            bytes: 1_000_000,
+            borg: BorgCheck::Whole,
+            file: None,
+            error: error.into(),
+        }))
+    };
+    let asus = client("asus");
+    let nothing_pushed = socket.refused(&drill("asus", 17, now - 60, ""));
+    assert!(nothing_pushed.contains("nothing was pushed"), "{nothing_pushed}");
+    let summary = r#"{"transaction":17,"at":1,"published_at":1,"objects":14,"bytes":1000000}"#;
+    let ledger = paths.ledger(&asus, &TargetName::new("oracle").unwrap());
+    durable::write(&ledger.join("summary.json"), summary.as_bytes(), 0o644).unwrap();
+    assert!(
+        socket
+            .refused(&drill("laptop", 17, now - 60, ""))
+            .contains("no client `laptop`")
+    );
+    assert!(
+        socket
+            .refused(&drill("asus", 18, now - 60, ""))
+            .contains("transaction 17 is the last")
+    );
+    assert!(
+        socket
+            .refused(&drill("asus", 17, now + 3600, ""))
+            .contains("in the future")
+    );
+    assert!(!paths.drills().exists());
+
+    let words = socket.done(&drill("asus", 17, now - 120, "data/0/1.gpg: damaged"));
+    assert!(words[0].contains("asus from its copy at oracle failed"), "{words:?}");
+    assert_eq!(drills::read(&paths).last(&asus).failed, Some(now - 60));
+    let words = socket.done(&drill("asus", 16, now - 60, ""));
+    assert!(words[0].contains("went well"), "{words:?}");
+    let last = drills::read(&paths).last(&asus);
+    assert_eq!((last.whole, last.seconds, last.failed), (Some(now), Some(60), None));
+    // A damaged file only has another asked for.
+    fs::write(paths.drills(), "[{").unwrap();
+    assert_eq!(drills::read(&paths).last(&asus).whole, None);
+    socket.done(&drill("asus", 16, now - 60, ""));
+    assert_eq!(drills::read(&paths).last(&asus).whole, Some(now));
 }
 
 /// Over the socket, as the supervisor asks for it: what is kept is what the status and a push look at.

@@ -14,6 +14,7 @@ use strongroom_borg::SegmentNumber;
 use strongroom_model::config::Config;
 use strongroom_model::name::TargetName;
 use strongroom_model::upkeep::Work;
+use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::system_clock;
 use strongroom_offsite::{Encryption, Limits, PushRequest, RestoreRequest, Tuning, push, restore_segment};
 use strongroom_supervisor::upkeep::{begin, hold, repair_job};
@@ -76,6 +77,7 @@ async fn what_was_pushed_comes_back_as_it_was() {
         encryption: Encryption::Auto,
         signer: None,
         limits: Limits::default(),
+        retirement: Rules::default(),
         ledger: paths.ledger(name, &TargetName::new("double").unwrap()),
         now: 1_800_000_000,
     };

@@ -120,6 +120,33 @@ fn a_healthy_screen() {
 }
 
 #[test]
+fn a_copy_tells_whether_it_was_verified() {
+    let mut status = healthy();
+    assert!(!status_text(&status, NOW).contains("verified"));
+    status.clients[0].targets[0].verified = Some(NOW - 2 * 3600);
+    let text = status_text(&status, NOW);
+    assert!(
+        text.contains("\n             copy at oracle verified 2 h ago; no restore tried\n"),
+        "{text}"
+    );
+    let drill = &mut status.clients[0].drill;
+    (drill.whole, drill.sample) = (Some(NOW - 30 * 86_400), Some(NOW - 3 * 86_400));
+    let text = status_text(&status, NOW);
+    assert!(
+        text.contains("verified 2 h ago, restored whole 30 d ago, a sample 3 d ago\n"),
+        "{text}"
+    );
+    status.clients[0].drill.failed = Some(NOW - 86_400);
+    assert!(status_text(&status, NOW).contains(", FAILED 24 h ago\n"));
+    assert!(
+        !shown(&status, 132, 24).contains("verified"),
+        "a screen is for what is wrong"
+    );
+    status.clients[0].targets[0].damaged = 2;
+    assert!(shown(&status, 132, 24).contains("oracle: DAMAGED, last 1 h ago"));
+}
+
+#[test]
 fn a_client_tells_of_its_checks_where_there_is_room() {
     let mut status = healthy();
     status.clients[0].checked = Some(NOW - 3 * 86_400);

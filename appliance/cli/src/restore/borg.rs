@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use strongroom_borg::{Archives, Protection, Repository};
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 const PROGRAM: &str = "borg";
 /// Any of these, and Borg has no need to ask for the passphrase.
@@ -15,6 +16,8 @@ const PASSPHRASES: [&str; 3] = ["BORG_PASSPHRASE", "BORG_PASSCOMMAND", "BORG_PAS
 /// The Borg of this computer, with folders of its own.
 pub struct Borg {
     base: TempDir,
+    /// Of the archives; told by the environment, or asked for by Borg, when there is none.
+    passphrase: Option<Zeroizing<String>>,
 }
 
 /// How far the archives could be checked.
@@ -40,14 +43,27 @@ impl Borg {
         }
         let base = TempDir::with_prefix("strongroom-borg-")
             .map_err(|error| RestoreFailure::Write(std::env::temp_dir(), error))?;
-        Ok(Some(Self { base }))
+        Ok(Some(Self { base, passphrase: None }))
+    }
+
+    /// Asks for the passphrase of the archives once, if there is somebody to ask and the environment does not tell it: Borg
+    /// would ask at each call.
+    pub fn ask_passphrase(&mut self, repository: &Path) -> Result<(), RestoreFailure> {
+        if needs_passphrase(repository) && !is_passphrase_told() && std::io::stdin().is_terminal() {
+            let typed = rpassword::prompt_password("Passphrase of the client's repository: ");
+            self.passphrase = Some(Zeroizing::new(typed.map_err(RestoreFailure::Passphrase)?));
+        }
+        Ok(())
     }
 
     /// A call of it. Borg may ask for a passphrase where a person can answer.
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         if let Some(keys) = keys() {
             command.env("BORG_KEYS_DIR", keys);
+        }
+        if let Some(passphrase) = &self.passphrase {
+            command.env(PASSPHRASES[0], passphrase.as_str());
         }
         command
             .env("BORG_BASE_DIR", self.base.path())
@@ -63,18 +79,28 @@ impl Borg {
 
     /// Runs `borg check`: the repository, then its archives if they can be read.
     pub fn check(&self, repository: &Path) -> Result<Checked, RestoreFailure> {
+        self.check_repository(repository)?;
+        if !can_open_archives(repository) {
+            return Ok(Checked::RepositoryOnly);
+        }
+        self.check_archives(repository)?;
+        Ok(Checked::Whole)
+    }
+
+    /// Runs `borg check` on the repository alone.
+    pub fn check_repository(&self, repository: &Path) -> Result<(), RestoreFailure> {
         self.run(
             "check",
             self.command().args(["check", "--repository-only"]).arg(repository),
-        )?;
-        if needs_passphrase(repository) && !can_tell_passphrase() {
-            return Ok(Checked::RepositoryOnly);
-        }
+        )
+    }
+
+    /// Runs `borg check` on the archives of a repository that was checked.
+    pub fn check_archives(&self, repository: &Path) -> Result<(), RestoreFailure> {
         self.run(
             "check",
             self.command().args(["check", "--archives-only"]).arg(repository),
-        )?;
-        Ok(Checked::Whole)
+        )
     }
 
     /// Runs a call to its end. What Borg says goes to standard error.
@@ -105,9 +131,13 @@ pub fn needs_passphrase(repository: &Path) -> bool {
     }
 }
 
-/// Whether Borg gets a passphrase: from the environment, or from a person.
-fn can_tell_passphrase() -> bool {
-    PASSPHRASES.iter().any(|name| std::env::var_os(name).is_some()) || std::io::stdin().is_terminal()
+/// Whether Borg gets what it needs for the archives: nothing, or a passphrase from the environment or a person.
+pub fn can_open_archives(repository: &Path) -> bool {
+    !needs_passphrase(repository) || is_passphrase_told() || std::io::stdin().is_terminal()
+}
+
+fn is_passphrase_told() -> bool {
+    PASSPHRASES.iter().any(|name| std::env::var_os(name).is_some())
 }
 
 /// Where this user's key files are, which Borg would look for beneath its own folders otherwise.

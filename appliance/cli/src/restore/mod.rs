@@ -1,11 +1,11 @@
 //! `strongroom restore`: brings a repository, or one segment of it, back from its off-site copy, on any computer, with the
 //! recipient's secret key and nothing else of ours.
 
-mod borg;
-mod key;
-mod shown;
-mod source;
-mod survey;
+pub mod borg;
+pub mod key;
+pub mod shown;
+pub mod source;
+pub mod survey;
 
 use crate::words;
 use borg::{Borg, Checked};
@@ -79,10 +79,10 @@ pub struct RestoreArguments {
 pub struct FetchArguments {
     /// Request objects from an archive tier without asking first.
     #[arg(long)]
-    yes: bool,
+    pub yes: bool,
     /// For how many days archived objects are made readable: 1 to 10. It has to be enough for the download.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=10))]
-    days: u32,
+    pub days: u32,
     /// Downloads at a time: 1 to 8.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(DOWNLOADS_MAX)))]
     downloads: u8,
@@ -90,7 +90,7 @@ pub struct FetchArguments {
 
 impl FetchArguments {
     /// A restore that goes by these.
-    fn applied(&self, request: RestoreRequest, client: &ClientName) -> RestoreRequest {
+    pub fn applied(&self, request: RestoreRequest, client: &ClientName) -> RestoreRequest {
         RestoreRequest {
             archive_days: self.days,
             downloads: self.downloads,
@@ -168,7 +168,7 @@ pub enum RestoreFailure {
 }
 
 /// Checks a client's name.
-fn client_name(text: &str) -> Result<ClientName, RestoreFailure> {
+pub fn client_name(text: &str) -> Result<ClientName, RestoreFailure> {
     ClientName::new(text).map_err(|error| RestoreFailure::Name(text.into(), error))
 }
 

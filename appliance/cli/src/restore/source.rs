@@ -28,6 +28,9 @@ pub struct SourceArguments {
     /// Without a configuration: the bucket.
     #[arg(long)]
     bucket: Option<String>,
+    /// Without a configuration: the bucket for manifests, if it is another.
+    #[arg(long, requires = "bucket")]
+    manifest_bucket: Option<String>,
     /// Without a configuration: what the names of the objects begin with; the client's name by default.
     #[arg(long)]
     prefix: Option<String>,
@@ -159,6 +162,7 @@ impl SourceArguments {
                 endpoint: given(&self.endpoint),
                 region: given(&self.region),
                 bucket: given(&self.bucket),
+                manifest_bucket: self.manifest_bucket.clone(),
                 prefix: prefix.unwrap_or_default(),
                 multipart: Multipart::Auto,
                 trust: configured::trust(self.trust.iter().cloned())?,

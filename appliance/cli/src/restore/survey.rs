@@ -126,19 +126,8 @@ pub async fn estimate(
     given: &EstimateArguments,
     json: bool,
 ) -> Result<(), RestoreFailure> {
-    let mut shown = Shown::new();
     let line = given.line.as_ref().map(Rate::bytes);
-    let estimate = survey::estimate(
-        &source.target,
-        &source.credentials,
-        transaction,
-        line.is_none(),
-        &Tuning::default(),
-        &mut |progress| shown.show(progress),
-    )
-    .await;
-    shown.end();
-    let estimate = estimate?;
+    let estimate = look(source, transaction, line.is_none()).await?;
     let is_oracle = is_oracle(&source.target.endpoint);
     let prices = Prices {
         download: given.download_price,
@@ -178,6 +167,65 @@ pub async fn estimate(
     Ok(())
 }
 
+/// Asks the bucket what a restore would take; `measure` tries the line as well.
+pub async fn look(
+    source: &Source,
+    transaction: Option<SegmentNumber>,
+    measure: bool,
+) -> Result<Estimate, RestoreFailure> {
+    let mut shown = Shown::new();
+    let estimate = survey::estimate(
+        &source.target,
+        &source.credentials,
+        transaction,
+        measure,
+        &Tuning::default(),
+        &mut |progress| shown.show(progress),
+    )
+    .await;
+    shown.end();
+    Ok(estimate?)
+}
+
+/// What would be downloaded, what an archive would be asked for, and how long that takes, a line each.
+pub fn plan(client: &str, estimate: &Estimate, now: u64) -> String {
+    let state = &estimate.state;
+    let mut time = match estimate.longest_wait() {
+        0 => String::new(),
+        wait => format!("up to {} for the archive, and ", words::duration(wait)),
+    };
+    time += &match estimate.measured.and_then(|speed| estimate.download(speed)) {
+        Some(seconds) => format!("about {} of download", words::duration(seconds)),
+        None => "the download".into(),
+    };
+    format!(
+        "{client}, transaction {}, pushed {}\n  download  {}\n  archive   {}\n  time      {time}\n",
+        state.transaction,
+        words::age(state.pushed, now),
+        size_text(state),
+        archive_text(estimate),
+    )
+}
+
+fn archive_text(estimate: &Estimate) -> String {
+    let mut text = match (estimate.archived, estimate.restoring) {
+        (0, 0) => return "nothing has to be requested".into(),
+        (0, restoring) => return format!("{restoring} objects are on their way already"),
+        (archived, 0) => format!(
+            "{archived} objects to request, {}",
+            words::size(estimate.archived_bytes)
+        ),
+        (archived, restoring) => format!(
+            "{archived} objects to request, {}; {restoring} are on their way already",
+            words::size(estimate.archived_bytes)
+        ),
+    };
+    if estimate.manifest_archived {
+        text += "; the manifest first, which says what belongs to the state";
+    }
+    text
+}
+
 /// Whether the service is Oracle's (hosts of its S3 compatibility API).
 fn is_oracle(endpoint: &str) -> bool {
     let host = endpoint.split("://").nth(1).unwrap_or(endpoint);
@@ -206,30 +254,10 @@ impl Words<'_> {
             state.transaction,
             words::age(state.pushed, now),
             size_text(state),
-            self.archive(),
+            archive_text(self.estimate),
             self.time(),
             self.money().join("\n            "),
         )
-    }
-
-    fn archive(&self) -> String {
-        let estimate = self.estimate;
-        let mut text = match (estimate.archived, estimate.restoring) {
-            (0, 0) => return "nothing has to be requested".into(),
-            (0, restoring) => return format!("{restoring} objects are on their way already"),
-            (archived, 0) => format!(
-                "{archived} objects to request, {}",
-                words::size(estimate.archived_bytes)
-            ),
-            (archived, restoring) => format!(
-                "{archived} objects to request, {}; {restoring} are on their way already",
-                words::size(estimate.archived_bytes)
-            ),
-        };
-        if estimate.manifest_archived {
-            text += "; the manifest first, which says what belongs to the state";
-        }
-        text
     }
 
     fn time(&self) -> String {
@@ -349,6 +377,29 @@ mod tests {
         let priced = text(14, None, false, priced);
         assert!(priced.contains("0.09 for copies"), "{priced}");
         assert!(priced.contains("0.01 for the download"), "{priced}");
+    }
+
+    #[test]
+    fn a_plan_names_no_option_of_an_estimate() {
+        let mut estimate = Estimate {
+            state: state(true),
+            archived: 0,
+            archived_bytes: 0,
+            restoring: 0,
+            manifest_archived: false,
+            measured: Some(5_000_000),
+        };
+        assert_eq!(
+            plan("asus", &estimate, 1_003_600),
+            "asus, transaction 42, pushed 1 h ago\n  download  14 objects, 1.2 GiB\n  archive   nothing has to be \
+             requested\n  time      about 4 min of download\n"
+        );
+        (estimate.archived, estimate.manifest_archived, estimate.measured) = (14, true, None);
+        let text = plan("asus", &estimate, 1_003_600);
+        assert!(
+            text.contains("up to 2 h for the archive, and the download\n") && !text.contains("--"),
+            "{text}"
+        );
     }
 
     #[test]

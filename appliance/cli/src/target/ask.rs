@@ -20,14 +20,28 @@ pub fn given_or_asked(
     if !std::io::stdin().is_terminal() {
         return Err(TargetFailure::Missing(what, option));
     }
+    match typed(what)?.trim() {
+        "" => Err(TargetFailure::Missing(what, option)),
+        typed => Ok(typed.into()),
+    }
+}
+
+/// What was given, or what is typed, which may be nothing. Nobody is asked where nobody is there.
+pub fn given_or_offered(what: &'static str, given: &Option<String>) -> Result<Option<String>, TargetFailure> {
+    let typed = match given {
+        Some(given) => given.clone(),
+        None if std::io::stdin().is_terminal() => typed(what)?,
+        None => return Ok(None),
+    };
+    Ok(Some(typed.trim().to_owned()).filter(|typed| !typed.is_empty()))
+}
+
+fn typed(what: &'static str) -> Result<String, TargetFailure> {
     eprint!("{what}: ");
     let _ = std::io::stderr().flush();
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed).map_err(TargetFailure::Ask)?;
-    match typed.trim() {
-        "" => Err(TargetFailure::Missing(what, option)),
-        typed => Ok(typed.into()),
-    }
+    Ok(typed)
 }
 
 /// The secret access key: from a file, from standard input (`-`), or typed unseen.

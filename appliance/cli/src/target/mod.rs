@@ -15,7 +15,7 @@ use strongroom_model::config::{self, Config, ConfigError};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_offsite::oracle::{self, OracleError};
 use strongroom_offsite::probe::{self, Report};
-use strongroom_offsite::s3::{Client, Retry, S3Error, system_clock};
+use strongroom_offsite::s3::S3Error;
 use strongroom_offsite::{Credentials, Multipart, Target, Trust, TrustError};
 use zeroize::Zeroizing;
 
@@ -68,6 +68,9 @@ pub struct AddArguments {
     /// The bucket.
     #[arg(long)]
     bucket: Option<String>,
+    /// A second, small bucket of the standard tier for manifests, where the first is an archive bucket.
+    #[arg(long)]
+    manifest_bucket: Option<String>,
     /// Id of the access key (Oracle: of the Customer Secret Key).
     #[arg(long)]
     access_key_id: Option<String>,
@@ -244,6 +247,13 @@ async fn add(kind: Kind) -> Result<(), TargetFailure> {
         endpoint,
         region,
         bucket: ask::given_or_asked("Bucket", "--bucket", &common.bucket)?,
+        manifest_bucket: match &kind {
+            Kind::Oracle { .. } => ask::given_or_offered(
+                "Second bucket, of the standard tier, for manifests (empty: none)",
+                &common.manifest_bucket,
+            )?,
+            Kind::S3 { .. } => common.manifest_bucket.clone(),
+        },
         prefix: common.prefix.clone(),
         access_key_id: ask::given_or_asked("Id of the access key", "--access-key-id", &common.access_key_id)?,
         secret_key,
@@ -260,9 +270,9 @@ async fn add(kind: Kind) -> Result<(), TargetFailure> {
         let mut target = target_of(&target, &client, trust);
         let seen = observe(&target, access_key_id, secret.clone()).await?;
         // What fits is written.
-        target.multipart = probe::judge(&seen, &target).multipart;
+        target.multipart = probe::judge_target(&seen, &target).multipart;
         section.once_only = target.multipart == Multipart::Never;
-        let report = probe::judge(&seen, &target);
+        let report = probe::judge_target(&seen, &target);
         print!("{}", show::report(&report));
         if report.is_wrong() {
             return Err(TargetFailure::Unusable);
@@ -300,17 +310,16 @@ async fn probe_here(path: &Path, arguments: &ProbeArguments) -> Result<Report, T
     let access_key_id = target.access_key_id.as_str();
     let target = target_of(target, &client, trust_of(path, &config)?);
     let seen = observe(&target, access_key_id, secret).await?;
-    Ok(probe::judge(&seen, &target))
+    Ok(probe::judge_target(&seen, &target))
 }
 
 async fn observe(
     target: &Target,
     access_key_id: &str,
     secret: Zeroizing<String>,
-) -> Result<probe::Observations, TargetFailure> {
+) -> Result<probe::Seen, TargetFailure> {
     let credentials = Credentials::new(access_key_id, secret);
-    let client = Client::new(target, credentials, system_clock(), Retry::default())?;
-    Ok(probe::probe(&client, &target.key(&probe::unique_name())).await)
+    Ok(probe::probe_target(target, &credentials).await?)
 }
 
 fn target_of(target: &config::Target, client: &ClientName, trust: Trust) -> Target {

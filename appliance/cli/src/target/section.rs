@@ -13,6 +13,7 @@ pub struct Section {
     pub endpoint: String,
     pub region: String,
     pub bucket: String,
+    pub manifest_bucket: Option<String>,
     pub prefix: Option<String>,
     pub access_key_id: String,
     /// Name of the secret's file.
@@ -55,6 +56,9 @@ impl Section {
         line("endpoint", &self.endpoint, "");
         line("region", &self.region, "");
         line("bucket", &self.bucket, "");
+        if let Some(bucket) = &self.manifest_bucket {
+            line("manifest_bucket", bucket, "   # manifests, which a restore reads first");
+        }
         if let Some(prefix) = &self.prefix {
             line("prefix", prefix, "");
         }
@@ -102,6 +106,7 @@ mod tests {
             endpoint: "https://n.compat.objectstorage.eu-frankfurt-1.oraclecloud.com".into(),
             region: "eu-frankfurt-1".into(),
             bucket: "backup".into(),
+            manifest_bucket: Some("manifests".into()),
             prefix: None,
             access_key_id: "id".into(),
             secret_key: "oracle-secret".into(),

@@ -290,6 +290,14 @@ fn validate_clients(config: &Config) -> Result<(), Fault> {
 }
 
 fn validate_offsite(config: &Config) -> Result<(), Fault> {
+    let days = &config.offsite.drill_days;
+    if *days.get_ref() > crate::drill::DRILL_DAYS_MAX {
+        return Err(fault(
+            days,
+            alloc::format!("`drill_days` is {}", days.get_ref()),
+            "It is the number of days after which you are asked to try a restore: 1 to 3650, and 0 for never; 180 is usual.",
+        ));
+    }
     if let Some(again) = duplicate(config.offsite.target.iter().map(|target| &target.name)) {
         return Err(fault(
             again,
@@ -323,6 +331,31 @@ fn validate_offsite(config: &Config) -> Result<(), Fault> {
                 rate,
                 alloc::format!("`bandwidth` is {}", rate.get_ref()),
                 "Leave a push at least 500 kbit/s, or it never ends; for a push at other hours see `push` in [schedule].",
+            ));
+        }
+        if let Some(manifests) = &target.manifest_bucket
+            && *manifests.get_ref() == target.bucket
+        {
+            return Err(fault(
+                manifests,
+                alloc::format!("`manifest_bucket` is `bucket` itself, {}", target.bucket),
+                "Name a second bucket, of the standard tier, or leave it out: manifests then lie beside the rest.",
+            ));
+        }
+        if !KEEP_DAYS.contains(target.keep_days.get_ref()) {
+            return Err(fault(
+                &target.keep_days,
+                alloc::format!("`keep_days` is {}", target.keep_days.get_ref()),
+                "It is how many days back any state can be restored when old objects are deleted: 7 to 3650; 90 is usual.",
+            ));
+        }
+        if let Some(days) = &target.minimum_age_days
+            && *days.get_ref() > MINIMUM_AGE_DAYS_MAX
+        {
+            return Err(fault(
+                days,
+                alloc::format!("`minimum_age_days` is {}", days.get_ref()),
+                "It is for how many days the service has an object paid for at least: 90 in Oracle's archive tier, at most 365.",
             ));
         }
         if target.recipients.is_empty() {

@@ -235,17 +235,31 @@ fn discovery_prefix() -> Word {
 }
 
 /// `[offsite]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Offsite {
     /// What is done before a recipient's owner has shown that the secret key is there.
     pub proof: Proof,
     /// Fingerprint of the key that must have signed what `strongroom restore` takes; the appliance itself makes no use of it.
     pub signer: Option<Fingerprint>,
+    /// After how many days without a restore that was tried a client with a copy is told of; 0 for never.
+    pub drill_days: Spanned<u16>,
     /// Who can read the copies.
     pub recipient: Vec<Recipient>,
     /// Where the copies go.
     pub target: Vec<Target>,
+}
+
+impl Default for Offsite {
+    fn default() -> Self {
+        Self {
+            proof: Proof::default(),
+            signer: None,
+            drill_days: Spanned::new(0..0, crate::drill::DRILL_DAYS),
+            recipient: Vec::new(),
+            target: Vec::new(),
+        }
+    }
 }
 
 /// Whether a push waits for the proof that each of its recipients' secret keys is there.
@@ -305,6 +319,9 @@ pub struct Target {
     pub region: Word,
     /// The bucket.
     pub bucket: Bucket,
+    /// A second bucket for what is small and read first: manifests, versions of `config`, the instructions. Of the
+    /// standard tier where the other is an archive; the same endpoint, region and credentials.
+    pub manifest_bucket: Option<Spanned<Bucket>>,
     /// What object names begin with; `{client}` by default.
     #[serde(default = "prefix")]
     pub prefix: Spanned<Prefix>,
@@ -325,9 +342,32 @@ pub struct Target {
     pub uploads: Spanned<u8>,
     /// Most that is sent; as much as the line takes when absent.
     pub bandwidth: Option<Spanned<Rate>>,
+    /// Whether objects that nothing needs any more are deleted; otherwise it is only told how much that would free.
+    #[serde(default)]
+    pub retire: bool,
+    /// How many days back any state stays restorable when they are: 7 to 3650; 90 by default.
+    #[serde(default = "keep_days")]
+    pub keep_days: Spanned<u16>,
+    /// How many days the service has an object paid for at least, 0 to 365; by default what is known of the service.
+    pub minimum_age_days: Option<Spanned<u16>>,
 }
 
+/// Days for which Oracle's archive tier is paid at least (its documentation).
+const ORACLE_DAYS: u16 = 90;
+
 impl Target {
+    /// How many days the service has an object paid for at least: as said, or 90 at Oracle, whose buckets for copies are
+    /// of the archive tier, or none.
+    pub fn minimum_age(&self) -> u16 {
+        let host = self.endpoint.as_str().trim_end_matches('/');
+        let host = host.rsplit_once("://").map_or(host, |(_, host)| host);
+        let host = host.split(':').next().unwrap_or(host);
+        let oracle = [".oraclecloud.com", ".oci.customer-oci.com"];
+        let usual = oracle.iter().any(|end| host.ends_with(end)).then_some(ORACLE_DAYS);
+        let said = self.minimum_age_days.as_ref().map(|days| *days.get_ref());
+        said.or(usual).unwrap_or_default()
+    }
+
     /// Whether its copies are encrypted to this recipient.
     pub fn encrypts_to(&self, recipient: &TargetName) -> bool {
         self.recipients.iter().any(|used| used.get_ref() == recipient)
@@ -338,6 +378,15 @@ impl Target {
 pub(super) const UPLOADS_MAX: u8 = 4;
 /// Least bandwidth, in bytes per second.
 pub(super) const BANDWIDTH_MIN: u64 = 500_000 / 8;
+
+/// Bounds of `keep_days`.
+pub(super) const KEEP_DAYS: core::ops::RangeInclusive<u16> = 7..=3650;
+/// Most of `minimum_age_days`.
+pub(super) const MINIMUM_AGE_DAYS_MAX: u16 = 365;
+
+fn keep_days() -> Spanned<u16> {
+    Spanned::new(0..0, 90)
+}
 
 fn uploads() -> Spanned<u8> {
     Spanned::new(0..0, 3)

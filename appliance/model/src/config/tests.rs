@@ -172,6 +172,75 @@ fn how_much_a_push_may_take() {
 }
 
 #[test]
+fn manifests_may_have_a_bucket_of_their_own() {
+    let with = |line: &str| full().replace("recipients = [\"owner\"]", &format!("recipients = [\"owner\"]\n{line}"));
+    let config = Config::parse(&with("manifest_bucket = \"small\"")).unwrap();
+    let target = &config.offsite.target[0];
+    assert_eq!(target.manifest_bucket.as_ref().unwrap().get_ref().as_str(), "small");
+    let same = format!("manifest_bucket = \"{}\"", target.bucket);
+    refused(&with(&same), "manifest_bucket", "`bucket` itself", "standard tier");
+}
+
+#[test]
+fn what_is_retired_when() {
+    let with = |line: &str| full().replace("recipients = [\"owner\"]", &format!("recipients = [\"owner\"]\n{line}"));
+    let target = |text: &str| Config::parse(text).unwrap().offsite.target.remove(0);
+    let usual = target(&with(""));
+    assert_eq!((usual.retire, *usual.keep_days.get_ref()), (false, 90));
+    let said = target(&with("retire = true\nkeep_days = 365\nminimum_age_days = 31"));
+    assert_eq!(
+        (said.retire, *said.keep_days.get_ref(), said.minimum_age()),
+        (true, 365, 31)
+    );
+    for (endpoint, days) in [
+        ("https://ns.compat.objectstorage.eu-frankfurt-1.oraclecloud.com", 90),
+        (
+            "https://ns.compat.objectstorage.eu-frankfurt-1.oci.customer-oci.com:443/",
+            90,
+        ),
+        ("https://s3.example.org", 0),
+        ("https://oraclecloud.com.example.org", 0),
+    ] {
+        let mut other = usual.clone();
+        other.endpoint = super::Endpoint::new(endpoint).unwrap();
+        assert_eq!(other.minimum_age(), days, "{endpoint}");
+    }
+    for wrong in ["0", "6", "3651"] {
+        refused(
+            &with(&format!("keep_days = {wrong}")),
+            "keep_days",
+            "`keep_days` is",
+            "90 is usual",
+        );
+    }
+    refused(
+        &with("minimum_age_days = 366"),
+        "minimum_age_days",
+        "`minimum_age_days` is",
+        "at most 365",
+    );
+}
+
+#[test]
+fn drills_when_it_is_said_or_never() {
+    let days = |text: &str| *Config::parse(text).unwrap().offsite.drill_days.get_ref();
+    assert_eq!((days(""), days("[offsite]\n")), (180, 180));
+    assert_eq!(
+        (
+            days("[offsite]\ndrill_days = 0\n"),
+            days("[offsite]\ndrill_days = 3650\n")
+        ),
+        (0, 3650)
+    );
+    refused(
+        "[offsite]\ndrill_days = 3651\n",
+        "drill_days",
+        "`drill_days` is 3651",
+        "180 is usual",
+    );
+}
+
+#[test]
 fn checks_within_a_year() {
     let text = full().replace("[schedule]", "[schedule]\ncheck = \"Sun 02:00\"\ncheck_days = 90");
     let schedule = Config::parse(&text).unwrap().schedule;

@@ -4,10 +4,12 @@
 use super::merge::owners;
 use super::{Moving, Note, REVOKED_MAX, Registry, merge};
 use crate::config::{AddressRange, CONFIG_BYTES_MAX, Client, Config, QUOTA_MIN, Size, expect_hours};
+use crate::drill::Drill;
 use crate::name::{ClientName, TargetName};
 use crate::ssh_key::SshPublicKey;
 use crate::upkeep::policy;
 use crate::upkeep::rollback::KeptRange;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -133,6 +135,8 @@ pub enum Request {
         /// The fingerprint of its certificate.
         fingerprint: String,
     },
+    /// Takes note of a restore that was tried. Whether it can be true is looked at again.
+    Drilled(Box<Drill>),
     /// The code of a pairing, from whoever holds the key.
     Code {
         /// As it was typed.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use strongroom_offsite::openpgp::Mode;
+use strongroom_offsite::retire::Rules;
 use strongroom_offsite::{Encryption, Limits, PushRequest, Target, Tuning, push, trust};
 
 use crate::measure::{self, Cost};
@@ -194,6 +195,7 @@ pub fn push_here(arguments: &[String]) {
         encryption: Encryption::Always(if mode == "Ocb" { Mode::Ocb } else { Mode::Cfb }),
         signer: None,
         limits: Limits::default(),
+        retirement: Rules::default(),
         ledger: dir.join("ledger"),
         now: now.as_secs(),
     };

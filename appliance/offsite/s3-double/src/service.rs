@@ -14,9 +14,9 @@ use s3s::dto::{
     CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
     DeleteObjectOutput, ETag, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
     HeadObjectOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, MultipartUpload, Object, ObjectStorageClass, PutObjectInput,
-    PutObjectOutput, RestoreObjectInput, RestoreObjectOutput, StorageClass, StreamingBlob, Timestamp, TimestampFormat,
-    UploadPartInput, UploadPartOutput,
+    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, MultipartUpload, Object,
+    ObjectStorageClass, Part as ListedPart, PutObjectInput, PutObjectOutput, RestoreObjectInput, RestoreObjectOutput,
+    StorageClass, StreamingBlob, Timestamp, TimestampFormat, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -503,6 +503,35 @@ impl S3 for Service {
         self.upload(&req.input.upload_id, &req.input.bucket, &req.input.key)?;
         self.forget_upload(&req.input.upload_id)?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    }
+
+    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        let input = req.input;
+        let upload = self.upload(&input.upload_id, &input.bucket, &input.key)?;
+        let after = input.part_number_marker.unwrap_or_default();
+        let asked = input.max_parts.and_then(|most| usize::try_from(most).ok());
+        let page = asked.map_or(self.page, |most| most.min(self.page));
+        let left: Vec<_> = upload.parts.range(after.saturating_add(1)..).collect();
+        let parts: Vec<ListedPart> = left
+            .iter()
+            .take(page)
+            .map(|(number, part)| ListedPart {
+                part_number: Some(**number),
+                size: i64::try_from(part.size).ok(),
+                e_tag: Some(ETag::Strong(hex(&part.md5))),
+                ..Default::default()
+            })
+            .collect();
+        let is_truncated = parts.len() < left.len();
+        Ok(S3Response::new(ListPartsOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(input.upload_id),
+            next_part_number_marker: parts.last().and_then(|part| part.part_number).filter(|_| is_truncated),
+            is_truncated: Some(is_truncated),
+            parts: Some(parts),
+            ..Default::default()
+        }))
     }
 
     async fn list_multipart_uploads(

@@ -9,13 +9,16 @@ mod record;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use strongroom_borg::SegmentNumber;
 
 pub use self::record::{Item, What};
-use self::record::{Record, State, VERSION, replay};
+pub(crate) use self::record::{Record, State};
+use self::record::{VERSION, replay};
+use crate::retire::Retirement;
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,24 @@ pub struct Summary {
     pub objects: u64,
     /// Their sizes together, in bytes.
     pub bytes: u64,
+    /// What is known of objects that nothing needs any more, as of the last look at them.
+    #[serde(default)]
+    pub retirement: Option<Retirement>,
+    /// Bytes of objects that were retired, by all pushes that this summary knows of.
+    #[serde(default)]
+    pub retired_bytes: u64,
+    /// Manifests that claim to be newer, and are not this appliance's.
+    #[serde(default)]
+    pub distrusted: Vec<Distrusted>,
+}
+
+/// A manifest that does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distrusted {
+    /// Its object below the prefix.
+    pub manifest: String,
+    /// Why it does not.
+    pub why: String,
 }
 
 /// Reads the summary of the ledger in `directory`; `None` before the first push has ended well.
@@ -155,11 +176,42 @@ pub fn read_segment(directory: &Path, repository: &str, segment: SegmentNumber) 
                     found = Some(item);
                 }
             }
+            Ok(Record::Retired { objects }) if !first => {
+                found = found.filter(|item: &Item| !objects.contains(&item.object));
+            }
             Ok(_) if !first => {}
             // Of another repository or version, or damaged: the next push sets it aside.
             _ => return Ok(None),
         }
     }
+}
+
+/// Takes note that objects are gone from the target, or are others than were sent, so that the next push sends them again,
+/// under other names where need be, and publishes the state anew. Does nothing without a usable ledger.
+///
+/// # Errors
+/// [`LedgerError`].
+pub fn lose(directory: &Path, objects: Vec<String>) -> Result<(), LedgerError> {
+    let path = directory.join("ledger.jsonl");
+    let io = |source| LedgerError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut file = open_locked(&path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(io)?;
+    let Some((state, good)) = replay(&bytes, None)? else {
+        return Ok(());
+    };
+    file.set_len(good as u64).map_err(io)?;
+    file.seek(SeekFrom::End(0)).map_err(io)?;
+    let mut ledger = Ledger {
+        directory: directory.into(),
+        path,
+        file,
+        state,
+    };
+    ledger.append(Record::Lost { objects })
 }
 
 /// Whose ledger it is.
@@ -272,22 +324,41 @@ impl Ledger {
         self.append(Record::UploadEnded { object, id })
     }
 
-    /// Writes the summary: temporary file, flush, rename.
+    pub fn without(&mut self, manifest: String, segments: Vec<SegmentNumber>) -> Result<(), LedgerError> {
+        self.append(Record::Without { manifest, segments })
+    }
+
+    pub fn retired(&mut self, objects: Vec<String>) -> Result<(), LedgerError> {
+        self.append(Record::Retired { objects })
+    }
+
+    /// Writes the summary.
     pub fn summarise(&self, summary: &Summary) -> Result<(), LedgerError> {
         let path = self.directory.join("summary.json");
-        let temporary = self.directory.join("summary.json.new");
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&serde_json::to_vec(summary)?)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            sync_directory(&self.directory)
-        };
-        write().map_err(|source| LedgerError::Io {
-            path: path.clone(),
-            source,
-        })
+        serde_json::to_vec(summary)
+            .map_err(io::Error::from)
+            .and_then(|bytes| write_durably(&self.directory, "summary.json", &bytes, 0o644))
+            .map_err(|source| LedgerError::Io { path, source })
     }
+}
+
+/// Replaces a file as a whole: temporary file, flush, rename.
+pub(crate) fn write_durably(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}.new"));
+    // One of a process that was killed may have another mode.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join(name))?;
+    sync_directory(directory)
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -439,6 +510,45 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lost_is_sent_again_and_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::digest::Digest([1; 32]);
+        let mut ledger = open(dir.path()).unwrap();
+        for (number, object) in [(1, "a"), (2, "b")] {
+            let what = What::Segment(SegmentNumber(number));
+            ledger.stored(what, item(object)).unwrap();
+        }
+        ledger.stored(What::Config(config), item("c")).unwrap();
+        ledger
+            .stored(What::Manifest(SegmentNumber(2), config), item("m"))
+            .unwrap();
+        assert!(matches!(
+            lose(dir.path(), vec!["b".into()]),
+            Err(LedgerError::Busy { .. })
+        ));
+        drop(ledger);
+        lose(dir.path(), vec!["b".into(), "c".into(), "unheard of".into()]).unwrap();
+        let mut ledger = open(dir.path()).unwrap();
+        assert!(ledger.state.publish_again && ledger.state.configs.is_empty());
+        assert_eq!(
+            ledger.state.segments.keys().copied().collect::<Vec<_>>(),
+            [SegmentNumber(1)]
+        );
+        assert_eq!(ledger.state.lost.get(&SegmentNumber(2)), Some(&item("b")));
+        // How far the copy was is still known.
+        assert_eq!(ledger.state.manifest, Some((SegmentNumber(2), config)));
+        ledger.stored(What::Segment(SegmentNumber(2)), item("b.1")).unwrap();
+        ledger
+            .stored(What::Manifest(SegmentNumber(2), config), item("m.1"))
+            .unwrap();
+        assert!(ledger.state.lost.is_empty() && !ledger.state.publish_again);
+        let nowhere = dir.path().join("nowhere");
+        fs::create_dir(&nowhere).unwrap();
+        lose(&nowhere, vec!["a".into()]).unwrap();
+        assert_eq!(read_contents(&nowhere).unwrap(), None);
+    }
+
+    #[test]
     fn the_summary_is_readable_alone() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read_summary(dir.path()).unwrap(), None);
@@ -448,6 +558,9 @@ mod tests {
             published_at: 9,
             objects: 6,
             bytes: 1 << 40,
+            retirement: None,
+            retired_bytes: 0,
+            distrusted: Vec::new(),
         };
         open(dir.path()).unwrap().summarise(&summary).unwrap();
         assert_eq!(read_summary(dir.path()).unwrap(), Some(summary));

@@ -47,7 +47,7 @@ pub struct Item {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
-pub(super) enum Record {
+pub(crate) enum Record {
     Header {
         version: u32,
         repository: String,
@@ -64,6 +64,10 @@ pub(super) enum Record {
     },
     /// What the bucket held before is known.
     Ready,
+    /// Objects that were stored and are gone from the bucket, or are others now.
+    Lost {
+        objects: Vec<String>,
+    },
     Dropped {
         object: String,
     },
@@ -80,18 +84,51 @@ pub(super) enum Record {
         object: String,
         id: String,
     },
+    /// Segments that a manifest which is about to be published does not name, though an earlier one may.
+    Without {
+        manifest: String,
+        segments: Vec<SegmentNumber>,
+    },
+    /// Objects that are about to be deleted: nothing counts on them from now on.
+    Retired {
+        objects: Vec<String>,
+    },
 }
 
 pub(super) const VERSION: u32 = 1;
+
+/// A manifest that this ledger knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// The first that the ledger knows is 1.
+    pub order: u32,
+    /// It was published with this ledger, so the ledger knows what it names; otherwise it was found in the bucket.
+    pub own: bool,
+    pub size: u64,
+    pub etag: String,
+}
 
 /// What the records add up to.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub segments: BTreeMap<SegmentNumber, Item>,
     pub configs: BTreeMap<Sha256Sum, Item>,
+    /// Segments whose objects were lost: what they were, so that nothing else is sent in their place.
+    pub lost: BTreeMap<SegmentNumber, Item>,
     /// The newest manifest: transaction and `config`.
     pub manifest: Option<(SegmentNumber, Sha256Sum)>,
-    pub recovery: bool,
+    /// All manifests, by their objects; those that were retired too.
+    pub manifests: BTreeMap<String, Published>,
+    /// Segments that manifests of this order and later ones do not name.
+    pub released: BTreeMap<SegmentNumber, u32>,
+    /// What a manifest that is about to be published does not name.
+    without: BTreeMap<String, Vec<SegmentNumber>>,
+    /// How many manifests there were.
+    order: u32,
+    /// The instructions that were published last: the SHA-256 of their text, where that is known.
+    pub recovery: Option<Option<Sha256Sum>>,
+    /// The state has to be published anew, since some of it was lost.
+    pub publish_again: bool,
     /// What the bucket held before this ledger began is known.
     pub ready: bool,
     /// Objects that were about to be sent when the record ends.
@@ -103,7 +140,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(super) fn apply(&mut self, record: Record) {
+    pub(crate) fn apply(&mut self, record: Record) {
         match record {
             Record::Header { .. } => {}
             Record::Ready => self.ready = true,
@@ -111,9 +148,11 @@ impl State {
                 self.intents.insert(item.object.clone(), (what, item));
             }
             Record::Stored { what, item } => {
-                self.intents.remove(&item.object);
+                let own = self.intents.remove(&item.object).is_some();
                 match what {
                     What::Segment(number) => {
+                        self.released.remove(&number);
+                        self.lost.remove(&number);
                         self.segments.insert(number, item);
                     }
                     What::Config(sum) => {
@@ -121,13 +160,33 @@ impl State {
                     }
                     What::Manifest(transaction, config) => {
                         self.manifest = Some((transaction, config));
+                        self.order += 1;
+                        let published = Published {
+                            order: self.order,
+                            own,
+                            size: item.size,
+                            etag: item.etag,
+                        };
+                        self.manifests.insert(item.object.clone(), published);
+                        for number in self.without.remove(&item.object).unwrap_or_default() {
+                            self.released.entry(number).or_insert(self.order);
+                        }
+                        self.publish_again = false;
                         self.taken.insert(item.object);
                     }
                     What::Sums(_) => {
                         self.taken.insert(item.object);
                     }
-                    What::Recovery => self.recovery = true,
+                    What::Recovery => self.recovery = Some(item.sha256),
                 }
+            }
+            Record::Lost { objects } => {
+                self.publish_again = true;
+                let objects: BTreeSet<String> = objects.into_iter().collect();
+                let is_lost = |item: &Item| objects.contains(&item.object);
+                let segments = self.segments.extract_if(.., |_, item| is_lost(item));
+                self.lost.extend(segments);
+                self.configs.retain(|_, item| !is_lost(item));
             }
             Record::Dropped { object } => {
                 self.intents.remove(&object);
@@ -142,7 +201,22 @@ impl State {
             Record::UploadEnded { object, id } => self
                 .uploads
                 .retain(|(of, known)| *known != id || !(object.is_empty() || *of == object)),
+            Record::Without { manifest, segments } => {
+                self.without.insert(manifest, segments);
+            }
+            Record::Retired { objects } => {
+                let gone: BTreeSet<String> = objects.into_iter().collect();
+                self.segments.retain(|_, item| !gone.contains(&item.object));
+                self.released.retain(|number, _| self.segments.contains_key(number));
+                self.taken.extend(gone);
+            }
         }
+    }
+
+    /// The newest manifest that this ledger knows.
+    pub fn newest(&self) -> Option<(&str, &Published)> {
+        let newest = self.manifests.iter().max_by_key(|(_, published)| published.order);
+        newest.map(|(object, published)| (object.as_str(), published))
     }
 }
 

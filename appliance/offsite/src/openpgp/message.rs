@@ -75,7 +75,44 @@ pub fn sealed_length(mode: Mode, key_packets: u64, plain: u64) -> Option<u64> {
         .checked_add(u64::from(mode.body(plain)?))
 }
 
+/// First octet of a [`Seal`] that was written down.
+const SEAL_VERSION: u8 = 1;
+/// Octets of it before the key packets: the version, the mode, the random octets, the session key.
+const SEAL_HEAD: usize = 2 + 16 + 32;
+
 impl Seal {
+    /// How the content is encrypted.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// All of it, for whoever goes on with a message that was cut short. Whoever has it can read that message.
+    #[must_use]
+    pub fn to_secret(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(SEAL_HEAD + self.key_packets.len()));
+        out.extend_from_slice(&[SEAL_VERSION, self.mode.tag()]);
+        out.extend_from_slice(&self.random);
+        out.extend_from_slice(&*self.session_key);
+        out.extend_from_slice(&self.key_packets);
+        out
+    }
+
+    /// Reads what [`Seal::to_secret`] gave; `None` for anything else.
+    #[must_use]
+    pub fn from_secret(bytes: &[u8]) -> Option<Self> {
+        let (head, key_packets) = bytes.split_at_checked(SEAL_HEAD)?;
+        let ([version, tag], rest) = head.split_first_chunk::<2>()?;
+        let (random, rest) = rest.split_first_chunk::<16>()?;
+        let mode = Mode::ALL.into_iter().find(|mode| mode.tag() == *tag)?;
+        (*version == SEAL_VERSION).then_some(Self {
+            mode,
+            key_packets: key_packets.to_vec(),
+            session_key: Zeroizing::new(rest.try_into().ok()?),
+            random: *random,
+        })
+    }
+
     /// The whole message's length for `plain` bytes.
     #[must_use]
     pub fn length(&self, plain: u64) -> Option<u64> {
@@ -254,6 +291,22 @@ mod tests {
             let at = at.index(message.len());
             message[at] ^= 1_u8 << bit;
             prop_assert_eq!(unseal(&seal, &message), None);
+        }
+    }
+
+    #[test]
+    fn a_seal_comes_back_from_paper_as_it_was() {
+        for mode in Mode::ALL {
+            let seal = seal(mode, vec![1, 2, 3]);
+            let written = seal.to_secret();
+            let read = Seal::from_secret(&written).unwrap();
+            assert_eq!(read.seal(b"a letter"), seal.seal(b"a letter"));
+            assert!(Seal::from_secret(&written[..SEAL_HEAD - 1]).is_none());
+            for at in [0, 1] {
+                let mut other = written.to_vec();
+                other[at] = 99;
+                assert!(Seal::from_secret(&other).is_none());
+            }
         }
     }
 

@@ -102,6 +102,35 @@ pub fn judge(seen: &Observations, target: &Target) -> Report {
     }
 }
 
+/// Judges what was seen at the bucket of the manifests, where that is another: what matters there.
+#[must_use]
+pub fn judge_manifests(seen: &Observations, target: &Target) -> Vec<Finding> {
+    let mut all = Findings(Vec::new());
+    if let Some(Err(error)) = &seen.create {
+        all.wrong(cannot_create(error), &refused_advice(error, target));
+    } else {
+        created(seen, &mut all);
+        match tier(seen) {
+            Tier::Readable => all.good("Its objects can be read at once, as is meant."),
+            Tier::Archive => all.note(
+                "It is an archive bucket: what lies there has to be restored before a restore knows what it needs.",
+                "Its tier can't be changed: make a standard bucket for `manifest_bucket`, or leave that out.",
+            ),
+            Tier::Unknown => all.note(
+                "Whether it is an archive bucket can't be told, as these credentials may neither read nor look.",
+                "It should be a standard one.",
+            ),
+        }
+        protection(seen, &mut all);
+        looks(seen, &mut all);
+    }
+    cost(seen, &mut all);
+    for finding in &mut all.0 {
+        finding.text = format!("Manifests, in {}: {}", target.bucket, finding.text);
+    }
+    all.0
+}
+
 /// `multipart` that fits: in parts only where one that was cut short can be removed again.
 fn multipart(seen: &Observations) -> Multipart {
     match (&seen.parts, &seen.abort) {
@@ -402,6 +431,7 @@ mod tests {
             endpoint: "https://s3.example".into(),
             region: "here".into(),
             bucket: "b".into(),
+            manifest_bucket: None,
             prefix: String::new(),
             multipart: Multipart::Auto,
             trust: Trust::default(),

@@ -8,7 +8,8 @@ pub mod judge;
 
 use bytes::Bytes;
 
-use crate::s3::{Client, Head, Listing, Payload, S3Error};
+use crate::s3::{Client, Head, Listing, Payload, Retry, S3Error, system_clock};
+use crate::target::{Credentials, Target};
 pub use judge::{Finding, Report, Tier, Verdict, judge};
 
 /// What the objects say to whoever finds them.
@@ -60,6 +61,42 @@ pub struct Observations {
 #[must_use]
 pub fn unique_name() -> String {
     format!("strongroom-probe-{:032x}", rand::random::<u128>())
+}
+
+/// What was seen at a target's buckets.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// At the bucket of the segments.
+    pub segments: Observations,
+    /// At that of the manifests, if it is another.
+    pub manifests: Option<Observations>,
+}
+
+/// Tries out each bucket of a target ([`probe`]).
+///
+/// # Errors
+/// [`S3Error`] when nothing can be sent at all. What the service refuses is an observation.
+pub async fn probe_target(target: &Target, credentials: &Credentials) -> Result<Seen, S3Error> {
+    let mut seen = Vec::new();
+    for bucket in target.buckets() {
+        let client = Client::new(&bucket, credentials.clone(), system_clock(), Retry::default())?;
+        seen.push(probe(&client, &bucket.key(&unique_name())).await);
+    }
+    let mut seen = seen.into_iter();
+    Ok(Seen {
+        segments: seen.next().unwrap_or_default(),
+        manifests: seen.next(),
+    })
+}
+
+/// Judges what was seen at a target's buckets.
+#[must_use]
+pub fn judge_target(seen: &Seen, target: &Target) -> Report {
+    let mut report = judge(&seen.segments, target);
+    if let Some((manifests, bucket)) = seen.manifests.as_ref().zip(target.buckets().get(1)) {
+        report.findings.extend(judge::judge_manifests(manifests, bucket));
+    }
+    report
 }
 
 /// Asks everything that can be asked. `prefix`, by [`unique_name`], is what all its keys begin with; nothing else may

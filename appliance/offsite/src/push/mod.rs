@@ -3,7 +3,8 @@
 //! The order is what makes it safe to kill at any instant: segments and `config` first, each under a
 //! name that was never used; then the clear sums and their signature; the manifest last. Until it is there, the previous
 //! manifest and everything it names are as they were. Nothing above the last commit is read, no lock is
-//! taken, no object is overwritten or deleted.
+//! taken, no object is overwritten. What nothing needs any more is deleted only after that, and only where the owner
+//! wants it ([`crate::retire`]).
 
 mod buffer;
 mod error;
@@ -11,8 +12,10 @@ mod known;
 mod multipart;
 mod publish;
 mod read;
+mod retire;
 mod segments;
 mod send;
+mod unfinished;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,12 +30,15 @@ pub use read::ReadError;
 use self::publish::{publish, totals};
 use self::segments::{check_unaltered, send_new};
 use self::send::Sender;
+use self::unfinished::{Begun, Unfinished};
 use crate::digest::{Digest, Sha256Sum};
-use crate::ledger::{Identity, Ledger, Summary};
-use crate::openpgp::{Encryption, Mode, RecipientError, Recipients, Seal, Signer};
+use crate::layout::parse_manifest;
+use crate::ledger::{Distrusted, Identity, Ledger, Summary};
+use crate::openpgp::{Encryption, Mode, RecipientError, Recipients, Seal, Signer, sealed_length};
 use crate::progress::{OnProgress, Phase, Progress};
+use crate::retire::{Retirement, Rules};
 use crate::s3::{Client, Clock, Retry, system_clock};
-use crate::target::{Credentials, Target};
+use crate::target::{Credentials, Multipart, Target};
 
 /// Size of a part, in bytes: Oracle's minimum, since there is one in memory for each upload, and one more.
 pub const PART_SIZE: usize = 10 * 1024 * 1024;
@@ -79,6 +85,8 @@ pub struct PushRequest {
     pub signer: Option<Signer>,
     /// How much it may take.
     pub limits: Limits,
+    /// What becomes of objects that nothing needs any more.
+    pub retirement: Rules,
     /// The ledger's directory, of this client and this target alone. Made if it is missing.
     pub ledger: PathBuf,
     /// Now, in Unix seconds: stands in manifests and names, and decides whether a certificate has expired.
@@ -122,15 +130,27 @@ pub struct PushReport {
     pub ledger_rebuilt: bool,
     /// Objects found in the target and taken on when the ledger was made anew.
     pub taken_on: u64,
+    /// What became of objects that nothing needs any more; `None` when the target was not looked at.
+    pub retirement: Option<Retirement>,
+    /// Manifests in the target that claim to be newer than this, and are not this appliance's: a restore would take one of
+    /// them, unless it is told who must have signed.
+    pub distrusted: Vec<Distrusted>,
 }
 
 /// Who can read what is pushed, and how it is encrypted.
 struct Sealing {
     recipients: Recipients,
+    /// SHA-256 of their certificates.
+    certificates: Sha256Sum,
     mode: Mode,
 }
 
 impl Sealing {
+    /// The length of a message of `plain` bytes, or `None` when they are too many.
+    fn length(&self, plain: u64) -> Option<u64> {
+        sealed_length(self.mode, self.recipients.key_packets_length(), plain)
+    }
+
     /// Makes the secrets and key packets of one new message.
     fn seal(&self) -> Result<Seal, RecipientError> {
         self.recipients.seal(self.mode)
@@ -170,6 +190,7 @@ pub async fn push(
     let recipients = Recipients::parse(&request.recipients, now)?;
     let sealing = Sealing {
         mode: recipients.mode(request.encryption),
+        certificates: sha256(&request.recipients.concat()),
         recipients,
     };
     let wrap = |source| PushError::Target {
@@ -206,11 +227,13 @@ pub async fn push(
     let ledger = Ledger::open(&request.ledger, identity, request.now)?;
     let fresh = !ledger.state.ready;
     let uploads = usize::from(request.limits.uploads.clamp(1, UPLOADS_MAX));
-    let sender = Sender::new(client, target, ledger, uploads, request.now);
-    sender.settle().await?;
-    let mut taken_on = 0;
+    let unfinished = Unfinished::open(&request.ledger)?;
+    let sender = Sender::new(client, target, ledger, unfinished, uploads, request.now);
+    sender.settle(|begun| fits(begun, target, &local, &sealing)).await?;
+    let mut rebuilt = known::Rebuilt::default();
     if fresh {
-        taken_on = known::rebuild(&sender, &local, sealing.recipients.key_packets_length()).await?;
+        let key_packets = sealing.recipients.key_packets_length();
+        rebuilt = known::rebuild(&sender, &local, key_packets, request.signer.as_ref()).await?;
         sender.ledger().ready()?;
     }
     check_unaltered(&sender, &repository, &segments).await?;
@@ -224,15 +247,29 @@ pub async fn push(
         });
     }
 
-    let nothing_to_do = manifest == Some((transaction, local.config_sha256));
+    let nothing_to_do = manifest == Some((transaction, local.config_sha256)) && !sender.ledger().state.publish_again;
     if !nothing_to_do {
+        retire::reclaim(&sender, &local)?;
         send_new(&sender, &repository, &local, &sealing, uploads + 1, on_progress).await?;
         publish(&sender, &local, &sealing, request.signer.as_ref(), request.now).await?;
     }
     let (objects, bytes) = sender.sent();
     let (total_objects, total_bytes) = totals(&sender.ledger(), &local);
-    let published_at = match crate::ledger::read_summary(&request.ledger) {
-        Ok(Some(old)) if nothing_to_do && old.transaction == transaction => old.published_at,
+    let old = crate::ledger::read_summary(&request.ledger).ok().flatten();
+    let looked = old.as_ref().and_then(|old| old.retirement.clone());
+    let retirement = if !nothing_to_do || retire::is_due(looked.as_ref(), request.now) {
+        Some(retire::retire(&sender, &request.retirement, request.now).await)
+    } else {
+        None
+    };
+    let distrusted = match &old {
+        Some(old) if !fresh => old.distrusted.clone(),
+        _ => rebuilt.distrusted,
+    };
+    let distrusted = newer(&sender, distrusted).await;
+    let retired_bytes = retirement.as_ref().map_or(0, |done| done.retired.bytes);
+    let published_at = match &old {
+        Some(old) if nothing_to_do && old.transaction == transaction => old.published_at,
         _ => request.now,
     };
     sender.ledger().summarise(&Summary {
@@ -241,8 +278,12 @@ pub async fn push(
         published_at,
         objects: total_objects,
         bytes: total_bytes,
+        retirement: retirement.clone().or(looked),
+        retired_bytes: old.map_or(0, |old| old.retired_bytes) + retired_bytes,
+        distrusted: distrusted.clone(),
     })?;
     on_progress(Progress::new(Phase::Done));
+    let taken_on = rebuilt.taken_on;
     let ledger_rebuilt = fresh && taken_on > 0;
     Ok(PushReport {
         transaction,
@@ -253,7 +294,37 @@ pub async fn push(
         total_bytes,
         ledger_rebuilt,
         taken_on,
+        retirement,
+        distrusted,
     })
+}
+
+/// Those of these manifests that are there, and newer than the one that was published last.
+async fn newer(sender: &Sender<'_>, distrusted: Vec<Distrusted>) -> Vec<Distrusted> {
+    let own = sender
+        .ledger()
+        .state
+        .newest()
+        .and_then(|(object, _)| parse_manifest(object));
+    let mut newer = Vec::new();
+    for one in distrusted {
+        let is_newer = parse_manifest(&one.manifest) > own;
+        if is_newer && !matches!(sender.client.head(&sender.target.key(&one.manifest)).await, Ok(None)) {
+            newer.push(one);
+        }
+    }
+    newer
+}
+
+/// Whether it can be gone on with an upload: the segment is what it was, and so are those who are to read it.
+fn fits(begun: &Begun, target: &Target, local: &Local<'_>, sealing: &Sealing) -> bool {
+    let facts = &begun.facts;
+    let is_it = |segment: &SegmentFile| {
+        (segment.number, segment.size, unix_nanos(segment.modified)) == (facts.segment, facts.size, facts.modified)
+    };
+    target.multipart == Multipart::Auto
+        && (begun.seal.mode(), facts.recipients) == (sealing.mode, sealing.certificates)
+        && local.segments.iter().any(is_it)
 }
 
 fn too_large() -> PushError {

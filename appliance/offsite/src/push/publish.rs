@@ -2,14 +2,13 @@
 //!
 //! The sums name the manifest's own object too, so that what signs them signs all of the state.
 
-use bytes::Bytes;
-
 use super::error::PushError;
-use super::send::Sender;
+use super::retire::release;
+use super::send::{Look, Sender};
 use super::{Local, Sealing, too_large};
 use crate::layout::{self, Name};
 use crate::ledger::{Item, Ledger, What};
-use crate::manifest::{FORMAT, FileEntry, Manifest, RECOVERY, VERSION};
+use crate::manifest::{FORMAT, FileEntry, Manifest, VERSION, recovery};
 use crate::openpgp::Signer;
 use crate::s3::Payload;
 
@@ -49,14 +48,7 @@ pub(super) async fn publish(
     signer: Option<&Signer>,
     now: u64,
 ) -> Result<(), PushError> {
-    if !sender.ledger().state.recovery {
-        let text = Bytes::from_static(RECOVERY.as_bytes());
-        let object = Name::recovery().revision(None);
-        // An older text does as well: its commands keep working.
-        if sender.choose_revision(&[Name::recovery()]).await?.is_none() {
-            sender.bytes_as(What::Recovery, object, text).await?;
-        }
-    }
+    publish_recovery(sender).await?;
     let manifest = Manifest {
         format: FORMAT.into(),
         version: VERSION,
@@ -94,6 +86,9 @@ pub(super) async fn publish(
             sent = sender.bytes_as(clear, object, signature.into()).await?;
         }
         let what = What::Manifest(local.transaction, local.config_sha256);
+        if sent {
+            release(sender, local, &manifest_object)?;
+        }
         if sent && sender.bytes_as(what, manifest_object, sealed.into()).await? {
             return Ok(());
         }
@@ -103,6 +98,35 @@ pub(super) async fn publish(
         target: sender.target.name.clone(),
         object: manifest_name.revision(revision),
     })
+}
+
+/// Puts the instructions beside what they are for. An older text does as well, as its commands keep working; unless there
+/// is a second bucket now, of which it does not know.
+async fn publish_recovery(sender: &Sender<'_>) -> Result<(), PushError> {
+    let text = recovery(sender.target);
+    let payload = Payload::of(text.as_bytes());
+    let known = sender.ledger().state.recovery;
+    let is_enough = known.is_some_and(|known| known == Some(payload.sha256) || sender.target.manifest_bucket.is_none());
+    if is_enough {
+        return Ok(());
+    }
+    let (name, plain) = (Name::recovery(), (payload.sha256, payload.size));
+    if sender.target.manifest_bucket.is_some() {
+        let etag = payload.md5.map(|md5| md5.to_string()).unwrap_or_default();
+        let object = name.revision(None);
+        // As it is after the ledger was lost.
+        let look = sender.look(&object, payload.size, &etag).await;
+        if matches!(look.map_err(|error| sender.wrap(error))?, Look::Same(_)) {
+            return Ok(());
+        }
+        return sender.bytes(What::Recovery, &name, text.into(), plain).await;
+    }
+    if sender.choose_revision(std::slice::from_ref(&name)).await?.is_none() {
+        sender
+            .bytes_as(What::Recovery, name.revision(None), text.into())
+            .await?;
+    }
+    Ok(())
 }
 
 /// Puts the signer's certificate beside what it signs, once.

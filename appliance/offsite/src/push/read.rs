@@ -1,5 +1,6 @@
 //! Reading a segment and sealing it, on a thread that may block, in bounded memory.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -158,14 +159,20 @@ impl Plan {
         let _ = self.seal_into(|out| sender.blocking_send(Bytes::copy_from_slice(out)));
     }
 
-    /// In parts as large as the pool's buffers, each with its sum.
-    pub fn parts(&self, pool: &Arc<Pool>, runtime: &Handle, sender: &mpsc::Sender<Part>) -> Result<Totals, ReadError> {
+    /// In parts as large as the pool's buffers, each with its sum; those of `known` numbers also with their MD5.
+    pub fn parts(
+        &self,
+        pool: &Arc<Pool>,
+        runtime: &Handle,
+        known: &BTreeSet<u32>,
+        sender: &mpsc::Sender<Part>,
+    ) -> Result<Totals, ReadError> {
         let mut whole = Sha256::new();
         let mut filling: Option<Filling> = None;
         let mut number = 0;
         let mut send = |part: Filling| {
             number += 1;
-            sender.blocking_send(part.done(number)).is_ok()
+            sender.blocking_send(part.done(number, known.contains(&number))).is_ok()
         };
         let plain_sha256 = self.seal_into(|mut out| {
             while !out.is_empty() {
@@ -218,14 +225,14 @@ impl Filling {
         later
     }
 
-    fn done(self, number: u32) -> Part {
+    fn done(self, number: u32, with_md5: bool) -> Part {
         let bytes = self.buffer.freeze();
         Part {
             number,
             payload: Payload {
                 size: bytes.len() as u64,
                 sha256: Digest(self.hash.finalize().into()),
-                md5: None,
+                md5: with_md5.then(|| Digest(Md5::digest(&bytes).into())),
             },
             bytes,
         }

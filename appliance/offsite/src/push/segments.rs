@@ -5,7 +5,7 @@ use futures_util::stream::FuturesUnordered;
 use strongroom_borg::{Repository, SegmentFile};
 
 use super::error::PushError;
-use super::read::{Plan, hash_file};
+use super::read::{Plan, ReadError, hash_file};
 use super::send::{Sender, blocking};
 use super::{Local, Sealing, too_large, unix_nanos};
 use crate::layout::Name;
@@ -13,15 +13,22 @@ use crate::ledger::{Item, What};
 use crate::progress::{OnProgress, Phase, Progress, Told};
 use crate::target::Multipart;
 
-/// Compares what was sent with what is there: by size and time, and by content where the time differs.
+/// Compares what was sent with what is there: by size and time, and by content where the time differs or the object was lost.
 pub(super) async fn check_unaltered(
     sender: &Sender<'_>,
     repository: &Repository,
     segments: &[SegmentFile],
 ) -> Result<(), PushError> {
     for segment in segments {
-        let Some(item) = sender.ledger().state.segments.get(&segment.number).cloned() else {
-            continue;
+        let (item, is_lost) = {
+            let ledger = sender.ledger();
+            match ledger.state.segments.get(&segment.number) {
+                Some(item) => (item.clone(), false),
+                None => match ledger.state.lost.get(&segment.number) {
+                    Some(item) => (item.clone(), true),
+                    None => continue,
+                },
+            }
         };
         let altered = |why| PushError::SegmentAltered {
             segment: segment.number,
@@ -31,7 +38,8 @@ pub(super) async fn check_unaltered(
             return Err(altered("its size differs"));
         }
         let modified = unix_nanos(segment.modified);
-        if item.modified == modified {
+        // What is to be sent again is read to see that it still is what was sent.
+        if item.modified == modified && !is_lost {
             continue;
         }
         if let Some(known) = item.plain_sha256 {
@@ -46,15 +54,17 @@ pub(super) async fn check_unaltered(
                 return Err(altered("its content differs"));
             }
         }
-        sender
-            .ledger()
-            .stored(What::Segment(segment.number), Item { modified, ..item })?;
+        if !is_lost {
+            sender
+                .ledger()
+                .stored(What::Segment(segment.number), Item { modified, ..item })?;
+        }
     }
     Ok(())
 }
 
-/// Sends what the ledger does not know. After an error nothing more is started, what is under way is dropped, and its
-/// uploads are aborted.
+/// Sends what the ledger does not know. After an error nothing more is started, and what is under way is dropped. Its
+/// uploads are aborted, unless the line or the service failed: then the next push goes on with them.
 pub(super) async fn send_new(
     sender: &Sender<'_>,
     repository: &Repository,
@@ -98,8 +108,11 @@ pub(super) async fn send_new(
         }
     };
     drop(running);
-    if sent.is_err() {
+    if let Err(error) = &sent {
+        // A broken line is no reason to send all of it again.
+        let goes_on = matches!(error, PushError::Target { source, .. } if source.is_transient());
         // As far as it goes: what remains is in the ledger, for the next push. The first error is the one to tell.
+        let _ = sender.unfinished.retain(|_| goes_on);
         let _ = sender.abort_uploads().await;
     }
     sent?;
@@ -114,23 +127,39 @@ async fn send(
     segment: &SegmentFile,
     told: &Told<'_>,
 ) -> Result<(), PushError> {
-    let plan = Plan {
+    let number = segment.number;
+    let plan = |seal| Plan {
         path: repository.path().join(&segment.name),
         size: segment.size,
-        seal: sealing.seal()?,
+        seal,
     };
-    let (what, name) = (What::Segment(segment.number), Name::segment(&segment.name));
-    let length = plan.length().map_err(|source| PushError::Segment {
-        segment: segment.number,
-        source,
+    let name = Name::segment(&segment.name);
+    let length = sealing.length(segment.size).ok_or(PushError::Segment {
+        segment: number,
+        source: ReadError::TooLarge,
     })?;
     let modified = unix_nanos(segment.modified);
     let mut part_of = told.file(segment.size);
     if length > sender.pool.size() as u64 && sender.target.multipart == Multipart::Auto {
-        let on_part = |bytes| part_of.add(bytes);
-        sender.in_parts(what, &name, plan, modified, on_part).await?;
+        let mut on_part = |bytes| part_of.add(bytes);
+        loop {
+            let upload = match sender.begun_before(number).await? {
+                Some(upload) => upload,
+                None => {
+                    let facts = (number, segment.size, modified, sealing.certificates);
+                    sender.begin(&name, facts, sealing.seal()?).await?
+                }
+            };
+            let plan = plan(upload.seal());
+            if sender.in_parts(upload, plan, &mut on_part).await? {
+                break;
+            }
+        }
     } else {
-        sender.in_one_piece(what, &name, plan, modified).await?;
+        let what = What::Segment(number);
+        sender
+            .in_one_piece(what, &name, plan(sealing.seal()?), modified)
+            .await?;
     }
     part_of.done();
     Ok(())

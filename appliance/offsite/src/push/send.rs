@@ -15,6 +15,7 @@ use super::PART_SIZE;
 use super::buffer::Pool;
 use super::error::PushError;
 use super::read::{Plan, ReadError};
+use super::unfinished::{Begun, Unfinished};
 use crate::digest::Sha256Sum;
 use crate::layout::Name;
 use crate::ledger::{Item, Ledger, What};
@@ -29,6 +30,7 @@ pub(super) struct Sender<'a> {
     pub pool: Arc<Pool>,
     /// One permit for each upload that may be on its way.
     line: Semaphore,
+    pub unfinished: Unfinished,
     /// Unix seconds; the next revision to use for a name that is taken.
     revision: AtomicU64,
     sent_objects: AtomicU64,
@@ -60,9 +62,17 @@ enum Body {
 }
 
 impl<'a> Sender<'a> {
-    pub fn new(client: Client, target: &'a Target, ledger: Ledger, uploads: usize, now: u64) -> Self {
+    pub fn new(
+        client: Client,
+        target: &'a Target,
+        ledger: Ledger,
+        unfinished: Unfinished,
+        uploads: usize,
+        now: u64,
+    ) -> Self {
         Self {
             client,
+            unfinished,
             target,
             ledger: Mutex::new(ledger),
             // One buffer more than are on their way, so that the next is filled meanwhile.
@@ -110,9 +120,9 @@ impl<'a> Sender<'a> {
         )
     }
 
-    /// Cleans up after a push that was killed: unfinished uploads are aborted, intents resolved.
-    pub async fn settle(&self) -> Result<(), PushError> {
-        self.abort_uploads().await?;
+    /// Cleans up after a push that was killed: intents are resolved, and unfinished uploads aborted but for those that
+    /// can be gone on with. `fits` tells whether the segment and the certificates are still the same.
+    pub async fn settle(&self, fits: impl Fn(&Begun) -> bool) -> Result<(), PushError> {
         let intents = self.ledger().state.intents.clone();
         for (object, (what, item)) in intents {
             let look = self.look(&object, item.size, &item.etag).await;
@@ -124,7 +134,13 @@ impl<'a> Sender<'a> {
                 Look::Other | Look::Unknown => ledger.taken(object)?,
             }
         }
-        Ok(())
+        self.unfinished.retain(|begun| {
+            let facts = &begun.facts;
+            let state = &self.ledger().state;
+            let is_known = state.uploads.contains(&(facts.object.clone(), facts.id.clone()));
+            is_known && !state.segments.contains_key(&facts.segment) && fits(begun)
+        })?;
+        self.abort_uploads().await
     }
 
     pub async fn look(&self, object: &str, size: u64, etag: &str) -> Result<Look, S3Error> {

@@ -126,6 +126,28 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
+    /// Whether it tells of the copy, which can't be restored as it is, and not of what was used to try: a line, a key, a
+    /// disk, a program that is too old.
+    #[must_use]
+    pub fn is_of_the_copy(&self) -> bool {
+        match self {
+            Self::NoManifest { .. }
+            | Self::Signature { .. }
+            | Self::Mismatch { .. }
+            | Self::NoSegment { .. }
+            | Self::Segment { .. } => true,
+            Self::Manifest { source, .. } => !matches!(source, BadManifest::Newer(_)),
+            Self::Open { source, .. } => matches!(source, OpenError::NotAMessage(_) | OpenError::Damaged(_)),
+            Self::Target { source, .. } => matches!(source, S3Error::NoSuchKey { .. }),
+            Self::NotEmpty { .. }
+            | Self::Another { .. }
+            | Self::Busy { .. }
+            | Self::NotAgreed
+            | Self::Io { .. }
+            | Self::Internal(_) => false,
+        }
+    }
+
     /// Whether an object has to be made readable first.
     pub(super) fn is_archived(&self) -> bool {
         matches!(

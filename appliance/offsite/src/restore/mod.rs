@@ -10,6 +10,7 @@
 
 pub mod error;
 mod receive;
+pub mod sample;
 mod signed;
 pub mod survey;
 mod thaw;

@@ -22,6 +22,8 @@ pub(super) enum Into {
     Memory(u64),
     /// Into this file, flushed to the disk.
     File(PathBuf),
+    /// Nowhere: it is only looked at.
+    Nowhere,
     /// Into this open file, emptied before and flushed after.
     Open(Arc<File>),
 }
@@ -104,6 +106,7 @@ fn decrypt(
         piece: Bytes::new(),
     };
     let sink = match into {
+        Into::Nowhere => Sink::Nowhere,
         Into::Memory(limit) => Sink::Memory(Vec::new(), limit),
         Into::File(path) => Sink::File(Arc::new(create(&path).map_err(OpenError::Write)?)),
         Into::Open(file) => {
@@ -122,6 +125,7 @@ fn decrypt(
     let sum = Digest(out.hash.finalize().into());
     match out.sink {
         Sink::Memory(bytes, _) => Ok((size, sum, bytes)),
+        Sink::Nowhere => Ok((size, sum, Vec::new())),
         Sink::File(file) => {
             file.sync_all().map_err(OpenError::Write)?;
             Ok((size, sum, Vec::new()))
@@ -130,6 +134,7 @@ fn decrypt(
 }
 
 enum Sink {
+    Nowhere,
     Memory(Vec<u8>, u64),
     File(Arc<File>),
 }
@@ -143,6 +148,7 @@ impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = match &mut self.sink {
             Sink::File(file) => (&**file).write(bytes)?,
+            Sink::Nowhere => bytes.len(),
             Sink::Memory(all, limit) if all.len() as u64 + bytes.len() as u64 <= *limit => {
                 all.extend_from_slice(bytes);
                 bytes.len()

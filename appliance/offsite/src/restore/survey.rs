@@ -417,6 +417,7 @@ mod tests {
             endpoint: "http://localhost".into(),
             region: "r".into(),
             bucket: "b".into(),
+            manifest_bucket: None,
             prefix: "asus".into(),
             multipart: Multipart::Auto,
             trust: Trust::default(),

@@ -226,6 +226,7 @@ mod tests {
             endpoint: "http://localhost".into(),
             region: "r".into(),
             bucket: "b".into(),
+            manifest_bucket: None,
             prefix: prefix.into(),
             multipart: Multipart::Auto,
             trust: Trust::default(),

@@ -1,5 +1,6 @@
 //! The operations on one bucket.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,6 +16,7 @@ use super::patience::Retry;
 use super::stream::{BodySender, channel};
 use super::xml::{ListBucketResult, parse, restore, unix_seconds};
 use crate::digest::{Md5Sum, Sha256Sum};
+use crate::layout::is_key_of_segment;
 use crate::target::{Credentials, Target};
 
 /// Largest XML answer that is read, in bytes: a page of 1000 long keys has about 1.5 MB.
@@ -106,10 +108,14 @@ struct Page {
     next: Option<Start>,
 }
 
-/// One bucket, with credentials. Cheap to clone.
+/// A target's bucket, with credentials, or its two: segments go to the one, everything else to the other. What is not
+/// found in that one is looked for in the first: it may have been written before there was a second. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
+    /// Of the first bucket.
     pub(super) sender: Sender,
+    /// Of the bucket for manifests, if it is another.
+    manifests: Option<Sender>,
     retry: Retry,
 }
 
@@ -119,8 +125,11 @@ impl Client {
     /// # Errors
     /// [`S3Error::Target`] when the target is not valid, [`S3Error::Connect`] when TLS cannot be set up.
     pub fn new(target: &Target, credentials: Credentials, clock: Clock, retry: Retry) -> Result<Self, S3Error> {
+        let sender = Sender::new(target, credentials, clock)?;
+        let other = target.manifest_bucket.as_ref().filter(|other| **other != target.bucket);
         Ok(Self {
-            sender: Sender::new(target, credentials, clock)?,
+            manifests: other.map(|other| sender.of_bucket(other)),
+            sender,
             retry,
         })
     }
@@ -128,6 +137,18 @@ impl Client {
     /// From now on sends no more than `rate` bytes per second, all requests of this client and its clones together.
     pub fn limit(&mut self, rate: u64) {
         self.sender.limit(rate);
+        self.manifests = self.manifests.take().map(|other| self.sender.of_bucket(&other.bucket));
+    }
+
+    /// Where a key may lie: first where it is written to.
+    fn places(&self, key: &str) -> impl Iterator<Item = &Sender> {
+        let manifests = self.manifests.as_ref().filter(|_| !is_key_of_segment(key));
+        manifests.into_iter().chain([&self.sender])
+    }
+
+    /// Where a key is written to.
+    fn place(&self, key: &str) -> &Sender {
+        self.places(key).next().unwrap_or(&self.sender)
     }
 
     /// The patience in use.
@@ -136,9 +157,43 @@ impl Client {
         self.retry
     }
 
-    /// Sends a request that may be repeated without harm, and reads the answer.
+    /// Asks for a key wherever it may lie.
+    async fn seek(
+        &self,
+        method: Method,
+        key: &str,
+        query: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Result<reqwest::Response, S3Error> {
+        let mut answer = None;
+        for place in self.places(key) {
+            match self
+                .repeat_at(place, method.clone(), Some(key), query, body.clone())
+                .await
+            {
+                Err(error @ S3Error::NoSuchKey { .. }) => answer = Some(error),
+                other => return other,
+            }
+        }
+        Err(answer.unwrap_or(S3Error::NoSuchKey {
+            operation: format!("{method} {key}"),
+        }))
+    }
+
+    /// Sends a request to the first bucket that may be repeated without harm, and reads the answer.
     pub(super) async fn repeat(
         &self,
+        method: Method,
+        key: Option<&str>,
+        query: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Result<reqwest::Response, S3Error> {
+        self.repeat_at(&self.sender, method, key, query, body).await
+    }
+
+    async fn repeat_at(
+        &self,
+        sender: &Sender,
         method: Method,
         key: Option<&str>,
         query: &[(&str, &str)],
@@ -160,7 +215,7 @@ impl Client {
                 length: payload.as_ref().map_or(0, |payload| payload.size),
                 body: body.clone().map(reqwest::Body::from),
             };
-            match self.sender.send(call).await {
+            match sender.send(call).await {
                 Ok(response) => return Ok(response),
                 Err(error) => {
                     failed += 1;
@@ -245,7 +300,7 @@ impl Client {
             length: payload.size,
             body: Some(body),
         };
-        let response = self.sender.send(call).await?;
+        let response = self.place(key).send(call).await?;
         let etag = etag(&response);
         if etag.is_empty() {
             // Something between here and the service answered in its place.
@@ -262,7 +317,7 @@ impl Client {
     /// # Errors
     /// [`S3Error`]; [`S3Error::AccessDenied`] when the credentials may not inspect.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, S3Error> {
-        let response = match self.repeat(Method::HEAD, Some(key), &[], None).await {
+        let response = match self.seek(Method::HEAD, key, &[], None).await {
             Ok(response) => response,
             Err(S3Error::NoSuchKey { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -298,7 +353,7 @@ impl Client {
     /// # Errors
     /// [`S3Error`]; [`S3Error::Archived`] when it must be restored first.
     pub async fn get(&self, key: &str) -> Result<reqwest::Response, S3Error> {
-        self.repeat(Method::GET, Some(key), &[], None).await
+        self.seek(Method::GET, key, &[], None).await
     }
 
     /// Reads an object of at most `limit` bytes.
@@ -329,25 +384,41 @@ impl Client {
         Ok(self.list_in_pages(prefix, None).await?.objects)
     }
 
-    /// As [`Client::list`], in pages of at most `most` objects, and tells how the service lists. One that does not know
+    /// As [`Client::list`], of each bucket in pages of at most `most` objects, and tells how the service lists. One that does not know
     /// the second version of the list, or takes it for the first, is asked for the first.
     ///
     /// # Errors
     /// [`S3Error`].
     pub async fn list_in_pages(&self, prefix: &str, most: Option<u32>) -> Result<Listing, S3Error> {
+        let mut listing = self.list_at(&self.sender, prefix, most).await?;
+        if let Some(manifests) = &self.manifests {
+            let other = self.list_at(manifests, prefix, most).await?;
+            // Where a key is in both, the one that is read counts.
+            let there: BTreeSet<&str> = other.objects.iter().map(|listed| listed.key.as_str()).collect();
+            listing
+                .objects
+                .retain(|listed| is_key_of_segment(&listed.key) || !there.contains(listed.key.as_str()));
+            let others = other.objects.iter().filter(|listed| !is_key_of_segment(&listed.key));
+            listing.objects.extend(others.cloned());
+            listing.first_version |= other.first_version;
+        }
+        Ok(listing)
+    }
+
+    async fn list_at(&self, sender: &Sender, prefix: &str, most: Option<u32>) -> Result<Listing, S3Error> {
         let mut listing = Listing {
             objects: Vec::new(),
             first_version: false,
         };
         let mut from = Start::Beginning;
         loop {
-            let page = match self.page(prefix, &from, most).await {
+            let page = match self.page(sender, prefix, &from, most).await {
                 Err(S3Error::Refused {
                     status: 400 | 405 | 501,
                     ..
                 }) if from == Start::Beginning => {
                     from = Start::Key(String::new());
-                    self.page(prefix, &from, most).await?
+                    self.page(sender, prefix, &from, most).await?
                 }
                 other => other?,
             };
@@ -367,7 +438,7 @@ impl Client {
         }
     }
 
-    async fn page(&self, prefix: &str, from: &Start, most: Option<u32>) -> Result<Page, S3Error> {
+    async fn page(&self, sender: &Sender, prefix: &str, from: &Start, most: Option<u32>) -> Result<Page, S3Error> {
         let operation = format!("LIST {prefix}");
         let most = most.map(|most| most.to_string());
         let mut query = vec![("prefix", prefix)];
@@ -378,7 +449,7 @@ impl Client {
             Start::Key(key) => query.push(("marker", key)),
         }
         query.extend(most.as_deref().map(|most| ("max-keys", most)));
-        let response = self.repeat(Method::GET, None, &query, None).await?;
+        let response = self.repeat_at(sender, Method::GET, None, &query, None).await?;
         let body = self.xml(&operation, response).await?;
         let page: ListBucketResult = parse(&body).map_err(|why| S3Error::BadAnswer {
             operation: operation.clone(),
@@ -413,10 +484,13 @@ impl Client {
     /// # Errors
     /// [`S3Error`].
     pub async fn delete(&self, key: &str) -> Result<(), S3Error> {
-        match self.repeat(Method::DELETE, Some(key), &[], None).await {
-            Ok(_) | Err(S3Error::NoSuchKey { .. }) => Ok(()),
-            Err(error) => Err(error),
+        for place in self.places(key) {
+            match self.repeat_at(place, Method::DELETE, Some(key), &[], None).await {
+                Ok(_) | Err(S3Error::NoSuchKey { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
     }
 
     /// Seconds by which the service's clock was ahead of ours at its last answer; `None` before one.
@@ -432,10 +506,7 @@ impl Client {
     /// [`S3Error`].
     pub async fn restore(&self, key: &str, days: u32) -> Result<(), S3Error> {
         let body = Bytes::from(restore(days));
-        match self
-            .repeat(Method::POST, Some(key), &[("restore", "")], Some(body))
-            .await
-        {
+        match self.seek(Method::POST, key, &[("restore", "")], Some(body)).await {
             Ok(_) | Err(S3Error::RestoreInProgress { .. }) => Ok(()),
             Err(error) => Err(error),
         }

@@ -110,6 +110,14 @@ impl Sender {
         })
     }
 
+    /// The same for another bucket: same connections, same bandwidth, same waits.
+    pub fn of_bucket(&self, bucket: &str) -> Self {
+        Self {
+            bucket: bucket.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// From now on sends no more than `rate` bytes per second.
     pub fn limit(&mut self, rate: u64) {
         self.pace = Some(Arc::new(Pace::new(rate)));

@@ -16,6 +16,6 @@ mod xml;
 pub use client::{Archive, Client, Head, Listed, Listing, Payload};
 pub use error::S3Error;
 pub use http::{Clock, system_clock};
-pub use multipart::Upload;
+pub use multipart::{Arrived, Upload};
 pub use patience::Retry;
 pub use stream::BodySender;

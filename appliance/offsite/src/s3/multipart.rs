@@ -1,5 +1,7 @@
 //! Uploads in parts.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use reqwest::Method;
 
@@ -7,9 +9,18 @@ use super::S3Error;
 use super::client::{Client, Payload, content_md5, md5_of};
 use super::http::{Call, EMPTY_SHA256};
 use super::xml::{
-    CompleteMultipartUploadResult, ErrorBody, InitiateMultipartUploadResult, ListMultipartUploadsResult, complete,
-    parse,
+    CompleteMultipartUploadResult, ErrorBody, InitiateMultipartUploadResult, ListMultipartUploadsResult,
+    ListPartsResult, complete, parse,
 };
+
+/// A part that has arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// Size in bytes.
+    pub size: u64,
+    /// Without quotes; usually the MD5 in hexadecimal.
+    pub etag: String,
+}
 
 /// An unfinished multipart upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +149,43 @@ impl Client {
         match self.repeat(Method::DELETE, Some(key), &[("uploadId", id)], None).await {
             Ok(_) | Err(S3Error::NoSuchUpload { .. } | S3Error::NoSuchKey { .. }) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The parts of an unfinished upload that have arrived, by number.
+    ///
+    /// # Errors
+    /// [`S3Error`]; [`S3Error::NoSuchUpload`] when it was completed or dropped.
+    pub async fn list_parts(&self, key: &str, id: &str) -> Result<BTreeMap<u32, Arrived>, S3Error> {
+        let operation = format!("LIST {key}?uploadId");
+        let mut all = BTreeMap::new();
+        let mut after: Option<u32> = None;
+        loop {
+            let marker = after.map(|number| number.to_string());
+            let mut query = vec![("uploadId", id)];
+            query.extend(marker.as_deref().map(|marker| ("part-number-marker", marker)));
+            let response = self.repeat(Method::GET, Some(key), &query, None).await?;
+            let body = self.xml(&operation, response).await?;
+            let page: ListPartsResult = parse(&body).map_err(|why| S3Error::BadAnswer {
+                operation: operation.clone(),
+                why,
+            })?;
+            all.extend(page.parts.into_iter().map(|part| {
+                let etag = part.etag.trim_matches('"').to_owned();
+                let size = part.size;
+                (part.number, Arrived { size, etag })
+            }));
+            let next = page.next.and_then(|next| next.parse().ok());
+            match next.filter(|_| page.is_truncated) {
+                Some(next) if after.is_none_or(|after| next > after) => after = Some(next),
+                Some(_) => {
+                    return Err(S3Error::BadAnswer {
+                        operation,
+                        why: "its pages repeat".into(),
+                    });
+                }
+                None => return Ok(all),
+            }
         }
     }
 

@@ -62,6 +62,28 @@ pub(super) struct CompleteMultipartUploadResult {
     pub etag: String,
 }
 
+/// `<ListPartsResult>`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ListPartsResult {
+    #[serde(rename = "IsTruncated", default)]
+    pub is_truncated: bool,
+    /// A number, or nothing.
+    #[serde(rename = "NextPartNumberMarker")]
+    pub next: Option<String>,
+    #[serde(rename = "Part", default)]
+    pub parts: Vec<ListedPart>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ListedPart {
+    #[serde(rename = "PartNumber")]
+    pub number: u32,
+    #[serde(rename = "Size")]
+    pub size: u64,
+    #[serde(rename = "ETag", default)]
+    pub etag: String,
+}
+
 /// `<ListMultipartUploadsResult>`.
 #[derive(Debug, Deserialize)]
 pub(super) struct ListMultipartUploadsResult {
@@ -106,6 +128,10 @@ impl Document for CompleteMultipartUploadResult {
     const ROOT: &'static str = "CompleteMultipartUploadResult";
     // moto.
     const OTHER_ROOT: &'static str = "CompleteMultipartUploadResponse";
+}
+
+impl Document for ListPartsResult {
+    const ROOT: &'static str = "ListPartsResult";
 }
 
 impl Document for ListMultipartUploadsResult {

@@ -52,6 +52,7 @@ pub fn target_at(endpoint: String, bucket: &str) -> Target {
         endpoint,
         region: REGION.into(),
         bucket: bucket.into(),
+        manifest_bucket: None,
         prefix: "asus_home".into(),
         multipart: Multipart::Auto,
         trust: Trust::default(),

@@ -6,7 +6,7 @@ use super::{StoreError, folders, keep, mend, pairing, registry};
 use crate::configuration::apply::{Step, client_steps};
 use crate::configuration::{declared, generate, lock};
 use crate::durable;
-use crate::offsite::recipients;
+use crate::offsite::{drills, recipients};
 use crate::paths::{ARRAY_MOUNT, Paths, repository_name};
 use crate::services::command::CommandError;
 use crate::services::mounts;
@@ -16,6 +16,7 @@ use std::fs;
 use std::io;
 use strongroom_borg::Repository;
 use strongroom_model::config::Config;
+use strongroom_model::drill::{Drill, DrillError, Kind};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::pairing::{MINUTES_MAX, Pairing, Verdict};
 use strongroom_model::recipient::is_fingerprint;
@@ -119,10 +120,11 @@ pub enum Refusal {
     /// Not a certificate's.
     #[error("that is not the fingerprint of a recipient")]
     NoFingerprint,
+    /// The record of a drill can't be true.
+    #[error(transparent)]
+    Drill(#[from] DrillError),
     /// The clock is not set.
-    #[error(
-        "the appliance does not know the time, so it can't note when the key was shown; `strongroom status` says more"
-    )]
+    #[error("the appliance does not know the time, so nothing can be noted; `strongroom status` says more")]
     NoTime,
     /// Nobody waits for a code.
     #[error("no pairing is open, or its time is over. Have another opened: `strongroom client pair NAME`")]
@@ -145,6 +147,7 @@ pub fn perform(paths: &Paths, request: &Request, running: &Running) -> Result<Pe
         Request::Reopen { name } => return reopen(paths, name, running),
         Request::RemoveKept { name, kept } => return remove_kept(paths, name, *kept),
         Request::Proven { fingerprint } => return proven(paths, fingerprint),
+        Request::Drilled(drill) => return drilled(paths, drill),
         Request::Change(_) | Request::Pair { .. } | Request::Code { .. } => {}
     }
     let scene = Scene {
@@ -166,7 +169,8 @@ pub fn perform(paths: &Paths, request: &Request, running: &Running) -> Result<Pe
         | Request::SetRegistryAside
         | Request::Reopen { .. }
         | Request::RemoveKept { .. }
-        | Request::Proven { .. } => Ok(done(Vec::new(), Vec::new())),
+        | Request::Proven { .. }
+        | Request::Drilled(_) => Ok(done(Vec::new(), Vec::new())),
     }
 }
 
@@ -262,6 +266,30 @@ fn proven(paths: &Paths, fingerprint: &str) -> Result<Performed, Refusal> {
     proofs.proven(fingerprint, now);
     durable::write_json(&paths.proofs(), &proofs)?;
     let words = format!("It is noted that the secret key of {fingerprint} is there.");
+    Ok(done(vec![words], Vec::new()))
+}
+
+/// Keeps the record of a restore that was tried, in the same place.
+fn drilled(paths: &Paths, drill: &Drill) -> Result<Performed, Refusal> {
+    let now = crate::clock_now().ok_or(Refusal::NoTime)?;
+    let noted = drills::note(paths, drill.clone(), now).map_err(|error| match error {
+        drills::NoteError::Record(error) => Refusal::Drill(error),
+        drills::NoteError::Io(error) => Refusal::Io(error),
+    })?;
+    let what = match noted.kind {
+        Kind::Whole => "a restore of",
+        Kind::Sample => "a restore of a sample of",
+    };
+    let target = noted.target.as_ref().map_or("", |target| target.as_str());
+    let how = if noted.passed() {
+        "went well"
+    } else {
+        "failed, which is an alarm from now on"
+    };
+    let words = format!(
+        "It is noted that {what} {} from its copy at {target} {how}.",
+        noted.client
+    );
     Ok(done(vec![words], Vec::new()))
 }
 

@@ -20,6 +20,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use strongroom_model::array::Verdict;
+use strongroom_model::drill::Drill;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::recipient::Challenge;
 use strongroom_model::registry::{self, Answer, Request};
@@ -301,6 +302,17 @@ impl ApplianceFace {
         let all = recipients::recipients(&self.paths, &config, None);
         let named = all.into_iter().find(|recipient| recipient.fingerprint == fingerprint);
         Ok(named.map_or(fingerprint, |recipient| recipient.name.to_string()))
+    }
+
+    /// Takes note of a restore that was tried on a workstation: the record that `strongroom drill` made there, as JSON
+    /// (`strongroom_model::drill::Drill`), for which client it says itself. Returns what was noted, in words, once it is
+    /// kept; a record that can't be true of this appliance is an error.
+    async fn record_drill(&self, record: &str) -> fdo::Result<String> {
+        let drill = Drill::parse(record.as_bytes()).map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
+        match self.ask(Request::Drilled(Box::new(drill))).await? {
+            Answer::Done(words) => Ok(words.join("\n")),
+            _ => Err(fdo::Error::Failed("nothing was noted".into())),
+        }
     }
 
     /// What is on every disk and what becomes of it, as JSON (`strongroom_model::array::Listing`): what the last look

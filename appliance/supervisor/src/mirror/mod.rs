@@ -19,11 +19,12 @@ use tree::Tree;
 
 /// What is mirrored: names in `/var/lib/strongroom`. Not which offers of a configuration had their turn
 /// (`config/sources.json`): what CONFIG of a new flash holds is a new offer.
-const LASTING: [&str; 8] = [
+const LASTING: [&str; 9] = [
     "config/strongroom.toml",
     "config/clients.toml",
     "config/files",
     "config/proofs.json",
+    "config/drills.json",
     "config/signer.asc",
     "secrets",
     "ssh",

@@ -18,6 +18,7 @@ fn appliance(id: &str) -> (tempfile::TempDir, Paths) {
         ("config/clients.toml", "paused = []\n".to_owned(), 0o644),
         ("config/files/owner.asc", "certificate".to_owned(), 0o644),
         ("config/proofs.json", "{}".to_owned(), 0o644),
+        ("config/drills.json", "[]".to_owned(), 0o644),
         ("config/signer.asc", "signer".to_owned(), 0o644),
         ("config/sources.json", "[]".to_owned(), 0o644),
         ("secrets/mqtt/word", "sealed".to_owned(), 0o600),
@@ -58,7 +59,10 @@ fn what_lasts_comes_back_and_nothing_else() {
     assert_eq!(state("config/strongroom.toml"), "[admin]\n");
     assert_eq!(state("config/clients.toml"), "paused = []\n");
     assert_eq!(state("config/files/owner.asc"), "certificate");
-    assert_eq!(state("config/proofs.json"), "{}");
+    assert_eq!(
+        (state("config/proofs.json"), state("config/drills.json")),
+        ("{}".into(), "[]".into())
+    );
     assert_eq!(
         (state("config/signer.asc"), state("secrets/signing/manifests")),
         ("signer".into(), "sealed".into())

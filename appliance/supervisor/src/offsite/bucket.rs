@@ -17,6 +17,10 @@ pub fn target(paths: &Paths, target: &config::Target, client: &ClientName) -> Re
         endpoint: target.endpoint.to_string(),
         region: target.region.to_string(),
         bucket: target.bucket.to_string(),
+        manifest_bucket: target
+            .manifest_bucket
+            .as_ref()
+            .map(|bucket| bucket.get_ref().to_string()),
         prefix: target.prefix.get_ref().for_client(client),
         multipart: match target.multipart {
             config::Multipart::Auto => Multipart::Auto,

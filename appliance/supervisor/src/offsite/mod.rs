@@ -4,6 +4,8 @@
 
 mod bucket;
 pub mod challenges;
+pub mod copy_check;
+pub mod drills;
 pub mod probe_job;
 pub mod push_job;
 pub mod recipients;
@@ -17,9 +19,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::config::{Config, Proof};
-use strongroom_model::name::ClientName;
+use strongroom_model::copy_check::CopyCheck;
+use strongroom_model::drill::Drills;
+use strongroom_model::name::{ClientName, TargetName};
+use strongroom_model::offsite::{manifest_distrusted, retirement_hindered};
 use strongroom_model::recipient::Recipient;
-use strongroom_model::status::{Job, JobKind, Target};
+use strongroom_model::status::{Job, JobKind, Obsolete, Target};
 use tokio::sync::{mpsc, watch};
 
 const POLL_IDLE: Duration = Duration::from_secs(10);
@@ -30,6 +35,12 @@ const POLL_RUNNING: Duration = Duration::from_secs(2);
 pub struct Offsite {
     /// Copies of each client.
     pub targets: BTreeMap<ClientName, Vec<Target>>,
+    /// What the last comparison of each copy found.
+    pub checks: BTreeMap<(ClientName, TargetName), CopyCheck>,
+    /// Restores that were tried.
+    pub drills: Drills,
+    /// After how many days another is due; 0 for never.
+    pub drill_days: u16,
     /// Pushes that are running.
     pub jobs: Vec<Job>,
     /// The recipients of the configuration.
@@ -93,7 +104,12 @@ fn timer(client: &ClientName) -> String {
 }
 
 fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[UnitState]) -> Report<Offsite> {
-    let mut part = Offsite::default();
+    let mut conditions = Vec::new();
+    let mut part = Offsite {
+        drills: drills::read(paths),
+        drill_days: *config.offsite.drill_days.get_ref(),
+        ..Offsite::default()
+    };
     for (client, state) in clients.iter().zip(states) {
         let progress: PushProgress = std::fs::read(paths.push_report(client))
             .ok()
@@ -113,19 +129,38 @@ fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[Uni
                 .find(|(failed, _)| *failed == name)
                 .map(|(_, error)| error.as_str());
             let mut status = Target {
-                name,
                 error: error.unwrap_or_default().into(),
                 ..Target::default()
             };
+            if let Some(check) = copy_check::read(paths, client, &name) {
+                status.verified = check.at;
+                status.damaged = check.damaged();
+                status.foreign = check.foreign.count;
+                part.checks.insert((client.clone(), name.clone()), check);
+            }
+            status.name = name;
             if let Some(summary) = summary {
                 status.transaction = Some(u64::from(summary.transaction.0));
                 status.last_push = Some(summary.at);
                 status.objects = summary.objects;
                 status.size_bytes = summary.bytes;
+                let looked = summary.retirement.unwrap_or_default();
+                status.obsolete = Obsolete {
+                    free_bytes: looked.free.bytes,
+                    waiting_bytes: looked.waiting.bytes,
+                    next: looked.next,
+                    retired_bytes: summary.retired_bytes,
+                };
+                let newest = summary.distrusted.first();
+                conditions.extend(newest.map(|one| manifest_distrusted(client, &status.name, &one.manifest, &one.why)));
+                if target.retire && !looked.hindered.is_empty() {
+                    conditions.push(retirement_hindered(client, &status.name, &looked.hindered));
+                }
             }
             status
         });
-        part.targets.insert(client.clone(), targets.collect());
+        let targets = targets.collect();
+        part.targets.insert(client.clone(), targets);
         if state.is_running() {
             part.jobs.push(Job {
                 kind: JobKind::Push,
@@ -136,8 +171,5 @@ fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[Uni
             });
         }
     }
-    Report {
-        part,
-        conditions: Vec::new(),
-    }
+    Report { part, conditions }
 }

@@ -13,7 +13,6 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_offsite::probe::{self, Report};
-use strongroom_offsite::s3::{Client, Retry, system_clock};
 
 /// Stands for the client in the names of a probe's objects, where none is named.
 const NOBODY: &str = "strongroom-probe";
@@ -99,10 +98,8 @@ async fn try_out(paths: &Paths, subject: &Subject) -> Result<Report, String> {
     let client = subject.client.clone().unwrap_or_else(nobody);
     let credentials = bucket::credentials(target)?;
     let target = bucket::target(paths, target, &client)?;
-    let client =
-        Client::new(&target, credentials, system_clock(), Retry::default()).map_err(|error| error.to_string())?;
-    let seen = probe::probe(&client, &target.key(&probe::unique_name())).await;
-    Ok(probe::judge(&seen, &target))
+    let seen = probe::probe_target(&target, &credentials).await;
+    Ok(probe::judge_target(&seen.map_err(|error| error.to_string())?, &target))
 }
 
 /// Has the role run, waits for its end, and tells what it found, as JSON ([`Report`]). Errors are in words.

@@ -1,20 +1,24 @@
-//! The role `strongroom-push NAME`: pushes one client's repository to each of its targets, and leaves its progress and
-//! its errors where the offsite duty reads them. It ends with an error if any target failed; systemd tries again.
+//! The role `strongroom-push NAME`: pushes one client's repository to each of its targets, compares each copy with what was
+//! sent, once a day, and leaves its progress and its errors where the offsite duty reads them. It ends with an error if any
+//! target failed; systemd tries again.
 
-use super::bucket;
+use super::{bucket, copy_check};
 use crate::configuration::{in_force, signing};
 use crate::durable;
 use crate::offsite::recipients;
 use crate::paths::Paths;
 use crate::upkeep::hold;
+use crate::watch::store;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use strongroom_model::config::{self, Config, Proof};
 use strongroom_model::name::{ClientName, TargetName};
+use strongroom_offsite::VerifyRequest;
 use strongroom_offsite::openpgp::{Encryption, Mode, Signer};
 use strongroom_offsite::push::{self, Limits, PushRequest, Tuning};
+use strongroom_offsite::retire::Rules;
 use zeroize::Zeroizing;
 
 /// Least time between two writes of the progress.
@@ -142,6 +146,11 @@ async fn push_to(
             uploads: *target.uploads.get_ref(),
             bandwidth: target.bandwidth.as_ref().map(|rate| rate.get_ref().bytes()),
         },
+        retirement: Rules {
+            act: target.retire && !is_held(paths, client),
+            minimum_age_days: target.minimum_age(),
+            keep_days: *target.keep_days.get_ref(),
+        },
         ledger: paths.ledger(client, target.name.get_ref()),
         now: crate::clock_now().unwrap_or_default(),
     };
@@ -154,12 +163,29 @@ async fn push_to(
             write(report, &progress);
         }
     };
-    match push::push(&request, &Tuning::default(), &mut on_progress).await {
-        Ok(done) if done.nothing_to_do => Ok(format!("transaction {} is there already", done.transaction)),
-        Ok(done) => Ok(format!(
-            "transaction {}, {} objects, {} bytes sent",
-            done.transaction, done.objects, done.bytes
-        )),
+    let tuning = Tuning::default();
+    match push::push(&request, &tuning, &mut on_progress).await {
+        Ok(done) => {
+            let compared = VerifyRequest {
+                target: request.target,
+                credentials: request.credentials,
+                ledger: request.ledger,
+            };
+            let name = target.name.get_ref();
+            let checked = copy_check::after_push(paths, client, name, &compared, &tuning, request.now).await;
+            // The copy was made all the same; a full state partition is told elsewhere.
+            if let Err(error) = checked {
+                eprintln!("{client} at {name}: what the comparison found could not be kept: {error}");
+            }
+            Ok(if done.nothing_to_do {
+                format!("transaction {} is there already", done.transaction)
+            } else {
+                format!(
+                    "transaction {}, {} objects, {} bytes sent",
+                    done.transaction, done.objects, done.bytes
+                )
+            })
+        }
         // A client that has not made its first backup is no failure; the clients duty speaks of it.
         Err(
             push::PushError::NoCommit { .. }
@@ -167,6 +193,12 @@ async fn push_to(
         ) => Ok("nothing was backed up yet".into()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Whether something that the client did has to be accepted first, or nobody has looked at it: what was copied before is
+/// then kept, as it is by a compaction.
+fn is_held(paths: &Paths, client: &ClientName) -> bool {
+    !matches!(store::read_record(&paths.watch(client)), store::Read::Known(record) if record.hold.is_none())
 }
 
 /// The appliance's signing key. Without one a copy is as good, but nobody can tell who made it: that is no reason to have none.

@@ -266,6 +266,18 @@ pub fn client(topics: &Topics, status: &Status, client: &Client, leaving: &[Targ
             "value_template": "{{ value_json.checked }}",
         }),
     );
+    // Unknown before the first.
+    parts.add(
+        "last_drill",
+        "sensor",
+        json!({
+            "name": "Last drill",
+            "entity_category": "diagnostic",
+            "device_class": "timestamp",
+            "state_topic": state,
+            "value_template": "{{ value_json.last_drill }}",
+        }),
+    );
     parts.add(
         "check",
         "button",
@@ -287,7 +299,7 @@ pub fn client(topics: &Topics, status: &Status, client: &Client, leaving: &[Targ
     );
     for target in &client.targets {
         let target = target.name.as_str();
-        let [pushed, problem] = target_keys(target);
+        let [pushed, verified, problem] = target_keys(target);
         let path = format!("value_json.targets['{target}']");
         parts.add(
             &pushed,
@@ -297,6 +309,17 @@ pub fn client(topics: &Topics, status: &Status, client: &Client, leaving: &[Targ
                 "device_class": "timestamp",
                 "state_topic": state,
                 "value_template": format!("{{{{ {path}.last_push }}}}"),
+            }),
+        );
+        parts.add(
+            &verified,
+            "sensor",
+            json!({
+                "name": format!("Copy at {target} verified"),
+                "entity_category": "diagnostic",
+                "device_class": "timestamp",
+                "state_topic": state,
+                "value_template": format!("{{{{ {path}.verified }}}}"),
             }),
         );
         parts.add(
@@ -311,8 +334,9 @@ pub fn client(topics: &Topics, status: &Status, client: &Client, leaving: &[Targ
         );
     }
     for target in leaving {
-        let [pushed, problem] = target_keys(target.as_str());
+        let [pushed, verified, problem] = target_keys(target.as_str());
         parts.remove(&pushed, "sensor");
+        parts.remove(&verified, "sensor");
         parts.remove(&problem, "binary_sensor");
     }
     let device = json!({
@@ -337,9 +361,10 @@ fn message(topics: &Topics, status: &Status, topic: String, device: Value, parts
 }
 
 /// Keys of a target's components. The endings differ, so that no two targets can share one.
-fn target_keys(target: &str) -> [String; 2] {
+fn target_keys(target: &str) -> [String; 3] {
     [
         format!("target_{target}_last_push"),
+        format!("target_{target}_verified"),
         format!("target_{target}_push_problem"),
     ]
 }
@@ -475,6 +500,11 @@ mod tests {
         assert_eq!(root["device"]["via_device"], "strongroom_0a1b2c3d");
         let pushed = &root["components"]["target_oracle_last_push"];
         assert_eq!(pushed["value_template"], "{{ value_json.targets['oracle'].last_push }}");
+        let verified = &root["components"]["target_oracle_verified"];
+        assert_eq!(
+            verified["value_template"],
+            "{{ value_json.targets['oracle'].verified }}"
+        );
         assert_eq!(root["components"]["push"]["command_topic"], topics().push("asus_home"));
     }
 
@@ -486,6 +516,10 @@ mod tests {
         let root: Value = serde_json::from_str(&message.payload).unwrap();
         assert_eq!(
             root["components"]["target_old_last_push"],
+            json!({ "platform": "sensor" })
+        );
+        assert_eq!(
+            root["components"]["target_old_verified"],
             json!({ "platform": "sensor" })
         );
         assert_eq!(

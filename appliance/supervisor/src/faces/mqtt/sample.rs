@@ -2,6 +2,7 @@
 
 use super::topics::Topics;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
+use strongroom_model::drill::LastDrill;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::{
     ArrayState, Client, ClockState, Disk, DiskHealth, DiskRole, RepositoryState, Status, Target,
@@ -52,12 +53,18 @@ pub(super) fn sample() -> Status {
         checked: Some(1_700_006_400),
         compared: Compared::NeedKey,
         damaged: 1,
+        drill: LastDrill {
+            whole: Some(1_700_000_000),
+            seconds: Some(840),
+            ..LastDrill::default()
+        },
         ..Client::default()
     };
     let target = Target {
         name: TargetName::new("oracle").unwrap(),
         transaction: Some(13),
         last_push: Some(1_700_013_600),
+        verified: Some(1_700_013_605),
         error: "no route".into(),
         ..Target::default()
     };

@@ -144,6 +144,15 @@ fn client(client: &Client) -> Value {
                 "last_push": target.last_push.map(iso8601),
                 "objects": target.objects,
                 "size_bytes": target.size_bytes,
+                "obsolete": {
+                    "free_bytes": target.obsolete.free_bytes,
+                    "waiting_bytes": target.obsolete.waiting_bytes,
+                    "next": target.obsolete.next.map(iso8601),
+                    "retired_bytes": target.obsolete.retired_bytes,
+                },
+                "verified": target.verified.map(iso8601),
+                "damaged": target.damaged,
+                "foreign": target.foreign,
                 "problem": !target.error.is_empty(),
                 "error": &target.error,
             });
@@ -167,6 +176,10 @@ fn client(client: &Client) -> Value {
         "compared": client.compared,
         "damaged": client.damaged,
         "problem": client.held || client.damaged > 0,
+        "last_drill": client.drill.whole.map(iso8601),
+        "drill_seconds": client.drill.seconds,
+        "last_sample_drill": client.drill.sample.map(iso8601),
+        "drill_failed": client.drill.failed.map(iso8601),
         "targets": targets,
     })
 }
@@ -258,6 +271,13 @@ mod tests {
         assert_eq!(client["last_backup"], "2023-11-15T01:00:00+00:00");
         assert_eq!(client["targets"]["oracle"]["last_push"], "2023-11-15T02:00:00+00:00");
         assert_eq!(client["targets"]["oracle"]["problem"], true);
+        assert_eq!(client["targets"]["oracle"]["verified"], "2023-11-15T02:00:05+00:00");
+        assert_eq!(client["targets"]["oracle"]["damaged"], 0);
+        assert_eq!(client["last_drill"], "2023-11-14T22:13:20+00:00");
+        assert_eq!(
+            (&client["drill_seconds"], &client["drill_failed"]),
+            (&json!(840), &Value::Null)
+        );
     }
 
     #[test]
