@@ -77,18 +77,15 @@ fn kernel(paths: &Paths, now: Option<u64>) -> Kernel {
 }
 
 /// Why nothing may go by the clock now; `None` when it is trusted. For jobs, which are no part of the supervisor: chronyd
-/// itself is asked. What it says is all that is needed, since its bound grows while it follows nobody.
+/// itself is asked. What it says is all that is needed, since its bound grows while it follows nobody; their units forbid to ask
+/// the kernel, by adjtimex(2).
 pub async fn untrusted(chronyd: &Chronyd) -> Option<String> {
-    let root = Path::new("/");
     let seen = Observation {
         chrony: chronyd.ask().await,
-        kernel: Kernel {
-            discipline: kernel_clock::discipline(),
-            ..Kernel::default()
-        },
+        kernel: Kernel::default(),
         step: None,
         wander_ppb: None,
-        uptime_s: kernel_clock::uptime(root),
+        uptime_s: kernel_clock::uptime(Path::new("/")),
         now: crate::clock_now(),
     };
     let (clock, conditions) = clock::decide(&seen);
