@@ -87,6 +87,7 @@ const PACKAGES: &[(&str, &[Need], &str)] = &[
     ("fdisk", &[Flash, Test], "keeps a partition in the table"),
     ("gdisk", &[Test], "the real tool for partitions"),
     ("exfatprogs", &[Test], "formats the exFAT sticks that tests plug in"),
+    ("iproute2", &[Test], "connects network namespaces in tests of the clock"),
     ("openssl", &[Test], "makes certificate authorities for tests"),
     ("systemd", &[Test], "judges schedules as on the appliance"),
     ("shellcheck", &[Test], "checks what little shell there is"),

@@ -144,23 +144,13 @@ fn clock(clock: &Clock) -> String {
             "NOT synchronised, {} of {} sources answer",
             clock.reachable, clock.sources
         ),
-        ClockState::Synchronised => {
-            let microseconds = clock
-                .offset_ns
-                .unsigned_abs()
-                .saturating_add(clock.error_ns)
-                .div_ceil(1000);
-            let within = if microseconds < 1000 {
-                format!("{microseconds} µs")
-            } else {
-                format!("{} ms", microseconds.div_ceil(1000))
-            };
-            format!(
-                "synchronised to {} within {within}, stratum {}",
-                or_dash(&clock.source),
-                clock.stratum
-            )
-        }
+        ClockState::Coasting => format!("coasting, right within {}", words::within(clock)),
+        ClockState::Synchronised => format!(
+            "synchronised to {} within {}, stratum {}",
+            or_dash(&clock.source),
+            words::within(clock),
+            clock.stratum
+        ),
     }
 }
 

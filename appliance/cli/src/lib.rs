@@ -1,9 +1,11 @@
 //! The verbs of the `strongroom` command, one module each.
 //!
-//! Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong usage; 3 (`status`) an alarm stands.
+//! Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong usage; 3 (`status`) an alarm stands. Those of `clock`
+//! are those of ntpstat(1): 0 the clock is trusted, 1 it is not, 2 that isn't known.
 
 mod appliance;
 mod check;
+mod clock;
 mod configured;
 mod confirm;
 pub mod console;
@@ -43,6 +45,13 @@ enum Verb {
     /// Show how the appliance is doing. Exit code 3: an alarm stands.
     Status {
         /// The whole snapshot as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the clock is worth and where its time comes from. Exit codes, as ntpstat's: 0 it is trusted, 1 it is not, 2
+    /// that isn't known.
+    Clock {
+        /// As JSON.
         #[arg(long)]
         json: bool,
     },
@@ -282,6 +291,7 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
                 ExitCode::SUCCESS
             })
         }
+        Verb::Clock { json } => Ok(clock::show(json, now()).await),
         Verb::Push { client, no_wait } => {
             let appliance = appliance::Connection::open().await?;
             appliance.push(&client, !no_wait).await?;

@@ -169,9 +169,12 @@ const MEMBERS: &[Member] = &[
         "clock.txt",
         "the clock and where its time comes from",
         &[
+            Program(&["strongroom", "clock"], PART_MAX),
             Program(&["chronyc", "-n", "tracking"], PART_MAX),
             Program(&["chronyc", "-n", "sources", "-v"], PART_MAX),
             File("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            File("/sys/devices/system/clocksource/clocksource0/available_clocksource"),
+            File("/proc/interrupts"),
             File("/proc/driver/rtc"),
         ],
     ),

@@ -1,7 +1,7 @@
 //! Sizes, ages, shares and disks in the few words that fit on a console.
 
 use std::fmt::Write;
-use strongroom_model::status::{Array, Disk, DiskHealth, Obsolete};
+use strongroom_model::status::{Array, Clock, Disk, DiskHealth, Obsolete};
 
 /// A size in binary units, three digits at most before the unit: `17 B`, `1.5 KiB`, `465 GiB`.
 pub fn size(bytes: u64) -> String {
@@ -64,6 +64,16 @@ pub fn obsolete(obsolete: &Obsolete) -> String {
         }
     }
     text
+}
+
+/// Largest error of the clock, rounded up: `120 µs`, `16 ms`, `7 s`.
+pub fn within(clock: &Clock) -> String {
+    let total = clock.offset_ns.unsigned_abs().saturating_add(clock.error_ns);
+    match total {
+        0..=999_000 => format!("{} µs", total.div_ceil(1000)),
+        ..10_000_000_000 => format!("{} ms", total.div_ceil(1_000_000)),
+        _ => format!("{} s", total.div_ceil(1_000_000_000)),
+    }
 }
 
 /// `part` of `whole` in percent, rounded down; `None` when there is no whole. Never more than 100.
@@ -149,6 +159,25 @@ mod tests {
             (Some(now + 7200), "2 h ahead of the clock"),
         ] {
             assert_eq!(age(then, now), text);
+        }
+    }
+
+    #[test]
+    fn errors_of_the_clock() {
+        for (offset_ns, error_ns, text) in [
+            (0, 1, "1 µs"),
+            (-120_000, 15_000_000, "16 ms"),
+            (999_000, 0, "999 µs"),
+            (0, 999_001, "1 ms"),
+            (0, 10_000_000_000, "10 s"),
+            (i64::MIN, u64::MAX, "18446744074 s"),
+        ] {
+            let clock = Clock {
+                offset_ns,
+                error_ns,
+                ..Clock::default()
+            };
+            assert_eq!(within(&clock), text);
         }
     }
 

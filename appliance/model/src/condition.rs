@@ -92,6 +92,14 @@ pub enum ConditionId {
     ClockUnknown,
     /// The kernel does not use the clock source that it should.
     ClockSourceDemoted,
+    /// A source of time contradicts the others.
+    TimeSourceWrong,
+    /// The clock runs far too fast or too slow by itself, or at a rate that changes.
+    ClockUnsteady,
+    /// The hardware clock was far off at the start, or doesn't keep what it is told.
+    HardwareClockWrong,
+    /// Interrupts get lost or go astray.
+    InterruptsLost,
     /// A client's repository could not be read.
     RepositoryUnreadable,
     /// A client's repository has vanished, but its copy is there.

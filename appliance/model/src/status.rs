@@ -22,6 +22,8 @@ pub const TARGETS_MAX: usize = 4;
 pub const ADDRESSES_MAX: usize = 8;
 /// Most jobs shown at once.
 pub const JOBS_MAX: usize = 16;
+/// Most sources of time shown.
+pub const TIME_SOURCES_MAX: usize = 12;
 /// Upper bound of `size_of::<Status>()`, checked by a test.
 pub const STATUS_BYTES_MAX: usize = 192 * 1024;
 
@@ -69,13 +71,104 @@ pub struct Appliance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClockState {
-    /// Not observed yet, or chronyd does not answer.
+    /// Not observed yet, or chronyd does not answer and the kernel does not vouch for it.
     #[default]
     Unknown,
-    /// Synchronised to a source.
+    /// It follows a source and is right within a second.
     Synchronised,
-    /// Running free.
+    /// It follows none now, but did, and can't have gone far since.
+    Coasting,
+    /// Nobody knows how far off it is, or it is known to be off.
     Unsynchronised,
+}
+
+impl ClockState {
+    /// Whether what needs the time may go by it: signed requests, what is judged by age, certificates.
+    pub fn is_trusted(self) -> bool {
+        matches!(self, Self::Synchronised | Self::Coasting)
+    }
+}
+
+/// What chronyd makes of a source of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeSourceState {
+    /// It has not answered enough, or not lately.
+    #[default]
+    Unusable,
+    /// The clock follows it.
+    Followed,
+    /// It has a say beside the one that is followed.
+    Combined,
+    /// It would do, but is not needed.
+    Spare,
+    /// Its answers vary too much.
+    Unsteady,
+    /// It contradicts the majority.
+    Wrong,
+}
+
+/// A source of time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimeSource {
+    /// The name or address that it was configured by.
+    pub name: Text<64>,
+    /// Its address.
+    pub address: Text<46>,
+    /// What chronyd makes of it.
+    pub state: TimeSourceState,
+    /// Its stratum; 0 while it has not answered.
+    pub stratum: u8,
+    /// Seconds between two requests.
+    pub poll_s: u32,
+    /// Which of the last eight requests it answered, the last one in the lowest bit.
+    pub reach: u8,
+    /// Offset of the clock from it when it last answered, in nanoseconds; positive when the clock was ahead.
+    pub offset_ns: i64,
+    /// Largest error of that, in nanoseconds.
+    pub error_ns: u64,
+    /// Whether it is asked by NTS: then an answer that counts is one that was authenticated.
+    pub nts: bool,
+}
+
+/// A leap second that is to come at the end of this UTC day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leap {
+    /// None.
+    #[default]
+    None,
+    /// The day has 86,401 seconds.
+    Insert,
+    /// The day has 86,399 seconds.
+    Delete,
+}
+
+/// The clock was set, rather than made to run faster or slower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStep {
+    /// By how much, in milliseconds; positive when it was behind.
+    pub by_ms: i64,
+    /// When, by the clock as it was set; none when that was before the supervisor looked for the first time.
+    pub at: Option<u64>,
+    /// Whether that was within the first ten minutes, and so tells how wrong the hardware clock was.
+    pub at_start: bool,
+}
+
+/// What became of the processor's own counter, the best clock source a PC has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tsc {
+    /// Not known, or the processor has none that keeps one rate.
+    #[default]
+    Absent,
+    /// The kernel keeps time by it.
+    Used,
+    /// It is on offer, but another is used.
+    Spare,
+    /// The kernel found it unstable and took it off its list.
+    Demoted,
 }
 
 /// The clock, as chrony and the kernel see it.
@@ -85,20 +178,58 @@ pub struct Clock {
     pub state: ClockState,
     /// Offset of the system clock from NTP time, in nanoseconds; positive when it is ahead.
     pub offset_ns: i64,
-    /// Largest error of the clock: root dispersion plus half the root delay, in nanoseconds.
+    /// Largest error of the clock in nanoseconds: root dispersion plus half the root delay; while it coasts, with what it may
+    /// have gained or lost since.
     pub error_ns: u64,
     /// Stratum; 0 when not synchronised.
     pub stratum: u8,
     /// Frequency error of the system clock in parts per billion, as corrected by chrony.
     pub frequency_ppb: i64,
+    /// How well that is known: its error bound in parts per billion; none when not synchronised.
+    #[serde(default)]
+    pub skew_ppb: Option<u64>,
+    /// By how much it has wandered within a day, in parts per billion; none before two hours have passed.
+    #[serde(default)]
+    pub wander_ppb: Option<u64>,
+    /// Until when it may be trusted, Unix seconds by its own reckoning, while it coasts.
+    #[serde(default)]
+    pub trusted_until: Option<u64>,
     /// Name or address of the source that is followed; empty when none.
     pub source: Text<64>,
     /// Sources that answered lately.
     pub reachable: u8,
     /// Sources known.
     pub sources: u8,
+    /// Each source, up to [`TIME_SOURCES_MAX`].
+    #[serde(default)]
+    pub servers: Vec<TimeSource, TIME_SOURCES_MAX>,
+    /// The leap second that is announced.
+    #[serde(default)]
+    pub leap: Leap,
+    /// The last time it was set, since the start.
+    #[serde(default)]
+    pub last_step: Option<ClockStep>,
+    /// Offset of the hardware clock from the system clock in seconds, which is as finely as it tells; positive when it is
+    /// ahead. None without one.
+    #[serde(default)]
+    pub rtc_offset_s: Option<i64>,
+    /// Whether the kernel holds itself for synchronised, and so keeps the hardware clock right; none when it doesn't tell.
+    #[serde(default)]
+    pub kernel_synchronised: Option<bool>,
+    /// Seconds that the kernel puts between atomic time and UTC; none when nobody told it.
+    #[serde(default)]
+    pub tai_offset_s: Option<i32>,
     /// The kernel's clock source, e.g. `tsc` or `hpet`.
     pub clocksource: Text<16>,
+    /// What became of the processor's counter.
+    #[serde(default)]
+    pub tsc: Tsc,
+    /// Why the kernel demoted it, in its own words; empty when it didn't, or its words are lost.
+    #[serde(default)]
+    pub tsc_fault: Text<64>,
+    /// Whether the kernel was started with `noapic`.
+    #[serde(default)]
+    pub noapic: bool,
 }
 
 /// How far the array is.

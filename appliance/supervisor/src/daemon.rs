@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
 use strongroom_model::config::{Client, Config, Mqtt};
-use strongroom_model::status::{ClockState, Status};
+use strongroom_model::status::Status;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use zbus::Connection;
@@ -69,7 +69,10 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
 
     dbus::serve(&bus, paths.clone(), status.clone(), commands.clone(), systemd.clone()).await?;
     tokio::spawn(dbus::announce(bus.clone(), status.clone()));
-    tokio::spawn(crate::clock::run(clock_sender));
+    {
+        let (paths, config) = (paths.clone(), config.clone());
+        tokio::spawn(async move { crate::clock::run(paths, &config, clock_sender).await });
+    }
     tokio::spawn(clients::run(
         paths.clone(),
         in_force.clone(),
@@ -218,7 +221,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 // Everybody has spoken once; clients that come later are no new beginning.
                 reports.expected = (reports.clients.part.len(), reports.offsite.part.targets.len());
             }
-            let clock_trusted = reports.clock.part.state == ClockState::Synchronised;
+            let clock_trusted = reports.clock.part.state.is_trusted();
             let around = Surroundings {
                 array: reports.disks.part.array.state,
                 clock_trusted,

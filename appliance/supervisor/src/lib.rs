@@ -2,8 +2,8 @@
 //!
 //! A duty is a folder: it observes, decides (in `strongroom_model`), acts and reports. A face renders the snapshot.
 //! A foreign service is one thin module in [`services`]. The roles (`configure`, `array`, `repositories`, `serve`,
-//! `sessions`, `session`, `clients`, `pair`, `push`, `health`, `scrub`, `watch`, `verify`, `upkeep`, `boot`, `mirror`) are small
-//! programs of their own; their mains are in `src/bin`.
+//! `sessions`, `session`, `clients`, `pair`, `push`, `health`, `scrub`, `watch`, `verify`, `upkeep`, `boot`, `mirror`,
+//! `time-sources`) are small programs of their own; their mains are in `src/bin`.
 
 pub mod boot;
 pub mod clients;

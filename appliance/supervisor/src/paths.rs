@@ -103,6 +103,16 @@ impl Paths {
         self.at("/run/strongroom/configure.lock")
     }
 
+    /// How far the wall clock was from the time since the start, in milliseconds, before chronyd set it.
+    pub fn clock_at_start(&self) -> PathBuf {
+        self.at("/run/strongroom/clock-at-start")
+    }
+
+    /// Time servers that DHCP gave, as chronyd reads them; absent when it gave none.
+    pub fn time_sources(&self) -> PathBuf {
+        self.at("/run/chrony-strongroom/dhcp.sources")
+    }
+
     /// When the configuration was made ready at this start, in microseconds since then.
     pub fn configured(&self) -> PathBuf {
         self.at("/run/strongroom/configured")

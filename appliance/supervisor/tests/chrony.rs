@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use strongroom_model::clock::Silence;
 use strongroom_model::condition::ConditionId;
-use strongroom_model::status::{Clock, ClockState};
+use strongroom_model::status::{Clock, ClockState, TimeSourceState};
 use strongroom_supervisor::clock::watch_clock;
+use strongroom_supervisor::paths::Paths;
 use strongroom_supervisor::report::Report;
-use strongroom_supervisor::services::chrony::Chronyc;
+use strongroom_supervisor::services::chrony::Chronyd as Asked;
 use tokio::sync::watch;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -156,7 +157,7 @@ async fn a_source_is_followed_then_lost_with_the_daemon() {
     ));
     let root = machine();
     let (report, mut reports) = watch::channel(Report::default());
-    let duty = tokio::spawn(watch_clock(root.path().into(), Chronyc::at(chronyd.command), report));
+    let duty = tokio::spawn(watch_clock(Paths::new(root.path()), Asked::at(chronyd.command), report));
 
     let good = until(&mut reports, |report| report.part.state == ClockState::Synchronised).await;
     assert_eq!((good.part.stratum, good.part.sources, good.part.reachable), (3, 1, 1));
@@ -166,6 +167,14 @@ async fn a_source_is_followed_then_lost_with_the_daemon() {
         "{good:?}"
     );
     assert!(good.conditions.is_empty(), "{good:?}");
+    let source = &good.part.servers[0];
+    assert_eq!(
+        (source.name.as_str(), source.address.as_str()),
+        ("127.0.0.1", "127.0.0.1")
+    );
+    assert_eq!((source.state, source.stratum), (TimeSourceState::Followed, 2));
+    assert!(source.reach & 1 == 1 && source.poll_s == 1 && !source.nts, "{source:?}");
+    assert!(good.part.skew_ppb.is_some_and(|skew| skew > 0), "{good:?}");
 
     chronyd.child.kill().unwrap();
     chronyd.child.wait().unwrap();
@@ -184,7 +193,7 @@ async fn a_source_that_does_not_answer_is_told() {
     ));
     let root = machine();
     let (report, mut reports) = watch::channel(Report::default());
-    let duty = tokio::spawn(watch_clock(root.path().into(), Chronyc::at(chronyd.command), report));
+    let duty = tokio::spawn(watch_clock(Paths::new(root.path()), Asked::at(chronyd.command), report));
     let told = until(&mut reports, |report| report.part.state == ClockState::Unsynchronised).await;
     assert_eq!((told.part.stratum, told.part.sources, told.part.reachable), (0, 1, 0));
     assert_eq!(told.conditions[0].id, ConditionId::ClockUnsynchronised);
@@ -200,12 +209,12 @@ async fn a_clock_that_is_behind_has_a_negative_offset() {
         "server 127.0.0.1 port {} minpoll 0 maxpoll 0 iburst",
         server.port
     ));
-    let chronyc = Chronyc::at(chronyd.command);
+    let asked = Asked::at(chronyd.command);
     let begun = std::time::Instant::now();
     loop {
         assert!(begun.elapsed() < PATIENCE, "never followed");
         // Slewed slowly, so most of the five seconds remains when it is seen.
-        if let Ok(answer) = chronyc.ask().await
+        if let Ok(answer) = asked.ask().await
             && answer.tracking.synchronised
         {
             assert!(
@@ -221,5 +230,5 @@ async fn a_clock_that_is_behind_has_a_negative_offset() {
 #[tokio::test]
 async fn nobody_there_is_no_answer() {
     let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    assert_eq!(Chronyc::at(free).ask().await, Err(Silence::NoAnswer));
+    assert_eq!(Asked::at(free).ask().await, Err(Silence::NoAnswer));
 }

@@ -95,6 +95,7 @@ fn is_sound(trial: &Trial, machine: &Machine) {
         "systemd-resolved",
         "nftables",
         "strongroomd",
+        "strongroom-time-sources.path",
     ] {
         assert_eq!(run(&format!("systemctl is-active {unit}")).trim(), "active", "{unit}");
     }

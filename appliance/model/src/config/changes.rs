@@ -28,6 +28,9 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     let mtu = |network: &Network| number(network.mtu.as_ref().map(|mtu| *mtu.get_ref()));
     told("largest packet", mtu(&old.network), mtu(&new.network));
     told("time servers", list(&old.clock.servers), list(&new.clock.servers));
+    told("time servers by NTS", list(&old.clock.nts), list(&new.clock.nts));
+    let dhcp = |config: &Config| if config.clock.dhcp { "asked" } else { "not asked" }.to_string();
+    told("time servers that DHCP gives", dhcp(old), dhcp(new));
     lines.extend(clients(&old.client, &new.client));
     // Compared as they would be written: a value's place in the file is no difference.
     for (what, same) in [

@@ -173,11 +173,25 @@ pub struct Trust {
 }
 
 /// `[clock]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Clock {
-    /// NTP servers. Without any, the public pool is used. Those given by DHCP are not asked yet.
+    /// NTP servers. Without any, here and in `nts`, the public pool is used.
     pub servers: Vec<Host>,
+    /// NTP servers that are asked by NTS (RFC 8915). With any, the clock is set only by what these agree to.
+    pub nts: Vec<Host>,
+    /// Whether the servers that DHCP gives are asked as well.
+    pub dhcp: bool,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            nts: Vec::new(),
+            dhcp: true,
+        }
+    }
 }
 
 /// `[array]`: which disks make up the array. Disks are named by serial number or by WWN.

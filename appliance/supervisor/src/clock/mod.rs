@@ -1,15 +1,22 @@
 //! The clock duty: asks chronyd and the kernel, decides (in `strongroom_model::clock`), reports.
 //!
-//! Owns the clock's part of the status. Reads chronyd through [`Chronyc`] and a few files of `/sys` and `/proc`. It
-//! never sets the clock: that is chronyd's.
+//! Owns the clock's part of the status. Reads chronyd through [`Chronyd`], the kernel through [`kernel_clock`], and what
+//! `strongroom-health` found in the kernel's log. It never sets the clock: that is chronyd's.
 
+pub mod sources;
+
+use crate::disks::health::report::HealthReport;
+use crate::paths::Paths;
 use crate::report::{Report, publish};
-use crate::services::chrony::Chronyc;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use crate::services::chrony::Chronyd;
+use crate::services::kernel_clock;
+use std::path::Path;
 use std::time::Duration;
-use strongroom_model::clock::{self, Kernel, Observation};
+use strongroom_model::clock::kernel::Kernel;
+use strongroom_model::clock::steps::Steps;
+use strongroom_model::clock::wander::Wander;
+use strongroom_model::clock::{self, Observation};
+use strongroom_model::config::Config;
 use strongroom_model::status::{Clock, ClockState};
 use tokio::sync::watch;
 
@@ -17,24 +24,32 @@ use tokio::sync::watch;
 const CALM: Duration = Duration::from_secs(16);
 /// Between two looks at a clock that is not.
 const EAGER: Duration = Duration::from_secs(4);
-/// Most that is read of one file: the first processor in `cpuinfo` fits many times.
-const FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// Watches the system's clock for ever, and reports when something changed.
-pub async fn run(report: watch::Sender<Report<Clock>>) {
-    watch_clock(PathBuf::from("/"), Chronyc::default(), report).await;
+pub async fn run(paths: Paths, config: &Config, report: watch::Sender<Report<Clock>>) {
+    let nts: Vec<String> = config.clock.nts.iter().map(ToString::to_string).collect();
+    watch_clock(paths, Chronyd::default().with_nts(nts), report).await;
 }
 
-/// Like [`run`], with the kernel's files under `root` and another chronyd.
-pub async fn watch_clock(root: PathBuf, chronyc: Chronyc, report: watch::Sender<Report<Clock>>) {
+/// Like [`run`], with the kernel's files under another root and another chronyd.
+pub async fn watch_clock(paths: Paths, chronyd: Chronyd, report: watch::Sender<Report<Clock>>) {
+    let mut steps = Steps::since(noted_at_start(&paths));
+    let mut wander = Wander::default();
     loop {
+        let chrony = chronyd.ask().await;
+        // After that, so that what chronyd set meanwhile is seen as of now.
+        let (now, uptime_s) = (crate::clock_now(), kernel_clock::uptime(paths.root()));
         let seen = Observation {
-            chrony: chronyc.ask().await,
-            kernel: kernel(&root),
-            uptime_s: uptime(&root),
+            chrony,
+            kernel: kernel(&paths, now),
+            step: steps.look(kernel_clock::distance_ms(), now, uptime_s),
+            wander_ppb: wander.spread_ppb(),
+            uptime_s,
+            now,
         };
         let (part, conditions) = clock::decide(&seen);
         let pause = if part.state == ClockState::Synchronised {
+            wander.note(uptime_s, part.frequency_ppb);
             CALM
         } else {
             EAGER
@@ -48,89 +63,88 @@ pub async fn watch_clock(root: PathBuf, chronyc: Chronyc, report: watch::Sender<
     }
 }
 
-/// What the kernel says; what cannot be read stays empty.
-fn kernel(root: &Path) -> Kernel {
-    let clocksources = root.join("sys/devices/system/clocksource/clocksource0");
-    let mut kernel = Kernel {
-        clocksource: read(&clocksources.join("current_clocksource")).trim().into(),
-        ..Kernel::default()
-    };
-    // What does not fit would be beyond any kernel of today.
-    for name in read(&clocksources.join("available_clocksource")).split_ascii_whitespace() {
-        let _ = kernel.available.push(name.into());
+fn kernel(paths: &Paths, now: Option<u64>) -> Kernel {
+    let mut kernel = kernel_clock::read_files(paths.root(), now);
+    let evidence = HealthReport::read(&paths.health_report()).unwrap_or_default().evidence;
+    kernel.tsc_fault = evidence.tsc_fault.as_str().into();
+    kernel.ignored_interrupt = evidence.ignored_interrupt;
+    kernel.timer_astray = evidence.timer_astray;
+    // A test's chronyd is not the one that steers this kernel.
+    if paths.root() == Path::new("/") {
+        kernel.discipline = kernel_clock::discipline();
     }
-    let cpuinfo = read(&root.join("proc/cpuinfo"));
-    let flags = cpuinfo
-        .lines()
-        .find(|line| line.starts_with("flags"))
-        .unwrap_or_default();
-    kernel.steady_tsc = ["constant_tsc", "nonstop_tsc"]
-        .iter()
-        .all(|flag| flags.split(' ').any(|word| word == *flag));
-    kernel.noapic = read(&root.join("proc/cmdline"))
-        .split_ascii_whitespace()
-        .any(|word| word == "noapic");
     kernel
 }
 
-/// Seconds since the start; 0 when not known, so that nothing is judged too early.
-fn uptime(root: &Path) -> u64 {
-    read(&root.join("proc/uptime"))
-        .split(['.', ' '])
-        .next()
-        .and_then(|whole| whole.parse().ok())
-        .unwrap_or(0)
+/// Why nothing may go by the clock now; `None` when it is trusted. For jobs, which are no part of the supervisor: chronyd
+/// itself is asked. What it says is all that is needed, since its bound grows while it follows nobody; their units forbid to ask
+/// the kernel, by adjtimex(2).
+pub async fn untrusted(chronyd: &Chronyd) -> Option<String> {
+    let seen = Observation {
+        chrony: chronyd.ask().await,
+        kernel: Kernel::default(),
+        step: None,
+        wander_ppb: None,
+        uptime_s: kernel_clock::uptime(Path::new("/")),
+        now: crate::clock_now(),
+    };
+    let (clock, conditions) = clock::decide(&seen);
+    if clock.state.is_trusted() {
+        return None;
+    }
+    let why = conditions
+        .first()
+        .map_or("chronyd has not answered yet", |condition| condition.text.as_str());
+    Some(why.trim_end_matches('.').to_owned())
 }
 
-fn read(path: &Path) -> String {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
-    if read.is_err() {
-        bytes.clear();
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+/// Like [`untrusted`], for those who have nothing else to do meanwhile.
+pub fn is_trusted(chronyd: &Chronyd) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.is_ok_and(|runtime| runtime.block_on(untrusted(chronyd)).is_none())
+}
+
+/// Notes, before chronyd runs, how far the wall clock is from the time since the start: what it is set by is seen by that.
+pub fn note_at_start(paths: &Paths) -> std::io::Result<()> {
+    let distance = kernel_clock::distance_ms().to_string();
+    crate::durable::write(&paths.clock_at_start(), distance.as_bytes(), 0o644)
+}
+
+fn noted_at_start(paths: &Paths) -> Option<i64> {
+    std::fs::read_to_string(paths.clock_at_start())
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
-    fn machine() -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        let clocksources = root.path().join("sys/devices/system/clocksource/clocksource0");
-        fs::create_dir_all(&clocksources).unwrap();
-        fs::create_dir_all(root.path().join("proc")).unwrap();
-        fs::write(clocksources.join("current_clocksource"), "hpet\n").unwrap();
-        fs::write(clocksources.join("available_clocksource"), "hpet acpi_pm \n").unwrap();
-        fs::write(
-            root.path().join("proc/cpuinfo"),
-            "model\t: x\nflags\t\t: fpu tsc constant_tsc nonstop_tsc\n",
-        )
-        .unwrap();
-        fs::write(
-            root.path().join("proc/cmdline"),
-            "quiet noapic raid0.default_layout=1\n",
-        )
-        .unwrap();
-        fs::write(root.path().join("proc/uptime"), "1234.56 999.00\n").unwrap();
-        root
+    #[test]
+    fn what_was_noted_at_the_start_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path());
+        assert_eq!(noted_at_start(&paths), None);
+        std::fs::create_dir_all(paths.clock_at_start().parent().unwrap()).unwrap();
+        note_at_start(&paths).unwrap();
+        let noted = noted_at_start(&paths).unwrap();
+        assert!(noted.abs_diff(kernel_clock::distance_ms()) < 60_000);
     }
 
     #[test]
-    fn the_kernel_is_read_from_its_files() {
-        let root = machine();
-        let seen = kernel(root.path());
-        assert_eq!(seen.clocksource.as_str(), "hpet");
-        assert_eq!(seen.available.len(), 2);
-        assert!(seen.steady_tsc && seen.noapic);
-        assert_eq!(uptime(root.path()), 1234);
-    }
-
-    #[test]
-    fn missing_files_are_no_fault() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(kernel(root.path()), Kernel::default());
-        assert_eq!(uptime(root.path()), 0);
+    fn the_log_of_the_kernel_is_taken_from_the_health_report() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path());
+        let mut report = HealthReport::default();
+        assert!(
+            report
+                .evidence
+                .take_in("tsc: Marking TSC unstable due to clocksource watchdog")
+        );
+        std::fs::create_dir_all(paths.health_report().parent().unwrap()).unwrap();
+        report.write(&paths.health_report()).unwrap();
+        assert_eq!(kernel(&paths, None).tsc_fault.as_str(), "clocksource watchdog");
     }
 }

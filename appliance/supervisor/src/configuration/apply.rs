@@ -21,6 +21,10 @@ pub enum Step {
     Names,
     /// chronyd reads its sources again.
     TimeSources,
+    /// The servers that DHCP gives are taken up or left out.
+    TimeSourcesOfDhcp,
+    /// chronyd starts again with other authorities.
+    TimeTrust,
     /// The folders of new clients' repositories are made, and those of clients that are no more are kept by root, if the
     /// array is there.
     Repositories,
@@ -49,8 +53,13 @@ pub fn steps(old: &Config, new: &Config, taken: &Taken, changed: &BTreeSet<Strin
     if old.network.hostname != new.network.hostname || changed.contains(generate::SERVICE) {
         steps.push(Step::Names);
     }
-    if changed.contains(generate::NTP_SERVERS) {
+    if changed.contains(generate::NTS_TRUST) {
+        steps.push(Step::TimeTrust);
+    } else if changed.contains(generate::NTP_SERVERS) {
         steps.push(Step::TimeSources);
+    }
+    if old.clock.dhcp != new.clock.dhcp {
+        steps.push(Step::TimeSourcesOfDhcp);
     }
     steps.extend(client_steps(old, new));
     if !taken.changes.is_empty() || taken.secrets_changed || !changed.is_empty() {
@@ -102,7 +111,7 @@ fn words(step: &Step) -> &'static str {
         Step::Units | Step::StopTimer(_) => "the schedule",
         Step::Network | Step::RemoveDevice(_) => "the network",
         Step::Names => "the announced name",
-        Step::TimeSources => "the time servers",
+        Step::TimeSources | Step::TimeSourcesOfDhcp | Step::TimeTrust => "the time servers",
         Step::Repositories => "the clients' folders",
         Step::Clients | Step::Supervisor => "the supervisor",
     }
@@ -128,6 +137,8 @@ fn take(step: &Step) -> Result<(), command::CommandError> {
             }
             command::run("chronyc", &["reload", "sources"], "").map(drop)
         }
+        Step::TimeSourcesOfDhcp => systemctl("restart", "strongroom-time-sources.service"),
+        Step::TimeTrust => systemctl("try-restart", "chrony.service"),
         Step::Repositories => {
             if !is_active("mnt-raid.mount") {
                 return Ok(());
@@ -184,6 +195,10 @@ mod tests {
         assert_eq!(
             between("", "[clock]\nservers = [\"ntp\"]\n"),
             [Step::TimeSources, Step::Supervisor]
+        );
+        assert_eq!(
+            between("", "[clock]\nnts = [\"nts\"]\ndhcp = false\n"),
+            [Step::TimeSources, Step::TimeSourcesOfDhcp, Step::Supervisor]
         );
         assert_eq!(
             between("", "[schedule]\npush = \"daily\"\n"),

@@ -21,7 +21,7 @@ fn file(path: &str, content: String) -> Generated {
 }
 
 /// Files that are absent with some configurations; a file of an earlier one goes.
-pub const OPTIONAL: [&str; 4] = [NTP_SERVERS, VLAN_DEVICE, VLAN_NETWORK, TRUST];
+pub const OPTIONAL: [&str; 5] = [NTP_SERVERS, NTS_TRUST, VLAN_DEVICE, VLAN_NETWORK, TRUST];
 /// What the wired ports are told.
 pub const NETWORK: &str = "/run/systemd/network/10-strongroom.network";
 /// The VLAN's device and what it is told.
@@ -30,6 +30,8 @@ pub const VLAN_DEVICE: &str = "/run/systemd/network/05-strongroom.netdev";
 pub const VLAN_NETWORK: &str = "/run/systemd/network/05-strongroom.network";
 /// A file of this name stands in for the image's own, which names the public pool.
 pub const NTP_SERVERS: &str = "/run/chrony-strongroom/default.sources";
+/// By which authorities, beside the public ones, servers are believed that are asked by NTS. chronyd reads it at its start.
+pub const NTS_TRUST: &str = "/run/chrony-strongroom/trust.conf";
 /// Certificate authorities of the owner's own.
 pub const TRUST: &str = "/run/strongroom/trust.pem";
 /// Services that the appliance announces on the LAN.
@@ -80,10 +82,11 @@ pub fn files(config: &Config, id: &str, trust: &Trust) -> Vec<Generated> {
             ));
         }
     }
-    if !config.clock.servers.is_empty() {
+    if !config.clock.servers.is_empty() || !config.clock.nts.is_empty() {
         files.push(file(NTP_SERVERS, ntp_servers(config)));
     }
     if !trust.is_empty() {
+        files.push(file(NTS_TRUST, format!("ntstrustedcerts {TRUST}\n")));
         files.push(file(TRUST, trust.to_pem()));
     }
     files
@@ -121,7 +124,7 @@ fn addresses(network: &Network) -> String {
         let _ = writeln!(text, "DNS={}", server.get_ref());
     }
     if fixed.is_empty() {
-        text.push_str("\n[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\nUseNTP=no\n");
+        text.push_str("\n[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\n");
     }
     text
 }
@@ -175,6 +178,9 @@ fn ntp_servers(config: &Config) -> String {
     let mut text = String::new();
     for server in &config.clock.servers {
         let _ = writeln!(text, "server {server} iburst");
+    }
+    for server in &config.clock.nts {
+        let _ = writeln!(text, "server {server} iburst nts");
     }
     text
 }

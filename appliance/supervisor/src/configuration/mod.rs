@@ -144,6 +144,9 @@ impl Outcome {
 /// the generated files from being written.
 pub fn run_at_start(paths: &Paths) -> io::Result<()> {
     let _lock = lock(paths)?;
+    if let Err(error) = crate::clock::note_at_start(paths) {
+        eprintln!("By how much the clock will be set is not going to be known: {error}");
+    }
     let (incoming, outcome) = match incoming::read(&paths.owner_config()) {
         Ok(None) => (None, Outcome::Nothing),
         Err(error) => (None, Outcome::Refused(error.into())),

@@ -24,7 +24,7 @@ use strongroom_model::drill::Drill;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::recipient::Challenge;
 use strongroom_model::registry::{self, Answer, Request};
-use strongroom_model::status::{ArrayState, ClockState, Status};
+use strongroom_model::status::{ArrayState, Status};
 use strongroom_model::superblock::ArrayUuid;
 use strongroom_model::upkeep::Work;
 use strongroom_model::watch::{Record, Remembered};
@@ -238,7 +238,7 @@ impl ApplianceFace {
     /// The recipients of off-site copies, and who signs the manifests, as JSON (`strongroom_model::recipient::Listing`).
     async fn recipients(&self) -> fdo::Result<String> {
         let config = configuration::in_force(&self.paths);
-        let trusted = self.status.borrow().clock.state == ClockState::Synchronised;
+        let trusted = self.status.borrow().clock.state.is_trusted();
         let now = trusted.then(crate::clock_now).flatten();
         let listing = recipients::listing(&self.paths, &config, now);
         serde_json::to_string(&listing).map_err(|error| fdo::Error::Failed(error.to_string()))

@@ -3,10 +3,12 @@
 //! target failed; systemd tries again.
 
 use super::{bucket, copy_check};
+use crate::clock;
 use crate::configuration::{in_force, signing};
 use crate::durable;
 use crate::offsite::recipients;
 use crate::paths::Paths;
+use crate::services::chrony::Chronyd;
 use crate::upkeep::hold;
 use crate::watch::store;
 use serde::{Deserialize, Serialize};
@@ -86,7 +88,13 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
         progress.target = Some(target.name.get_ref().clone());
         (progress.done_bytes, progress.total_bytes) = (0, 0);
         write(&report, &progress);
-        let outcome = runtime.block_on(push_to(paths, &config, &name, target, &report, &progress));
+        let outcome = runtime.block_on(async {
+            // Its requests are signed by the time, and what it retires is chosen by age.
+            if let Some(why) = clock::untrusted(&Chronyd::default()).await {
+                return Err(format!("nothing is pushed while the clock is not to be trusted: {why}"));
+            }
+            push_to(paths, &config, &name, target, &report, &progress).await
+        });
         progress.errors.retain(|(name, _)| name != target.name.get_ref());
         match outcome {
             Ok(words) => eprintln!("{name} to {}: {words}", target.name.get_ref()),

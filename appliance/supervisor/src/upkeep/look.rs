@@ -15,7 +15,7 @@ use strongroom_model::condition::Condition;
 use strongroom_model::config::Config;
 use strongroom_model::name::ClientName;
 use strongroom_model::session;
-use strongroom_model::status::{ArrayState, ClockState, Job, JobKind, Status};
+use strongroom_model::status::{ArrayState, Job, JobKind, Status};
 use strongroom_model::upkeep::compaction::{self, Reading, Situation};
 use strongroom_model::upkeep::policy::{self, Next};
 use strongroom_model::upkeep::rollback::{Kept, KeptRange};
@@ -71,7 +71,7 @@ pub fn look(
         .collect();
     let busy = status.jobs.iter().find_map(|job| busy(job, name));
     let mounted = status.array.state == ArrayState::Mounted;
-    let trusted = status.clock.state == ClockState::Synchronised;
+    let trusted = status.clock.state.is_trusted();
     let around = Surroundings {
         mounted,
         sessions: &sessions,

@@ -30,9 +30,22 @@ fn a_clock_of_1970_or_2099_is_set_right_and_keeps_nobody_out() {
         hardware.clock = Some(clock.to_owned());
         let mut machine = switch_on(&trial, &hardware);
         let admin = trial.admin(&machine);
-        wait_for_status(&trial, &mut machine, "the clock was not set", SOON, |status| {
+        let status = wait_for_status(&trial, &mut machine, "the clock was not set", SOON, |status| {
             status["array"]["state"] == "mounted" && status["clock"]["state"] == "synchronised"
         });
+        let step = &status["clock"]["last_step"];
+        let days = step["by_ms"].as_i64().unwrap() / 86_400_000;
+        assert!(days.abs() > 365 && step["at_start"] == true, "{clock}: {step}");
+        assert!(
+            status.to_string().contains("hardware-clock-wrong"),
+            "{clock}: {status:#}"
+        );
+        let shown = admin.run("strongroom clock").unwrap();
+        assert!(shown.starts_with("synchronised to NTP server ("), "{shown}");
+        assert!(
+            shown.contains("Hardware clock") && shown.contains("with noapic"),
+            "{shown}"
+        );
         let ours = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let theirs: u64 = admin.run("date +%s").unwrap().trim().parse().unwrap();
         assert!(ours.abs_diff(theirs) < 60, "{clock}: {theirs}");

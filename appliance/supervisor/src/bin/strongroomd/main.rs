@@ -16,6 +16,7 @@ mod serve;
 mod session;
 mod sessions;
 mod supervisor;
+mod time_sources;
 mod upkeep;
 mod verify;
 mod watch;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 type Role = fn() -> ExitCode;
 
 /// Names, and what goes by them.
-const ROLES: [(&str, Role); 18] = [
+const ROLES: [(&str, Role); 19] = [
     ("strongroom-array", array::main),
     ("strongroom-boot", boot::main),
     ("strongroom-clients", clients::main),
@@ -43,6 +44,7 @@ const ROLES: [(&str, Role); 18] = [
     ("strongroom-serve", serve::main),
     ("strongroom-session", session::main),
     ("strongroom-sessions", sessions::main),
+    ("strongroom-time-sources", time_sources::main),
     ("strongroom-upkeep", upkeep::main),
     ("strongroom-verify", verify::main),
     ("strongroom-watch", watch::main),

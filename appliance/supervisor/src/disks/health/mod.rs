@@ -8,11 +8,12 @@
 pub mod notes;
 pub mod report;
 
+use crate::clock;
 use crate::paths::{ARRAY_MOUNT, Paths};
-use crate::services::bounded::{self, Ended};
+use crate::services::chrony::Chronyd;
 use crate::services::disk_places::{self, DiskPlace};
 use crate::services::kernel_log::KernelLog;
-use crate::services::{chrony, mounts, smart};
+use crate::services::{mounts, smart};
 use notes::Notes;
 use report::{DiskReport, HealthReport};
 use std::collections::BTreeMap;
@@ -115,6 +116,8 @@ impl<'a> Health<'a> {
             self.report.sequence = Some(record.sequence);
             if let Some(event) = kernel_log::read(&record.message) {
                 trouble |= self.take_in(&event);
+            } else {
+                self.report.evidence.take_in(&record.message);
             }
         }
         Ok(trouble)
@@ -209,7 +212,8 @@ impl<'a> Health<'a> {
         };
         self.free = Some(stat.f_bavail * stat.f_frsize);
         let used = stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize;
-        if let (Some(now), true) = (crate::clock_now(), clock_is_trusted()) {
+        // Samples are only as good as their times.
+        if let (Some(now), true) = (crate::clock_now(), clock::is_trusted(&Chronyd::default())) {
             space_trend::note(&mut self.notes.samples, now, used);
         }
     }
@@ -297,17 +301,6 @@ fn broken_array(sys_block: &Path) -> Option<Condition> {
             "Switch off, check the disks' power and data cables, and start again. If the disk has died, replace it and restore from the off-site copy.",
         )
     })
-}
-
-/// Samples are only as good as their times.
-fn clock_is_trusted() -> bool {
-    let arguments = ["-c", "-n", "tracking"];
-    match bounded::run("chronyc", &arguments, Duration::from_secs(8), 64 * 1024) {
-        Ended::Exited { code: Some(0), stdout } => {
-            chrony::parse(&stdout).is_ok_and(|chrony| chrony.tracking.synchronised)
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::durable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
+use strongroom_model::clock::evidence::Evidence;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::status::{Array, Disk, DiskHealth};
 
@@ -42,6 +43,8 @@ pub struct HealthReport {
     pub errors: BTreeMap<String, u32>,
     /// What holds a file system that found itself damaged: `array`, or a disk by its serial.
     pub damaged: Vec<String>,
+    /// What the kernel's log said of its counter and of interrupts, for the clock duty.
+    pub evidence: Evidence,
     /// Days until the array is full.
     pub days_until_full: Option<u32>,
     /// What a person should know.

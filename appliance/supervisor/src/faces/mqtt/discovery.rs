@@ -49,6 +49,32 @@ pub fn appliance(topics: &Topics, status: &Status) -> Message {
         }),
     );
     parts.add(
+        "clock_state",
+        "sensor",
+        json!({
+            "name": "Clock",
+            "entity_category": "diagnostic",
+            "device_class": "enum",
+            "options": ["unknown", "synchronised", "coasting", "unsynchronised"],
+            "state_topic": clock,
+            "value_template": "{{ value_json.state }}",
+        }),
+    );
+    parts.add(
+        "clock_error",
+        "sensor",
+        json!({
+            "name": "Clock error",
+            "entity_category": "diagnostic",
+            "device_class": "duration",
+            "unit_of_measurement": "ms",
+            "state_class": "measurement",
+            "suggested_display_precision": 1,
+            "state_topic": clock,
+            "value_template": "{{ value_json.error_ms }}",
+        }),
+    );
+    parts.add(
         "clock_offset",
         "sensor",
         json!({

@@ -5,7 +5,8 @@ use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
 use strongroom_model::drill::LastDrill;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::{
-    ArrayState, Client, ClockState, Disk, DiskHealth, DiskRole, RepositoryState, Status, Target,
+    ArrayState, Client, ClockState, ClockStep, Disk, DiskHealth, DiskRole, RepositoryState, Status, Target, TimeSource,
+    TimeSourceState,
 };
 use strongroom_model::verification::Compared;
 
@@ -26,6 +27,18 @@ pub(super) fn sample() -> Status {
     status.clock.state = ClockState::Synchronised;
     status.clock.offset_ns = -120_000;
     status.clock.stratum = 3;
+    status.clock.last_step = Some(ClockStep {
+        by_ms: 1_500,
+        at: Some(1_700_000_000),
+        at_start: true,
+    });
+    let source = TimeSource {
+        name: "192.168.1.1".into(),
+        state: TimeSourceState::Followed,
+        reach: 0o377,
+        ..TimeSource::default()
+    };
+    let _ = status.clock.servers.push(source);
     status.array.state = ArrayState::Mounted;
     status.array.size_bytes = 4_000_000;
     status.array.used_bytes = 1_000_000;

@@ -7,7 +7,9 @@ use super::topics::Topics;
 use serde_json::{Map, Value, json};
 use strongroom_model::clients::quota_used_permille;
 use strongroom_model::condition::Health;
-use strongroom_model::status::{Array, ArrayState, Client, Clock, ClockState, Disk, DiskRole, STATUS_VERSION, Status};
+use strongroom_model::status::{
+    Array, ArrayState, Client, Clock, ClockState, Disk, DiskRole, STATUS_VERSION, Status, TimeSource,
+};
 
 /// A message to publish, always with QoS 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,14 +66,37 @@ fn clock(clock: &Clock) -> Value {
     json!({
         "state": clock.state,
         "synchronised": clock.state == ClockState::Synchronised,
+        "trusted": clock.state.is_trusted(),
+        "trusted_until": clock.trusted_until.map(iso8601),
         "offset_ms": milliseconds(clock.offset_ns as f64),
         "error_ms": milliseconds(clock.error_ns as f64),
         "stratum": (clock.stratum > 0).then_some(clock.stratum),
         "frequency_ppm": known.then_some(clock.frequency_ppb as f64 / 1e3),
+        "skew_ppm": clock.skew_ppb.map(|ppb| ppb as f64 / 1e3),
+        "wander_ppm": clock.wander_ppb.map(|ppb| ppb as f64 / 1e3),
+        "leap": clock.leap,
+        "last_step_s": clock.last_step.map(|step| step.by_ms as f64 / 1e3),
+        "last_step": clock.last_step.and_then(|step| step.at).map(iso8601),
+        "hardware_clock_offset_s": clock.rtc_offset_s,
         "source": &clock.source,
         "reachable": clock.reachable,
         "sources": clock.sources,
         "clocksource": &clock.clocksource,
+        "tsc": clock.tsc,
+        "servers": clock.servers.iter().map(time_source).collect::<Vec<_>>(),
+    })
+}
+
+fn time_source(source: &TimeSource) -> Value {
+    let answered = source.stratum > 0;
+    json!({
+        "name": &source.name,
+        "address": &source.address,
+        "state": source.state,
+        "stratum": answered.then_some(source.stratum),
+        "reach": source.reach.count_ones(),
+        "offset_ms": answered.then_some(source.offset_ns as f64 / 1e6),
+        "nts": source.nts,
     })
 }
 
@@ -253,6 +278,11 @@ mod tests {
         assert_eq!(of("health")["conditions"][0]["id"], "push-failed");
         assert_eq!(of("clock")["synchronised"], true);
         assert_eq!(of("clock")["offset_ms"], -0.12);
+        assert_eq!(of("clock")["trusted"], true);
+        assert_eq!(of("clock")["last_step_s"], 1.5);
+        assert_eq!(of("clock")["last_step"], "2023-11-14T22:13:20+00:00");
+        let server = &of("clock")["servers"][0];
+        assert_eq!((&server["state"], &server["reach"]), (&json!("followed"), &json!(8)));
         assert_eq!(of("array")["used_percent"], 25.0);
         assert_eq!(of("array")["days_until_full"], 40);
         assert_eq!(of("array")["last_scrub"], "2023-11-14T22:13:20+00:00");
@@ -288,6 +318,8 @@ mod tests {
         for (subject, key) in [
             ("clock", "offset_ms"),
             ("clock", "stratum"),
+            ("clock", "trusted_until"),
+            ("clock", "last_step_s"),
             ("array", "used_percent"),
             ("appliance", "booted"),
         ] {
