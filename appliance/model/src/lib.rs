@@ -15,6 +15,7 @@ pub mod condition;
 pub mod config;
 pub mod date;
 pub mod disk_health;
+pub mod events;
 pub mod kernel_log;
 pub mod name;
 pub mod offsite;

@@ -3,6 +3,7 @@
 //! The snapshot is fixed in size. Times are Unix seconds (UTC), sizes are bytes.
 
 use crate::condition::{Conditions, Health};
+use crate::events::Events;
 use crate::name::{ClientName, TargetName};
 use crate::text::Text;
 use crate::verification::Compared;
@@ -22,7 +23,7 @@ pub const ADDRESSES_MAX: usize = 8;
 /// Most jobs shown at once.
 pub const JOBS_MAX: usize = 16;
 /// Upper bound of `size_of::<Status>()`, checked by a test.
-pub const STATUS_BYTES_MAX: usize = 192 * 1024;
+pub const STATUS_BYTES_MAX: usize = 208 * 1024;
 
 /// The snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub struct Status {
     pub jobs: Vec<Job, JOBS_MAX>,
     /// What a person should know.
     pub conditions: Conditions,
+    /// What happened lately.
+    #[serde(default)]
+    pub events: Events,
 }
 
 /// Who this is and how to reach it.
@@ -267,6 +271,9 @@ pub struct Client {
     /// Segments that a check found damaged, and that nobody accepted.
     #[serde(default)]
     pub damaged: u32,
+    /// When it is pushed next; none without a target, and while that isn't known.
+    #[serde(default)]
+    pub next_push: Option<u64>,
     /// Off-site copies.
     pub targets: Vec<Target, TARGETS_MAX>,
 }
@@ -297,8 +304,20 @@ pub struct Target {
     pub objects: u64,
     /// Their size.
     pub size_bytes: u64,
+    /// What the repository holds beyond it; none while that isn't known.
+    #[serde(default)]
+    pub behind: Option<Behind>,
     /// Why the last push failed; empty when it did not.
     pub error: Text<280>,
+}
+
+/// How far a copy is behind its repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// Transactions that it lacks: of those that were not compacted since.
+    pub transactions: u32,
+    /// Size of the segments that it lacks.
+    pub bytes: u64,
 }
 
 /// What a job does.

@@ -21,6 +21,8 @@ pub enum Step {
     Names,
     /// chronyd reads its sources again.
     TimeSources,
+    /// The firewall lets in what it is told to.
+    Firewall,
     /// The folders of new clients' repositories are made, and those of clients that are no more are kept by root, if the
     /// array is there.
     Repositories,
@@ -51,6 +53,9 @@ pub fn steps(old: &Config, new: &Config, taken: &Taken, changed: &BTreeSet<Strin
     }
     if changed.contains(generate::NTP_SERVERS) {
         steps.push(Step::TimeSources);
+    }
+    if changed.contains(generate::METRICS) {
+        steps.push(Step::Firewall);
     }
     steps.extend(client_steps(old, new));
     if !taken.changes.is_empty() || taken.secrets_changed || !changed.is_empty() {
@@ -103,6 +108,7 @@ fn words(step: &Step) -> &'static str {
         Step::Network | Step::RemoveDevice(_) => "the network",
         Step::Names => "the announced name",
         Step::TimeSources => "the time servers",
+        Step::Firewall => "the firewall",
         Step::Repositories => "the clients' folders",
         Step::Clients | Step::Supervisor => "the supervisor",
     }
@@ -128,6 +134,7 @@ fn take(step: &Step) -> Result<(), command::CommandError> {
             }
             command::run("chronyc", &["reload", "sources"], "").map(drop)
         }
+        Step::Firewall => systemctl("try-reload-or-restart", "nftables.service"),
         Step::Repositories => {
             if !is_active("mnt-raid.mount") {
                 return Ok(());
@@ -185,6 +192,8 @@ mod tests {
             between("", "[clock]\nservers = [\"ntp\"]\n"),
             [Step::TimeSources, Step::Supervisor]
         );
+        assert_eq!(between("", "[metrics]\n"), [Step::Firewall, Step::Supervisor]);
+        assert_eq!(between("[metrics]\n", ""), [Step::Firewall, Step::Supervisor]);
         assert_eq!(
             between("", "[schedule]\npush = \"daily\"\n"),
             [Step::Units, Step::Supervisor]

@@ -2,18 +2,19 @@
 
 use super::topics::Topics;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
+use strongroom_model::events::Events;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::{
-    ArrayState, Client, ClockState, Disk, DiskHealth, DiskRole, RepositoryState, Status, Target,
+    ArrayState, Behind, Client, ClockState, Disk, DiskHealth, DiskRole, RepositoryState, Status, Target,
 };
 use strongroom_model::verification::Compared;
 
-pub(super) fn topics() -> Topics {
+pub(crate) fn topics() -> Topics {
     Topics::new("strongroom_0a1b2c3d", "homeassistant")
 }
 
 /// Two clients; the first has a target whose last push failed.
-pub(super) fn sample() -> Status {
+pub(crate) fn sample() -> Status {
     let mut status = Status {
         health: Health::Warning,
         ..Status::default()
@@ -52,12 +53,17 @@ pub(super) fn sample() -> Status {
         checked: Some(1_700_006_400),
         compared: Compared::NeedKey,
         damaged: 1,
+        next_push: Some(1_700_101_800),
         ..Client::default()
     };
     let target = Target {
         name: TargetName::new("oracle").unwrap(),
         transaction: Some(13),
         last_push: Some(1_700_013_600),
+        behind: Some(Behind {
+            transactions: 2,
+            bytes: 4096,
+        }),
         error: "no route".into(),
         ..Target::default()
     };
@@ -77,5 +83,15 @@ pub(super) fn sample() -> Status {
         "a",
         "b",
     ));
+    let mut events = Events::default();
+    events.note(
+        &Status {
+            health: Health::Good,
+            ..Status::default()
+        },
+        &status,
+        Some(1_700_000_000),
+    );
+    status.events = events;
     status
 }

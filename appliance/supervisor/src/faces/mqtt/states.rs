@@ -5,8 +5,10 @@
 
 use super::topics::Topics;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use strongroom_model::clients::quota_used_permille;
-use strongroom_model::condition::Health;
+use strongroom_model::condition::{Area, Condition, Health};
+use strongroom_model::events::Event;
 use strongroom_model::status::{Array, ArrayState, Client, Clock, ClockState, Disk, DiskRole, STATUS_VERSION, Status};
 
 /// A message to publish, always with QoS 1.
@@ -21,6 +23,15 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message for those who listen now.
+    pub fn passing(topic: String, payload: String) -> Self {
+        Self {
+            topic,
+            payload,
+            retain: false,
+        }
+    }
+
     /// A retained message.
     pub fn retained(topic: String, payload: String) -> Self {
         Self {
@@ -41,20 +52,53 @@ pub fn states(topics: &Topics, status: &Status) -> Vec<Message> {
         Message::retained(topics.of("appliance"), appliance(status).to_string()),
     ];
     for one in &status.clients {
+        let about = status.conditions.standing.iter();
+        let about: Vec<&Condition> = about.filter(|condition| condition.is_about(&one.name)).collect();
         messages.push(Message::retained(
             topics.client(one.name.as_str()),
-            client(one).to_string(),
+            client(one, &about).to_string(),
         ));
     }
     messages
 }
 
+/// What happened. It passes: Home Assistant takes no event that was retained.
+pub fn event(topics: &Topics, event: &Event) -> Message {
+    let payload = json!({
+        "event_type": event.kind,
+        "number": event.number,
+        "at": event.at.map(iso8601),
+        "severity": event.severity,
+        "subject": &event.subject,
+        "text": &event.text,
+    });
+    Message::passing(topics.event(), payload.to_string())
+}
+
 fn health(status: &Status) -> Value {
+    let standing = &status.conditions.standing;
+    let problems: BTreeSet<Area> = standing
+        .iter()
+        .filter(|condition| condition.is_problem())
+        .map(|condition| condition.id.area())
+        .collect();
     json!({
         "health": status.health,
         "problem": matches!(status.health, Health::Warning | Health::Alarm),
-        "conditions": &status.conditions.standing,
+        "problem_areas": problems,
+        "conditions": standing.iter().map(condition).collect::<Vec<_>>(),
         "dropped": status.conditions.dropped,
+    })
+}
+
+fn condition(condition: &Condition) -> Value {
+    json!({
+        "id": condition.id,
+        "area": condition.id.area(),
+        "severity": condition.severity,
+        "subject": &condition.subject,
+        "text": &condition.text,
+        "advice": &condition.advice,
     })
 }
 
@@ -134,7 +178,7 @@ fn appliance(status: &Status) -> Value {
     })
 }
 
-fn client(client: &Client) -> Value {
+fn client(client: &Client, conditions: &[&Condition]) -> Value {
     let targets: Map<String, Value> = client
         .targets
         .iter()
@@ -144,6 +188,8 @@ fn client(client: &Client) -> Value {
                 "last_push": target.last_push.map(iso8601),
                 "objects": target.objects,
                 "size_bytes": target.size_bytes,
+                "behind_transactions": target.behind.map(|behind| behind.transactions),
+                "behind_bytes": target.behind.map(|behind| behind.bytes),
                 "problem": !target.error.is_empty(),
                 "error": &target.error,
             });
@@ -167,6 +213,9 @@ fn client(client: &Client) -> Value {
         "compared": client.compared,
         "damaged": client.damaged,
         "problem": client.held || client.damaged > 0,
+        "next_push": client.next_push.map(iso8601),
+        "attention": conditions.iter().any(|condition| condition.is_problem()),
+        "conditions": conditions.iter().map(|one| condition(one)).collect::<Vec<_>>(),
         "targets": targets,
     })
 }
@@ -238,6 +287,7 @@ mod tests {
         assert_eq!(of("health")["health"], "warning");
         assert_eq!(of("health")["problem"], true);
         assert_eq!(of("health")["conditions"][0]["id"], "push-failed");
+        assert_eq!(of("health")["problem_areas"], json!(["offsite"]));
         assert_eq!(of("clock")["synchronised"], true);
         assert_eq!(of("clock")["offset_ms"], -0.12);
         assert_eq!(of("array")["used_percent"], 25.0);
@@ -258,6 +308,29 @@ mod tests {
         assert_eq!(client["last_backup"], "2023-11-15T01:00:00+00:00");
         assert_eq!(client["targets"]["oracle"]["last_push"], "2023-11-15T02:00:00+00:00");
         assert_eq!(client["targets"]["oracle"]["problem"], true);
+        assert_eq!(client["targets"]["oracle"]["behind_transactions"], 2);
+        assert_eq!(client["targets"]["oracle"]["behind_bytes"], 4096);
+        assert_eq!(client["next_push"], "2023-11-16T02:30:00+00:00");
+        assert_eq!(
+            (&client["attention"], &client["conditions"][0]["text"]),
+            (&json!(true), &json!("a"))
+        );
+        assert_eq!(of("client/laptop")["attention"], false);
+    }
+
+    #[test]
+    fn an_event_passes() {
+        let status = sample();
+        let message = event(&topics(), &status.events.recent[0]);
+        assert!(!message.retain);
+        assert_eq!(message.topic, "strongroom/strongroom_0a1b2c3d/event");
+        let payload: Value = serde_json::from_str(&message.payload).unwrap();
+        assert_eq!(payload["event_type"], "condition-began");
+        assert_eq!(
+            (&payload["severity"], &payload["subject"]),
+            (&json!("warning"), &json!("asus_home"))
+        );
+        assert_eq!(payload["at"], "2023-11-14T22:13:20+00:00");
     }
 
     #[test]
