@@ -286,6 +286,24 @@ fn uptime(serial: &str) -> Option<f64> {
     number.trim_end_matches('.').parse().ok()
 }
 
+/// Time that the supervisor had of the processor, in hundredths of a second, and again after half a minute
+/// (proc_pid_stat(5), utime and stime).
+const BUSY: &str =
+    "p=/proc/$(systemctl show -P MainPID strongroomd)/stat; cut -d' ' -f14,15 $p; sleep 30; cut -d' ' -f14,15 $p";
+
+fn busy(ticks: &str) -> String {
+    let sum = |line: &str| {
+        line.split(' ')
+            .filter_map(|number| number.parse::<u64>().ok())
+            .sum::<u64>()
+    };
+    let mut lines = ticks.lines().map(sum);
+    match (lines.next(), lines.next()) {
+        (Some(before), Some(after)) => format!("{:.2} %", after.saturating_sub(before) as f64 / 30.0),
+        _ => "unknown".into(),
+    }
+}
+
 /// Memory, and what took the time of this start.
 fn look(admin: &Login, rows: &mut Rows) -> Result<String> {
     let meminfo = admin.run("cat /proc/meminfo")?;
@@ -322,6 +340,11 @@ fn look(admin: &Login, rows: &mut Rows) -> Result<String> {
         rows,
         "supervisor, resident (goal 16 MiB)",
         &of_kib(supervisor.unwrap_or_default()),
+    );
+    row(
+        rows,
+        "supervisor, idle: of one emulated core, over half a minute (goal 0.1 %)",
+        &admin.run(BUSY).map(|ticks| busy(&ticks))?,
     );
     let run = |what: &str, command: &str| {
         admin

@@ -35,7 +35,7 @@ pub use headers::HeaderReader;
 pub use index::{Index, Place};
 pub use manifest::{Archive, Archives, Manifest};
 pub use object::{BadContent, Protection};
-pub use repository::{Facts, LastCommit, Repository, SegmentFile};
+pub use repository::{Facts, LastCommit, Repository, SegmentFile, lacking};
 pub use segment::{Damage, Entry, EntryKind, ObjectKey, SegmentNumber, SegmentReader};
 pub use touched::{Touched, TouchedArchive};
 pub use transaction::{Depth, Transaction};

@@ -56,6 +56,22 @@ pub struct Facts {
     pub bytes: u64,
 }
 
+/// What of `segments` a copy lacks that holds the state `held`, or nothing, when the state `last` is committed: how many
+/// transactions, as [`Facts::transactions`] counts them, and how many bytes.
+#[must_use]
+pub fn lacking(segments: &[SegmentFile], held: Option<SegmentNumber>, last: SegmentNumber) -> (u32, u64) {
+    let lacks = |segment: &&SegmentFile| segment.number <= last && held.is_none_or(|held| segment.number > held);
+    let commits = segments
+        .iter()
+        .filter(lacks)
+        .filter(|segment| segment.size == COMMIT_SEGMENT_SIZE);
+    let transactions = u32::try_from(commits.count()).unwrap_or(u32::MAX);
+    (
+        transactions,
+        segments.iter().filter(lacks).map(|segment| segment.size).sum(),
+    )
+}
+
 /// `config` is small; anything larger is not one.
 const MAX_CONFIG_SIZE: u64 = 1024 * 1024;
 
@@ -196,7 +212,14 @@ impl Repository {
     /// # Errors
     /// As [`Repository::segments`].
     pub fn facts(&self) -> Result<Facts, Error> {
-        let segments = self.segments()?;
+        self.facts_of(&self.segments()?)
+    }
+
+    /// As [`Repository::facts`], of the segments that it was just found to have.
+    ///
+    /// # Errors
+    /// As [`Repository::last_commit`].
+    pub fn facts_of(&self, segments: &[SegmentFile]) -> Result<Facts, Error> {
         let commits = segments
             .iter()
             .filter(|segment| segment.size == COMMIT_SEGMENT_SIZE)
@@ -347,6 +370,27 @@ mod tests {
 
     fn commit() -> Vec<u8> {
         write_segment(&[Planned::Commit])
+    }
+
+    #[test]
+    fn what_a_copy_lacks_is_counted_up_to_the_last_commit() {
+        let all = [
+            (0, put()),
+            (1, commit()),
+            (2, put()),
+            (3, commit()),
+            (4, put()),
+            (5, commit()),
+            (6, put()),
+        ];
+        let (_dir, repository) = repository(&all);
+        let segments = repository.segments().unwrap();
+        let size = |numbers: &[usize]| numbers.iter().map(|number| all[*number].1.len() as u64).sum::<u64>();
+        let lacks = |held: Option<u32>| lacking(&segments, held.map(SegmentNumber), SegmentNumber(5));
+        assert_eq!(lacks(Some(5)), (0, 0));
+        assert_eq!(lacks(Some(1)), (2, size(&[2, 3, 4, 5])));
+        assert_eq!(lacks(None), (3, size(&[0, 1, 2, 3, 4, 5])));
+        assert_eq!(lacks(Some(9)), (0, 0));
     }
 
     #[test]

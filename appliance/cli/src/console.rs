@@ -15,6 +15,7 @@ use ratatui_core::style::{Color, Modifier, Style};
 use ratatui_core::text::Line;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
 use strongroom_model::drill::LastDrill;
+use strongroom_model::events::Event;
 use strongroom_model::status::{
     ArrayState, Client, Clock, ClockState, Disk, DiskRole, Job, JobKind, RepositoryState, Status, Target,
 };
@@ -221,7 +222,23 @@ fn sections(status: &Status, now: u64, columns: usize, on_screen: bool) -> Vec<S
             share: 5,
         });
     }
+    // What was matters less than what is: it is left out where room is short.
+    if !on_screen {
+        let events = status.events.recent.iter().rev();
+        sections.push(Section {
+            title: line(BOLD, "What happened lately"),
+            items: events.map(|event| happened(event, now, columns)).collect(),
+            share: 0,
+        });
+    }
     sections
+}
+
+fn happened(event: &Event, now: u64, columns: usize) -> Vec<Line<'static>> {
+    let when = event.at.map_or("-".into(), |at| words::age(Some(at), now));
+    let first = format!("  {when:<12} ");
+    let rows = page::wrap(&first, &event.text, columns);
+    rows.iter().map(|row| line(PLAIN, row)).collect()
 }
 
 fn first_steps(columns: usize) -> Vec<Vec<Line<'static>>> {

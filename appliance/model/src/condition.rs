@@ -1,5 +1,6 @@
 //! Conditions: what a person should know, in words, with advice. Health is the worst condition standing.
 
+use crate::name::ClientName;
 use crate::text::Text;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -180,10 +181,140 @@ pub enum ConditionId {
     RecipientExpiring,
     /// The broker does not answer or refuses.
     MqttUnreachable,
+    /// Somebody who is to be told of what happens can't be.
+    NoticeFailed,
+    /// The status can't be offered to Prometheus.
+    MetricsFailed,
     /// A unit of the appliance has failed.
     UnitFailed,
     /// A duty of the supervisor has stopped and is being started again.
     DutyFailed,
+}
+
+/// What a condition is part of: things that are looked after together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Area {
+    /// The appliance itself: configuration, state partition, units, broker.
+    System,
+    /// The disks, and what is read from and written to them.
+    Disks,
+    /// The array and its file system.
+    Array,
+    /// The clock.
+    Clock,
+    /// The clients and their repositories.
+    Clients,
+    /// The off-site copies and who can read them.
+    Offsite,
+}
+
+impl Area {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::System,
+        Self::Disks,
+        Self::Array,
+        Self::Clock,
+        Self::Clients,
+        Self::Offsite,
+    ];
+
+    /// Its name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Disks => "disks",
+            Self::Array => "array",
+            Self::Clock => "clock",
+            Self::Clients => "clients",
+            Self::Offsite => "offsite",
+        }
+    }
+}
+
+impl ConditionId {
+    /// What it is part of.
+    pub const fn area(self) -> Area {
+        use ConditionId as Id;
+        match self {
+            Id::NotConfigured
+            | Id::ConfigRefused
+            | Id::SecretUnusable
+            | Id::StateLost
+            | Id::StateRepaired
+            | Id::StateFull
+            | Id::RecallPending
+            | Id::MqttUnreachable
+            | Id::NoticeFailed
+            | Id::MetricsFailed
+            | Id::UnitFailed
+            | Id::DutyFailed => Area::System,
+            Id::DiskFailing
+            | Id::DiskAging
+            | Id::DiskHot
+            | Id::DiskCable
+            | Id::DiskErrors
+            | Id::DiskSilent
+            | Id::ScrubUnreadable
+            | Id::ScrubOverdue
+            | Id::ScrubFailed => Area::Disks,
+            Id::ArrayNotReady
+            | Id::ArrayFailed
+            | Id::ConsentLeftOver
+            | Id::MemberMissing
+            | Id::ArrayNotMounted
+            | Id::ArrayFull
+            | Id::ArrayFilling
+            | Id::FileSystemDamaged => Area::Array,
+            Id::ClockUnsynchronised
+            | Id::ClockUnknown
+            | Id::TimeSourceWrong
+            | Id::ClockSourceDemoted
+            | Id::ClockUnsteady
+            | Id::HardwareClockWrong
+            | Id::InterruptsLost => Area::Clock,
+            Id::PushFailed
+            | Id::NoTarget
+            | Id::NeverPushed
+            | Id::CopyBehind
+            | Id::ManifestDistrusted
+            | Id::RetirementHindered
+            | Id::CopyDamaged
+            | Id::CopyForeign
+            | Id::CopyUnverified
+            | Id::DrillFailed
+            | Id::DrillDue
+            | Id::RepositoryGone
+            | Id::RecipientUnproven
+            | Id::KeyDrillDue
+            | Id::RecipientExpiring => Area::Offsite,
+            Id::RepositoryUnreadable
+            | Id::RepositoryUnclaimed
+            | Id::EnrolmentClash
+            | Id::RegistryUnreadable
+            | Id::ClientPaused
+            | Id::KeyRevoked
+            | Id::PairingFailed
+            | Id::ClientNeverSeen
+            | Id::ClientSilent
+            | Id::QuotaNearlyReached
+            | Id::MassDeletion
+            | Id::RepositoryShrinking
+            | Id::UnlistedDeletion
+            | Id::ArchivesRemoved
+            | Id::ManifestLost
+            | Id::ConfigChanged
+            | Id::SegmentsChanged
+            | Id::TransactionsGone
+            | Id::AuditFailed
+            | Id::RepositoryDamaged
+            | Id::CheckOverdue
+            | Id::CheckFailed
+            | Id::UpkeepUnfinished
+            | Id::CompactionWaits => Area::Clients,
+        }
+    }
 }
 
 /// One thing that a person should know.
@@ -211,6 +342,17 @@ impl Condition {
             text: text.into(),
             advice: advice.into(),
         }
+    }
+
+    /// Whether it is about this client, or its copy at one of its targets.
+    pub fn is_about(&self, client: &ClientName) -> bool {
+        let of = self.subject.split('@').next();
+        matches!(self.id.area(), Area::Clients | Area::Offsite) && of == Some(client.as_str())
+    }
+
+    /// Whether somebody has to do something about it.
+    pub fn is_problem(&self) -> bool {
+        self.severity > Severity::Info
     }
 }
 
@@ -272,6 +414,17 @@ mod tests {
         assert_eq!(conditions.health(), Health::Alarm);
         let order: std::vec::Vec<_> = conditions.standing.iter().map(|c| c.subject.as_str()).collect();
         assert_eq!(order, ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn a_condition_is_about_its_client_and_no_namesake() {
+        let asus = ClientName::new("asus").unwrap();
+        assert!(condition(Severity::Info, "asus").is_about(&asus));
+        assert!(condition(Severity::Info, "asus@far").is_about(&asus));
+        assert!(!condition(Severity::Info, "asus2").is_about(&asus));
+        assert!(!condition(Severity::Info, "").is_about(&asus));
+        let duty = Condition::new(ConditionId::DutyFailed, Severity::Warning, "asus", "text", "advice");
+        assert!(!duty.is_about(&asus));
     }
 
     #[test]

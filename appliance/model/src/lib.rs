@@ -17,6 +17,7 @@ pub mod copy_check;
 pub mod date;
 pub mod disk_health;
 pub mod drill;
+pub mod events;
 pub mod kernel_log;
 pub mod name;
 pub mod offsite;

@@ -4,6 +4,7 @@
 
 use crate::condition::{Conditions, Health};
 use crate::drill::LastDrill;
+use crate::events::Events;
 use crate::name::{ClientName, TargetName};
 use crate::text::Text;
 use crate::verification::Compared;
@@ -25,7 +26,7 @@ pub const JOBS_MAX: usize = 16;
 /// Most sources of time shown.
 pub const TIME_SOURCES_MAX: usize = 12;
 /// Upper bound of `size_of::<Status>()`, checked by a test.
-pub const STATUS_BYTES_MAX: usize = 192 * 1024;
+pub const STATUS_BYTES_MAX: usize = 208 * 1024;
 
 /// The snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,9 @@ pub struct Status {
     pub jobs: Vec<Job, JOBS_MAX>,
     /// What a person should know.
     pub conditions: Conditions,
+    /// What happened lately.
+    #[serde(default)]
+    pub events: Events,
 }
 
 /// Who this is and how to reach it.
@@ -402,6 +406,9 @@ pub struct Client {
     /// Restores that were tried.
     #[serde(default)]
     pub drill: LastDrill,
+    /// When it is pushed next; none without a target, and while that isn't known.
+    #[serde(default)]
+    pub next_push: Option<u64>,
     /// Off-site copies.
     pub targets: Vec<Target, TARGETS_MAX>,
 }
@@ -441,6 +448,9 @@ pub struct Target {
     /// Objects that no push had sent.
     #[serde(default)]
     pub foreign: u32,
+    /// What the repository holds beyond it; none while that isn't known.
+    #[serde(default)]
+    pub behind: Option<Behind>,
     /// Why the last push failed; empty when it did not.
     pub error: Text<280>,
     /// What lies there that the newest state does not need.
@@ -459,6 +469,15 @@ pub struct Obsolete {
     pub next: Option<u64>,
     /// What was deleted, as far as is remembered.
     pub retired_bytes: u64,
+}
+
+/// How far a copy is behind its repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// Transactions that it lacks: of those that were not compacted since.
+    pub transactions: u32,
+    /// Size of the segments that it lacks.
+    pub bytes: u64,
 }
 
 /// What a job does.

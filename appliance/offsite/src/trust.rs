@@ -124,6 +124,11 @@ impl Trust {
         text
     }
 
+    /// Each of them, in DER.
+    pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(Vec::as_slice)
+    }
+
     /// As the HTTP client wants them.
     pub(crate) fn for_http(&self) -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
         self.0.iter().map(|der| reqwest::Certificate::from_der(der)).collect()

@@ -1,22 +1,22 @@
 //! The daemon: one task per duty and face, wired by channels that carry data one way. It decides nothing itself.
 
 use crate::clients::{self, Surroundings};
-use crate::configuration::{self, seal};
+use crate::configuration;
 use crate::disks;
-use crate::faces::{dbus, mqtt};
+use crate::faces::{dbus, metrics, mqtt, notices};
 use crate::identity;
-use crate::offsite;
+use crate::offsite::{self, bucket};
 use crate::paths::Paths;
 use crate::report::{Command, Report, publish};
 use crate::services::{notify, systemd::Systemd};
 use crate::snapshot::{self, Reports};
 use crate::upkeep;
 use crate::watch as watched;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
-use strongroom_model::config::{Client, Config, Mqtt};
+use strongroom_model::config::{Client, Config};
 use strongroom_model::status::Status;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -64,6 +64,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (upkeep_sender, upkeep_jobs) = watch::channel(Report::default());
     let (upkeep_requests, mut upkeep_orders) = mpsc::channel(4);
     let (mqtt_sender, mqtt) = watch::channel(Report::default());
+    let (exits_sender, exits) = watch::channel(Vec::<Condition>::new());
     let (surroundings_sender, surroundings) = watch::channel(Surroundings::default());
     let (stop_sender, stop) = watch::channel(false);
 
@@ -144,11 +145,29 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
             }
         });
     }
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    if let Some(metrics) = &config.metrics {
+        tokio::spawn(metrics::run(
+            *metrics.port.get_ref(),
+            status.clone(),
+            exits_sender.clone(),
+        ));
+    }
+    // Authorities that can't be read vouch for nobody; whoever needs them says so.
+    let trust = bucket::trust(&paths).unwrap_or_default();
+    notices::start(
+        &config,
+        credentials.as_deref(),
+        &trust,
+        notices::LEAST_PAUSE,
+        &status,
+        &exits_sender,
+    );
     let mqtt_task = config.mqtt.clone().map(|settings| {
-        let password = mqtt_password(&settings);
+        let access = mqtt::access::read(&paths, credentials.as_deref(), &settings);
         tokio::spawn(mqtt::run_until(
             settings,
-            password,
+            access,
             status.clone(),
             commands.clone(),
             mqtt_sender,
@@ -202,6 +221,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
             duties,
             watching,
             upkeep_jobs,
+            exits,
         );
         let mut begun = false;
         loop {
@@ -215,6 +235,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 duties: receivers.6.borrow_and_update().clone(),
                 watch: receivers.7.borrow_and_update().clone(),
                 upkeep: receivers.8.borrow_and_update().clone(),
+                exits: receivers.9.borrow_and_update().clone(),
                 expected: expected(&in_force.borrow().config),
             };
             if begun {
@@ -228,8 +249,13 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 booted: reports.appliance.part.booted,
             };
             publish(&surroundings_sender, around);
-            let new = snapshot::compose(&reports, clock_trusted.then(crate::clock_now).flatten());
+            let now = clock_trusted.then(crate::clock_now).flatten();
+            let mut new = snapshot::compose(&reports, now);
             begun |= new.health != Health::Starting;
+            let old = status_sender.borrow().clone();
+            let mut events = old.events.clone();
+            events.note(&old, &new, now);
+            new.events = events;
             status_sender.send_if_modified(|old| {
                 let changed = **old != *new;
                 if changed {
@@ -237,7 +263,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 }
                 changed
             });
-            notify::alive();
+            notify::alive(&words(&status_sender.borrow()));
             tokio::time::sleep(SNAPSHOT_PERIOD).await;
             // A sender that is gone belongs to a duty that ended; the others go on.
             tokio::select! {
@@ -250,6 +276,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 Ok(()) = receivers.6.changed() => {}
                 Ok(()) = receivers.7.changed() => {}
                 Ok(()) = receivers.8.changed() => {}
+                Ok(()) = receivers.9.changed() => {}
                 // Nothing is new, but the loop turns: systemd wants to know.
                 () = tokio::time::sleep(SIGN_OF_LIFE) => {}
             }
@@ -272,6 +299,21 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
         let _ = tokio::time::timeout(Duration::from_secs(3), task).await;
     }
     Ok(())
+}
+
+/// How things are, in a line for systemd.
+fn words(status: &Status) -> String {
+    let health = match status.health {
+        Health::Starting => "Looking at everything for the first time",
+        Health::Good => "All is well",
+        Health::Warning => "Warning",
+        Health::Alarm => "Alarm",
+    };
+    match status.conditions.standing.first().filter(|worst| worst.is_problem()) {
+        // One line, whatever a text holds.
+        Some(worst) => format!("{health}: {}", worst.text.replace(char::is_control, " ")),
+        None => health.into(),
+    }
 }
 
 /// How many clients there are, and how many of them have a target.
@@ -298,19 +340,6 @@ async fn stopped<E: std::fmt::Display>(duty: &str, ended: Result<(), E>, conditi
     });
     tokio::time::sleep(DUTY_PAUSE).await;
     conditions.send_modify(|standing| standing.retain(|condition| !of_this(condition)));
-}
-
-fn mqtt_password(settings: &Mqtt) -> Option<String> {
-    let name = settings.password.as_ref()?;
-    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")?;
-    let path = Path::new(&folder).join(seal::credential(seal::MQTT, name));
-    match std::fs::read_to_string(&path) {
-        Ok(password) => Some(password),
-        Err(error) => {
-            eprintln!("the secret `{name}` could not be read: {error}");
-            None
-        }
-    }
 }
 
 /// Shows which of several machines this is: a bell and a line on its console.

@@ -123,7 +123,7 @@ impl Paths {
         self.at("/run/strongroom/trust.pem")
     }
 
-    /// Sealed secrets of one use: `mqtt` or `offsite`.
+    /// Sealed secrets of one use: `mqtt`, `notices` or `offsite`.
     pub fn secrets(&self, usage: &str) -> PathBuf {
         self.at("/var/lib/strongroom/secrets").join(usage)
     }

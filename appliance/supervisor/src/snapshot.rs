@@ -28,6 +28,8 @@ pub struct Reports {
     pub mqtt: Report<()>,
     /// Duties that have stopped.
     pub duties: Vec<Condition>,
+    /// Notices and metrics that do not get out.
+    pub exits: Vec<Condition>,
     /// How many clients are configured, and how many of them have a target: the duties have reported for the first
     /// time once they have spoken of that many.
     pub expected: (usize, usize),
@@ -51,6 +53,7 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
     let mut conditions = Conditions::default();
     for client in reports.clients.part.iter().take(status.clients.capacity()) {
         let mut client = client.clone();
+        let looked = std::mem::take(&mut client.targets);
         let targets = reports.offsite.part.targets.get(&client.name);
         client.targets = targets
             .into_iter()
@@ -58,6 +61,11 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
             .take(client.targets.capacity())
             .cloned()
             .collect();
+        for target in &mut client.targets {
+            let same = looked.iter().find(|same| same.name == target.name);
+            target.behind = same.and_then(|same| same.behind);
+        }
+        client.next_push = reports.offsite.part.next.get(&client.name).copied();
         if let Some(watched) = reports.watch.part.clients.get(&client.name) {
             watched.enter(&mut client);
         }
@@ -109,6 +117,7 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         &reports.upkeep.conditions,
         &reports.mqtt.conditions,
         &reports.duties,
+        &reports.exits,
     ];
     for condition in standing.into_iter().flatten() {
         conditions.raise(condition.clone());
@@ -132,7 +141,7 @@ mod tests {
     use super::*;
     use strongroom_model::condition::{ConditionId, Severity};
     use strongroom_model::name::{ClientName, TargetName};
-    use strongroom_model::status::{ArrayState, Target};
+    use strongroom_model::status::{ArrayState, Behind, Target};
 
     #[test]
     fn parts_and_conditions_come_together() {
@@ -140,11 +149,22 @@ mod tests {
         let mut reports = Reports::default();
         reports.appliance.part.id = "strongroom_1".into();
         reports.disks.part.array.state = ArrayState::Mounted;
+        let behind = Some(Behind {
+            transactions: 1,
+            bytes: 500,
+        });
+        let looked = Target {
+            name: TargetName::new("oracle").unwrap(),
+            behind,
+            ..Target::default()
+        };
         reports.clients.part = vec![Client {
             name: name.clone(),
             transaction: Some(3),
+            targets: [looked].into_iter().collect(),
             ..Client::default()
         }];
+        reports.offsite.part.next.insert(name.clone(), 77);
         let target = Target {
             name: TargetName::new("oracle").unwrap(),
             error: "refused".into(),
@@ -164,6 +184,9 @@ mod tests {
         let ids: Vec<_> = status.conditions.standing.iter().map(|c| c.id).collect();
         assert_eq!(ids, [ConditionId::StateLost, ConditionId::PushFailed]);
         assert_eq!(status.clients[0].targets.len(), 1);
+        assert_eq!(status.clients[0].targets[0].behind, behind);
+        assert_eq!(status.clients[0].targets[0].error.as_str(), "refused");
+        assert_eq!(status.clients[0].next_push, Some(77));
     }
 
     #[test]

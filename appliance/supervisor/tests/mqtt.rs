@@ -2,278 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command as Program, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use strongroom_model::condition::{ConditionId, Health};
-use strongroom_model::config::{Host, Mqtt, Word};
-use strongroom_model::name::{ClientName, TargetName};
-use strongroom_model::status::{Client, Status, Target};
-use strongroom_supervisor::faces::mqtt;
-use strongroom_supervisor::report::{Command, Report};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+#[path = "support/mqtt.rs"]
+mod support;
 
-const PATIENCE: Duration = Duration::from_secs(40);
-const ID: &str = "strongroom_0a1b2c3d";
-
-struct Broker {
-    child: Child,
-    port: u16,
-    place: tempfile::TempDir,
-}
-
-impl Broker {
-    fn start() -> Self {
-        Self::with("allow_anonymous true")
-    }
-
-    fn with(lines: &str) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let place = tempfile::tempdir().unwrap();
-        // As root it would become another user, who cannot read here.
-        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(place.path()).unwrap());
-        let user = if owner == 0 { "user root\n" } else { "" };
-        let lines = lines.replace("PLACE", &place.path().display().to_string());
-        std::fs::write(
-            place.path().join("conf"),
-            format!("listener {port} 127.0.0.1\n{user}{lines}\n"),
-        )
-        .unwrap();
-        std::fs::write(place.path().join("users"), "").unwrap();
-        let child = Self::spawn(place.path(), port);
-        Self { child, port, place }
-    }
-
-    fn spawn(place: &Path, port: u16) -> Child {
-        let program = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"]
-            .into_iter()
-            .find(|path| Path::new(path).exists())
-            .expect("missing `mosquitto`: run `cargo image test`, which installs it");
-        let child = Program::new(program)
-            .arg("-c")
-            .arg(place.join("conf"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "mosquitto does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        child
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Starts again at the same place, with nothing remembered.
-    fn again(&mut self) {
-        self.child = Self::spawn(self.place.path(), self.port);
-    }
-
-    fn config(&self) -> Mqtt {
-        config(self.port)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn config(port: u16) -> Mqtt {
-    Mqtt {
-        host: Host::new("127.0.0.1").unwrap(),
-        port,
-        username: None,
-        password: None,
-        discovery_prefix: Word::new("homeassistant").unwrap(),
-    }
-}
-
-/// What the broker delivered to a second client that reads everything.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    /// Last payload by topic; cleared ones are gone.
-    payloads: BTreeMap<String, String>,
-    /// How many were delivered by topic.
-    counts: BTreeMap<String, usize>,
-    /// Whether the subscription stands.
-    ready: bool,
-}
-
-struct Observer {
-    client: AsyncClient,
-    seen: watch::Receiver<Seen>,
-    task: JoinHandle<()>,
-}
-
-impl Observer {
-    async fn start(port: u16) -> Self {
-        let mut options = MqttOptions::new(format!("observer-{}", rand_suffix()), "127.0.0.1", port);
-        options.set_max_packet_size(1 << 20, 1 << 20);
-        let (client, mut events) = AsyncClient::new(options, 16);
-        let (sender, seen) = watch::channel(Seen::default());
-        let subscriber = client.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                match events.poll().await {
-                    Ok(Event::Incoming(Packet::ConnAck(_))) => subscriber.try_subscribe("#", QoS::AtLeastOnce).unwrap(),
-                    Ok(Event::Incoming(Packet::SubAck(_))) => sender.send_modify(|seen| seen.ready = true),
-                    Ok(Event::Incoming(Packet::Publish(message))) => sender.send_modify(|seen| {
-                        *seen.counts.entry(message.topic.clone()).or_default() += 1;
-                        if message.payload.is_empty() {
-                            seen.payloads.remove(&message.topic);
-                        } else {
-                            seen.payloads
-                                .insert(message.topic, String::from_utf8(message.payload.to_vec()).unwrap());
-                        }
-                    }),
-                    Ok(_) => {}
-                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-                }
-            }
-        });
-        let mut observer = Self { client, seen, task };
-        observer.until("the subscription", |seen| seen.ready).await;
-        observer
-    }
-
-    async fn until(&mut self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
-        let found = tokio::time::timeout(PATIENCE, self.seen.wait_for(|seen| wanted(seen))).await;
-        let found = found.map(|found| found.unwrap().clone());
-        found.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}; now {:#?}", *self.seen.borrow()))
-    }
-
-    async fn until_payload(&mut self, topic: &str, payload: &str) {
-        self.until(&format!("{topic} to be {payload}"), |seen| {
-            seen.payloads.get(topic).is_some_and(|found| found.contains(payload))
-        })
-        .await;
-    }
-
-    async fn publish(&self, topic: &str, retain: bool, payload: &str) {
-        self.client
-            .publish(topic, QoS::AtLeastOnce, retain, payload)
-            .await
-            .unwrap();
-    }
-}
-
-impl Drop for Observer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn rand_suffix() -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ())
-}
-
-struct Face {
-    status: watch::Sender<Arc<Status>>,
-    commands: mpsc::Receiver<Command>,
-    report: watch::Receiver<Report<()>>,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-impl Face {
-    fn start(config: Mqtt, password: Option<&str>) -> Self {
-        let (status, statuses) = watch::channel(Arc::new(sample()));
-        let (sender, commands) = mpsc::channel(8);
-        let (reporter, report) = watch::channel(Report::default());
-        let (stop, stopped) = watch::channel(false);
-        let password = password.map(String::from);
-        let task = tokio::spawn(mqtt::run_until(config, password, statuses, sender, reporter, stopped));
-        Self {
-            status,
-            commands,
-            report,
-            stop,
-            task,
-        }
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Status)) {
-        self.status.send_modify(|status| change(Arc::make_mut(status)));
-    }
-
-    async fn condition(&mut self, text: &str) -> String {
-        let found = self.report.wait_for(|report| {
-            report
-                .conditions
-                .iter()
-                .any(|one| one.id == ConditionId::MqttUnreachable && one.text.contains(text))
-        });
-        if let Ok(report) = tokio::time::timeout(PATIENCE, found).await {
-            return report.unwrap().conditions[0].advice.to_string();
-        }
-        panic!("no condition with `{text}`; now {:?}", *self.report.borrow())
-    }
-
-    async fn contented(&mut self) {
-        let found = self.report.wait_for(|report| report.conditions.is_empty());
-        tokio::time::timeout(PATIENCE, found).await.unwrap().unwrap();
-    }
-
-    async fn command(&mut self) -> Command {
-        tokio::time::timeout(PATIENCE, self.commands.recv())
-            .await
-            .unwrap()
-            .unwrap()
-    }
-}
-
-impl Drop for Face {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn sample() -> Status {
-    let mut status = Status {
-        health: Health::Good,
-        ..Status::default()
-    };
-    status.appliance.id = ID.into();
-    status.appliance.hostname = "backup".into();
-    let mut client = Client {
-        name: ClientName::new("asus_home").unwrap(),
-        last_backup: Some(1_700_010_000),
-        ..Client::default()
-    };
-    client
-        .targets
-        .push(Target {
-            name: TargetName::new("oracle").unwrap(),
-            ..Target::default()
-        })
-        .unwrap();
-    status.clients.push(client).unwrap();
-    status
-}
-
-fn of(subject: &str) -> String {
-    format!("strongroom/{ID}/{subject}")
-}
-
-fn discovery(device: &str) -> String {
-    format!("homeassistant/device/{ID}{device}/config")
-}
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command as Program;
+use std::time::Duration;
+use strongroom_model::config::{Mqtt, MqttVersion, Word};
+use strongroom_model::name::ClientName;
+use strongroom_offsite::trust;
+use strongroom_supervisor::faces::mqtt::access::Access;
+use strongroom_supervisor::faces::mqtt::tls::{Authorities, Tls};
+use strongroom_supervisor::report::Command;
+use support::{Broker, Face, Observer, PATIENCE, config, discovery, free_port, of};
 
 #[tokio::test]
 async fn retained_states_reach_one_who_comes_later_and_changes_follow() {
@@ -486,28 +227,212 @@ async fn a_client_that_goes_vanishes_even_one_of_an_earlier_run() {
         .await;
 }
 
+/// An authority, a broker's certificate that it signed, and one for us, made by openssl in a folder.
+struct Authority {
+    place: tempfile::TempDir,
+}
+
+impl Authority {
+    /// `names`: what the broker's certificate is for, as in subjectAltName.
+    fn new(names: &str) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &str| {
+            let output = Program::new("openssl")
+                .args(arguments.split(' '))
+                .current_dir(place.path())
+                .output()
+                .expect("missing `openssl`: run `cargo image test`, which installs it");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let new = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        openssl(&format!(
+            "{new} -x509 -days 2 -subj /CN=home -keyout ca.key -out ca.pem"
+        ));
+        for (name, kind) in [
+            ("broker", format!("subjectAltName={names}")),
+            ("own", "extendedKeyUsage=clientAuth".into()),
+        ] {
+            openssl(&format!("{new} -subj /CN={name} -keyout {name}.key -out {name}.csr"));
+            std::fs::write(place.path().join("extensions"), kind).unwrap();
+            openssl(&format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out {name}.pem"
+            ));
+        }
+        Self { place }
+    }
+
+    fn file(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.place.path().join(name)).unwrap()
+    }
+
+    /// What believes this authority alone, and shows the certificate that it signed for us if it is to.
+    fn access(&self, own: bool) -> Access {
+        let authorities = Authorities::Only(trust::parse(&self.file("ca.pem")).unwrap());
+        let (certificate, key) = (self.file("own.pem"), self.file("own.key"));
+        let own = own.then_some((certificate.as_slice(), key.as_slice()));
+        Access {
+            password: None,
+            tls: Some(Tls::new(&authorities, own).unwrap()),
+        }
+    }
+
+    /// A broker with its certificate, which wants one of whoever comes and knows them by it; with an open door for the
+    /// observer, whose port comes with it.
+    fn broker(self) -> (Broker, u16) {
+        let open = free_port();
+        let lines = format!(
+            "cafile PLACE/ca.pem\ncertfile PLACE/broker.pem\nkeyfile PLACE/broker.key\nrequire_certificate true\n\
+             use_identity_as_username true\nlistener {open} 127.0.0.1\nallow_anonymous true"
+        );
+        (Broker::at(self.place, &lines), open)
+    }
+}
+
+#[tokio::test]
+async fn all_of_it_by_either_version_through_tls_with_a_certificate() {
+    for version in [MqttVersion::V3, MqttVersion::V5] {
+        let authority = Authority::new("IP:127.0.0.1");
+        let access = authority.access(true);
+        let (broker, open) = authority.broker();
+        let mut observer = Observer::start(open).await;
+        observer.publish(&of("client/gone"), true, "{\"targets\":{}}").await;
+        let config = Mqtt {
+            version,
+            ..broker.config()
+        };
+        let mut face = Face::with(config, access);
+        observer.until_payload(&of("client/asus_home"), "asus_home").await;
+        observer.until_payload(&discovery(""), "components").await;
+        face.change(|status| status.clock.stratum = 9);
+        observer.until_payload(&of("clock"), "\"stratum\":9").await;
+        observer.publish(&of("identify/set"), false, "PRESS").await;
+        assert_eq!(face.command().await, Command::Identify);
+        observer.publish("homeassistant/status", false, "online").await;
+        observer
+            .until("everything again", |seen| seen.counts.get(&discovery("")) == Some(&2))
+            .await;
+        observer
+            .until("the earlier client to vanish", |seen| {
+                !seen.payloads.contains_key(&of("client/gone"))
+            })
+            .await;
+        face.stop.send(true).unwrap();
+        tokio::time::timeout(PATIENCE, &mut face.task).await.unwrap().unwrap();
+        observer.until_payload(&of("availability"), "offline").await;
+        face.contented().await;
+
+        // And by the will, when it is cut.
+        let authority = Authority {
+            place: broker_place(broker),
+        };
+        let access = authority.access(true);
+        let (broker, open) = authority.broker();
+        let mut observer = Observer::start(open).await;
+        let config = Mqtt {
+            version,
+            ..broker.config()
+        };
+        let face = Face::with(config, access);
+        observer.until_payload(&of("availability"), "online").await;
+        face.task.abort();
+        observer.until_payload(&of("availability"), "offline").await;
+    }
+}
+
+/// Ends a broker and gives back its folder.
+fn broker_place(mut broker: Broker) -> tempfile::TempDir {
+    broker.kill();
+    std::mem::replace(&mut broker.place, tempfile::tempdir().unwrap())
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_tls_is_told() {
+    let authority = Authority::new("IP:127.0.0.1");
+    let (without, stranger) = (authority.access(false), Authority::new("DNS:elsewhere"));
+    let (certificate, key) = (stranger.file("own.pem"), stranger.file("own.key"));
+    let believing = Authorities::Only(trust::parse(&authority.file("ca.pem")).unwrap());
+    let strangers_own = Tls::new(&believing, Some((certificate.as_slice(), key.as_slice()))).unwrap();
+    let (broker, open) = authority.broker();
+    let told = async |access: Access, port: u16, text: &str| {
+        for version in [MqttVersion::V3, MqttVersion::V5] {
+            let config = Mqtt {
+                version,
+                ..config(port)
+            };
+            let mut face = Face::with(config, access.clone());
+            face.condition(text).await;
+        }
+    };
+    told(without.clone(), broker.port, "refuses TLS with us").await;
+    let strangers_own = Access {
+        password: None,
+        tls: Some(strangers_own),
+    };
+    told(strangers_own, broker.port, "refuses TLS with us").await;
+    told(stranger.access(true), broker.port, "nobody who is trusted vouches").await;
+    told(without, open, "does not speak TLS").await;
+    let access = stranger.access(true);
+    let (elsewhere, _) = stranger.broker();
+    told(access, elsewhere.port, "is for another name").await;
+}
+
+#[test]
+fn files_that_do_not_fit_together_are_refused() {
+    let (one, other) = (Authority::new("IP:127.0.0.1"), Authority::new("IP:127.0.0.1"));
+    let authorities = Authorities::Only(trust::parse(&one.file("ca.pem")).unwrap());
+    let refused = |certificate: &[u8], key: &[u8]| Tls::new(&authorities, Some((certificate, key))).err().unwrap();
+    let (certificate, key) = (one.file("own.pem"), one.file("own.key"));
+    assert!(refused(&certificate, &other.file("own.key")).contains("does not belong"));
+    assert!(refused(&key, &key).contains("no certificate"));
+    assert!(refused(&certificate, &certificate).contains("no private key"));
+}
+
 #[tokio::test]
 async fn a_broker_that_accepts_and_never_answers_is_told() {
     let deaf = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut face = Face::start(config(deaf.local_addr().unwrap().port()), None);
     face.condition("does not answer in time").await;
+    let mut face = Face::start(
+        Mqtt {
+            version: MqttVersion::V5,
+            ..config(deaf.local_addr().unwrap().port())
+        },
+        None,
+    );
+    face.condition("does not answer in time").await;
 }
 
 #[tokio::test]
-async fn a_storm_of_changes_ends_in_the_last_one_with_few_messages() {
-    let broker = Broker::start();
-    let mut observer = Observer::start(broker.port).await;
-    let face = Face::start(broker.config(), None);
-    observer.until_payload(&of("client/asus_home"), "asus_home").await;
-    for size in 1..=10_000u64 {
-        face.change(|status| status.clients[0].size_bytes = size);
-        if size % 100 == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-    observer
-        .until_payload(&of("client/asus_home"), "\"size_bytes\":10000,")
-        .await;
-    let count = observer.seen.borrow().counts[&of("client/asus_home")];
-    assert!(count < 100, "{count} messages");
+async fn a_broker_that_lets_us_in_and_then_never_answers_is_told() {
+    // Its acceptance in each version (MQTT 3.1.1 and 5.0, section 3.2), and nothing more: it does not even read.
+    let accepting: [(MqttVersion, &[u8]); 2] = [
+        (MqttVersion::V3, &[0x20, 2, 0, 0]),
+        (MqttVersion::V5, &[0x20, 3, 0, 0, 0]),
+    ];
+    let told = accepting.map(|(version, acceptance)| async move {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let config = Mqtt {
+            version,
+            ..config(listener.local_addr().unwrap().port())
+        };
+        let mut face = Face::start(config, None);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, acceptance)
+            .await
+            .unwrap();
+        // Two of the connection's own pings, half a minute apart.
+        let report = face.report.wait_for(|report| !report.conditions.is_empty());
+        let report = tokio::time::timeout(3 * PATIENCE, report)
+            .await
+            .unwrap()
+            .unwrap()
+            .clone();
+        assert!(
+            report.conditions[0].text.contains("does not answer in time"),
+            "{report:?}"
+        );
+        drop(stream);
+    });
+    let [first, second] = told;
+    tokio::join!(first, second);
 }

@@ -3,6 +3,7 @@ use super::terminal::tests::written_whole;
 use super::*;
 use proptest::prelude::*;
 use ratatui_core::buffer::Buffer;
+use strongroom_model::events::Events;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::DiskHealth;
 use strongroom_model::verification::Compared;
@@ -328,6 +329,30 @@ fn text_from_outside_cannot_steer_the_terminal() {
     shown(&status, 80, 24);
     let text = status_text(&status, NOW);
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+}
+
+#[test]
+fn plain_text_tells_what_happened_lately_the_newest_first() {
+    let (calm, mut status) = (healthy(), healthy());
+    raise(
+        &mut status,
+        ConditionId::ClientSilent,
+        Severity::Warning,
+        "asus_home",
+        "It is silent.",
+    );
+    let mut events = Events::default();
+    events.note(&calm, &status, Some(NOW - 7200));
+    events.note(&status, &calm, None);
+    status.events = events;
+    let text = status_text(&status, NOW);
+    let lately = text.split_once("What happened lately\n").unwrap().1;
+    assert!(
+        lately.starts_with("  -            No longer: It is silent.\n  2 h ago      It is silent.\n"),
+        "{lately}"
+    );
+    // A screen has better use for its rows.
+    assert!(!shown(&status, 100, 50).contains("lately"));
 }
 
 #[test]

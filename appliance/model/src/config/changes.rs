@@ -37,6 +37,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
         ("administrators' keys", text(&old.admin) == text(&new.admin)),
         ("the array's disks", text(&old.array) == text(&new.array)),
         ("the MQTT broker", text(&old.mqtt) == text(&new.mqtt)),
+        ("metrics", text(&old.metrics) == text(&new.metrics)),
+        ("who is told of what happens", told_of(old) == told_of(new)),
         (
             "off-site targets or recipients",
             text(&old.offsite) == text(&new.offsite),
@@ -49,6 +51,11 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
         }
     }
     lines
+}
+
+fn told_of(config: &Config) -> Vec<Option<toml::Value>> {
+    let notify = config.notify.iter().map(text);
+    notify.chain(config.ping.iter().map(text)).collect()
 }
 
 /// A form in which two values compare by what they mean.

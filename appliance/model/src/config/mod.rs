@@ -19,6 +19,7 @@ pub use parts::*;
 pub use rate::Rate;
 pub use size::Size;
 
+use crate::name::TargetName;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,12 @@ pub struct Config {
     pub array: Option<Array>,
     /// The broker.
     pub mqtt: Option<Mqtt>,
+    /// The status for Prometheus.
+    pub metrics: Option<Metrics>,
+    /// Who is told of conditions.
+    pub notify: Vec<Notify>,
+    /// Who is told of backups and pushes.
+    pub ping: Vec<Ping>,
     /// Off-site targets and recipients.
     pub offsite: Offsite,
     /// Certificate authorities of the owner's own.
@@ -93,6 +100,7 @@ impl Config {
             .iter()
             .map(|recipient| &recipient.certificate)
             .chain(self.trust.certificates.iter().map(|name| name.get_ref()))
+            .chain(self.mqtt.iter().flat_map(Mqtt::public_files))
             .collect();
         names.sort();
         names.dedup();
@@ -159,7 +167,85 @@ fn validate(config: &Config) -> Result<(), Fault> {
     if let Some(array) = &config.array {
         validate_array(array)?;
     }
+    config.mqtt.as_ref().map_or(Ok(()), validate_mqtt)?;
+    validate_exits(config)
+}
+
+fn validate_exits(config: &Config) -> Result<(), Fault> {
+    if let Some(metrics) = config.metrics.as_ref().filter(|metrics| *metrics.port.get_ref() < 1024) {
+        return Err(fault(
+            &metrics.port,
+            alloc::format!("`port` in [metrics] is {}", metrics.port.get_ref()),
+            "Write a port from 1024 to 65535 that nothing else uses; 9633 is usual.",
+        ));
+    }
+    let notices: [(&str, Vec<&Spanned<FileName>>); 2] = [
+        ("notify", config.notify.iter().map(|notify| &notify.url).collect()),
+        ("ping", config.ping.iter().map(|ping| &ping.url).collect()),
+    ];
+    for (what, urls) in notices {
+        if let Some(extra) = urls.get(NOTICES_MAX) {
+            return Err(fault(
+                *extra,
+                alloc::format!("there are more than {NOTICES_MAX} [[{what}]]"),
+                "Remove some.",
+            ));
+        }
+        if let Some(again) = duplicate(urls.into_iter()) {
+            return Err(fault(
+                again,
+                alloc::format!("two [[{what}]] name the file `{}`", again.get_ref()),
+                "Give each a file of its own, with its URL.",
+            ));
+        }
+    }
+    for ping in &config.ping {
+        let known = |name: &TargetName| config.offsite.target.iter().any(|target| target.name.get_ref() == name);
+        match &ping.target {
+            Some(target) if !known(target.get_ref()) => {
+                return Err(fault(
+                    target,
+                    alloc::format!("[[ping]] names a target `{}` that does not exist", target.get_ref()),
+                    "Add an `[[offsite.target]]` of that name, or correct the name.",
+                ));
+            }
+            None if ping.client.is_none() => {
+                return Err(fault(
+                    &ping.url,
+                    "[[ping]] names neither a client nor a target".into(),
+                    "Name the `client` whose backups are meant, or the `target` (or both) whose pushes are.",
+                ));
+            }
+            _ => {}
+        }
+    }
     Ok(())
+}
+
+fn validate_mqtt(mqtt: &Mqtt) -> Result<(), Fault> {
+    let named = [("ca", &mqtt.ca), ("certificate", &mqtt.certificate), ("key", &mqtt.key)];
+    for (what, name) in named {
+        if let Some(name) = name.as_ref().filter(|_| !mqtt.tls) {
+            return Err(fault(
+                name,
+                alloc::format!("[mqtt] has a `{what}`, but TLS is off"),
+                "Write `tls = true` in [mqtt], or remove it.",
+            ));
+        }
+    }
+    match (&mqtt.certificate, &mqtt.key) {
+        (Some(alone), None) => Err(fault(
+            alone,
+            "[mqtt] has a `certificate` without its `key`".into(),
+            "Name the secret file with the certificate's key in `key`.",
+        )),
+        (None, Some(alone)) => Err(fault(
+            alone,
+            "[mqtt] has a `key` without its `certificate`".into(),
+            "Name the file with the certificate that belongs to the key in `certificate`.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn validate_array(array: &Array) -> Result<(), Fault> {

@@ -1,6 +1,7 @@
 //! The parts of the configuration. Each field says what it may hold; anything else is refused by its type.
 
 use super::{AddressRange, Rate, Size};
+use crate::condition::Severity;
 use crate::name::{ClientName, TargetName};
 use crate::ssh_key::SshPublicKey;
 use crate::superblock::ArrayUuid;
@@ -226,26 +227,126 @@ impl Array {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mqtt {
-    /// Host name or address.
+    /// Host name or address. With TLS, the broker's certificate must be for it.
     pub host: Host,
-    /// Port; 1883 by default.
-    #[serde(default = "mqtt_port")]
-    pub port: u16,
+    /// Port; by default that of MQTT, with or without TLS (see [`Mqtt::port`]).
+    pub port: Option<u16>,
+    /// The version of MQTT that is spoken.
+    #[serde(default)]
+    pub version: MqttVersion,
     /// User name.
     pub username: Option<Word>,
     /// Name of the secret file with the password.
     pub password: Option<FileName>,
+    /// Whether TLS is spoken.
+    #[serde(default)]
+    pub tls: bool,
+    /// Name of the file (PEM) with the authority that alone may vouch for the broker. Without one, the public authorities
+    /// and those of `[trust]` may.
+    pub ca: Option<Spanned<FileName>>,
+    /// Name of the file (PEM) with the certificate that is shown to the broker, and what leads to its authority.
+    pub certificate: Option<Spanned<FileName>>,
+    /// Name of the secret file (PEM) with the certificate's key.
+    pub key: Option<Spanned<FileName>>,
     /// Home Assistant's discovery prefix.
     #[serde(default = "discovery_prefix")]
     pub discovery_prefix: Word,
 }
 
-fn mqtt_port() -> u16 {
-    1883
+/// A version of MQTT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MqttVersion {
+    /// 3.1.1, which every broker speaks, and which has all that is needed.
+    #[default]
+    #[serde(rename = "3.1.1")]
+    V3,
+    /// 5, for brokers that want nothing else.
+    #[serde(rename = "5")]
+    V5,
+}
+
+impl Mqtt {
+    /// The port (IANA: mqtt, secure-mqtt).
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.tls { 8883 } else { 1883 })
+    }
+
+    /// Names of the public files.
+    pub(super) fn public_files(&self) -> impl Iterator<Item = &FileName> {
+        self.ca.iter().chain(&self.certificate).map(Spanned::get_ref)
+    }
+
+    /// Names of the secret files.
+    pub fn secrets(&self) -> impl Iterator<Item = &FileName> {
+        self.password.iter().chain(self.key.as_ref().map(Spanned::get_ref))
+    }
 }
 
 fn discovery_prefix() -> Word {
     Word("homeassistant".into())
+}
+
+/// `[metrics]`: the status for Prometheus, on the LAN.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// The TCP port.
+    pub port: Spanned<u16>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            port: Spanned::new(0..0, 9633),
+        }
+    }
+}
+
+/// Most `[[notify]]` and most `[[ping]]`.
+pub const NOTICES_MAX: usize = 8;
+
+/// How a notice is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotifyForm {
+    /// As JSON of our own.
+    #[default]
+    Json,
+    /// As ntfy takes a message: text, with title and priority in the header.
+    Ntfy,
+    /// As Gotify takes a message.
+    Gotify,
+}
+
+/// `[[notify]]`: a URL that is told of conditions that begin and end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// Name of the secret file with the URL: whoever knows it can send, too.
+    pub url: Spanned<FileName>,
+    /// How it is written.
+    #[serde(default)]
+    pub form: NotifyForm,
+    /// The mildest that is told.
+    #[serde(default = "least")]
+    pub least: Severity,
+}
+
+fn least() -> Severity {
+    Severity::Warning
+}
+
+/// `[[ping]]`: a URL that is called when something went well, and with `/fail` behind it when it did not, as
+/// healthchecks.io has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ping {
+    /// Name of the secret file with the URL.
+    pub url: Spanned<FileName>,
+    /// The client whose backups, or with a target whose pushes, are meant. It may be enrolled by command.
+    pub client: Option<ClientName>,
+    /// The target; pushes of all clients to it without a client.
+    pub target: Option<Spanned<TargetName>>,
 }
 
 /// `[offsite]`.

@@ -71,7 +71,7 @@ fn a_full_configuration() {
     let config = Config::parse(&full()).unwrap();
     assert_eq!(config.client.len(), 2);
     assert_eq!(config.targets_of(&config.client[0]).count(), 1);
-    assert_eq!(config.mqtt.as_ref().unwrap().port, 1883);
+    assert_eq!(config.mqtt.as_ref().unwrap().port(), 1883);
     assert_eq!(
         config.offsite.target[0]
             .prefix
@@ -526,4 +526,61 @@ fn a_client_has_a_quota_addresses_and_keys_for_restores() {
     refused(&again, "again", "already belongs to client `asus_home`", "ssh-keygen");
     let both = with(&format!("restore_keys = [\"{KEY_B} again\"]"));
     refused(&both, "again", "already belongs to client `laptop`", "ssh-keygen");
+}
+
+#[test]
+fn the_broker_by_tls() {
+    let mqtt = |lines: &str| Config::parse(&format!("[mqtt]\nhost = \"broker\"\n{lines}"));
+    let config =
+        mqtt("tls = true\nca = \"ca.pem\"\ncertificate = \"own.pem\"\nkey = \"own.key\"\nversion = \"5\"\n").unwrap();
+    let parsed = config.mqtt.as_ref().unwrap();
+    assert_eq!((parsed.port(), parsed.version), (8883, MqttVersion::V5));
+    assert_eq!(
+        config
+            .public_files()
+            .iter()
+            .map(|name| name.as_str())
+            .collect::<Vec<_>>(),
+        ["ca.pem", "own.pem"]
+    );
+    assert_eq!(parsed.secrets().map(FileName::as_str).collect::<Vec<_>>(), ["own.key"]);
+    for (lines, wrong) in [
+        ("ca = \"ca.pem\"\n", "TLS is off"),
+        ("tls = true\ncertificate = \"own.pem\"\n", "without its `key`"),
+        ("tls = true\nkey = \"own.key\"\n", "without its `certificate`"),
+        ("version = 5\n", ""),
+        ("version = \"4\"\n", "3.1.1"),
+    ] {
+        let error = mqtt(lines).unwrap_err().to_string();
+        assert!(
+            error.contains(wrong) && error.contains("strongroom.toml, line "),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn exits_name_what_is_there() {
+    let config = Config::parse(
+        "[metrics]\n[[notify]]\nurl = \"phone\"\nform = \"ntfy\"\nleast = \"info\"\n[[ping]]\nurl = \"asus\"\nclient = \"asus\"\n",
+    )
+    .unwrap();
+    assert_eq!(config.metrics.map(|metrics| *metrics.port.get_ref()), Some(9633));
+    assert_eq!(config.notify[0].form, NotifyForm::Ntfy);
+    for (text, wrong) in [
+        ("[metrics]\nport = 22\n", "`port` in [metrics] is 22"),
+        ("[[ping]]\nurl = \"x\"\n", "neither a client nor a target"),
+        (
+            "[[ping]]\nurl = \"x\"\ntarget = \"far\"\n",
+            "a target `far` that does not exist",
+        ),
+        (
+            "[[notify]]\nurl = \"x\"\n[[notify]]\nurl = \"x\"\n",
+            "name the file `x`",
+        ),
+        ("[[notify]]\nurl = \"https://ntfy.sh/x\"\n", "the name of a file"),
+    ] {
+        let error = Config::parse(text).unwrap_err().to_string();
+        assert!(error.contains(wrong), "{error}");
+    }
 }

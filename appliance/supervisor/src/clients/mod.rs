@@ -10,9 +10,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use strongroom_borg::Repository;
+use strongroom_borg::{Facts, Repository, SegmentFile};
 use strongroom_model::clients::{Observation, decide, paused, unclaimed};
-use strongroom_model::status::{ArrayState, Client, RepositoryState};
+use strongroom_model::config::{self, Config};
+use strongroom_model::status::{ArrayState, Behind, Client, RepositoryState, TARGETS_MAX, Target};
+use strongroom_offsite::ledger;
 use tokio::sync::watch as channel;
 
 /// How often repositories are looked at. Cheap: names and sizes, and the ends of the last segments.
@@ -67,7 +69,8 @@ fn observe(paths: &Paths, in_force: &InForce, around: &Surroundings) -> Report<V
         let mut error = None;
         if around.array == ArrayState::Mounted {
             match look(&paths.repository(name)) {
-                Ok(Some(facts)) => {
+                Ok(Some((facts, segments))) => {
+                    status.targets = copies(paths, config, client, &facts, &segments);
                     status.repository = RepositoryState::Present;
                     status.size_bytes = facts.bytes;
                     status.transaction = facts.last_commit.map(|commit| u64::from(commit.transaction.0));
@@ -101,6 +104,32 @@ fn observe(paths: &Paths, in_force: &InForce, around: &Surroundings) -> Report<V
     report
 }
 
+/// What each copy of a client lacks; the rest of what is known of copies is the offsite duty's.
+fn copies(
+    paths: &Paths,
+    config: &Config,
+    client: &config::Client,
+    facts: &Facts,
+    segments: &[SegmentFile],
+) -> heapless::Vec<Target, TARGETS_MAX> {
+    let targets = config.targets_of(client).take(TARGETS_MAX).map(|target| {
+        let name = target.name.get_ref().clone();
+        // A ledger that can't be read tells nothing; the push says why.
+        let summary = ledger::read_summary(&paths.ledger(client.name.get_ref(), &name));
+        let behind = summary.ok().zip(facts.last_commit).map(|(summary, last)| {
+            let held = summary.map(|summary| summary.transaction);
+            let (transactions, bytes) = strongroom_borg::lacking(segments, held, last.transaction);
+            Behind { transactions, bytes }
+        });
+        Target {
+            name,
+            behind,
+            ..Target::default()
+        }
+    });
+    targets.collect()
+}
+
 /// Names of all repositories on the array, without the ending that repositories have.
 fn repositories(array: &Path) -> Vec<String> {
     let entries = fs::read_dir(array).into_iter().flatten().flatten();
@@ -112,8 +141,8 @@ fn repositories(array: &Path) -> Vec<String> {
     names
 }
 
-/// Facts of a repository; `None` while the folder is empty or absent.
-fn look(path: &Path) -> Result<Option<strongroom_borg::Facts>, String> {
+/// Facts of a repository, and its segments; `None` while the folder is empty or absent.
+fn look(path: &Path) -> Result<Option<(Facts, Vec<SegmentFile>)>, String> {
     match fs::read_dir(path) {
         Ok(mut entries) => {
             if entries.next().is_none() {
@@ -123,10 +152,11 @@ fn look(path: &Path) -> Result<Option<strongroom_borg::Facts>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{}: {error}", path.display())),
     }
-    Repository::open(path)
-        .and_then(|repository| repository.facts())
-        .map(Some)
-        .map_err(|error| error.to_string())
+    let read = Repository::open(path).and_then(|repository| {
+        let segments = repository.segments()?;
+        Ok((repository.facts_of(&segments)?, segments))
+    });
+    read.map(Some).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub enum Step {
     TimeSourcesOfDhcp,
     /// chronyd starts again with other authorities.
     TimeTrust,
+    /// The firewall lets in what it is told to.
+    Firewall,
     /// The folders of new clients' repositories are made, and those of clients that are no more are kept by root, if the
     /// array is there.
     Repositories,
@@ -60,6 +62,9 @@ pub fn steps(old: &Config, new: &Config, taken: &Taken, changed: &BTreeSet<Strin
     }
     if old.clock.dhcp != new.clock.dhcp {
         steps.push(Step::TimeSourcesOfDhcp);
+    }
+    if changed.contains(generate::METRICS) {
+        steps.push(Step::Firewall);
     }
     steps.extend(client_steps(old, new));
     if !taken.changes.is_empty() || taken.secrets_changed || !changed.is_empty() {
@@ -112,6 +117,7 @@ fn words(step: &Step) -> &'static str {
         Step::Network | Step::RemoveDevice(_) => "the network",
         Step::Names => "the announced name",
         Step::TimeSources | Step::TimeSourcesOfDhcp | Step::TimeTrust => "the time servers",
+        Step::Firewall => "the firewall",
         Step::Repositories => "the clients' folders",
         Step::Clients | Step::Supervisor => "the supervisor",
     }
@@ -139,6 +145,7 @@ fn take(step: &Step) -> Result<(), command::CommandError> {
         }
         Step::TimeSourcesOfDhcp => systemctl("restart", "strongroom-time-sources.service"),
         Step::TimeTrust => systemctl("try-restart", "chrony.service"),
+        Step::Firewall => systemctl("try-reload-or-restart", "nftables.service"),
         Step::Repositories => {
             if !is_active("mnt-raid.mount") {
                 return Ok(());
@@ -196,6 +203,8 @@ mod tests {
             between("", "[clock]\nservers = [\"ntp\"]\n"),
             [Step::TimeSources, Step::Supervisor]
         );
+        assert_eq!(between("", "[metrics]\n"), [Step::Firewall, Step::Supervisor]);
+        assert_eq!(between("[metrics]\n", ""), [Step::Firewall, Step::Supervisor]);
         assert_eq!(
             between("", "[clock]\nnts = [\"nts\"]\ndhcp = false\n"),
             [Step::TimeSources, Step::TimeSourcesOfDhcp, Step::Supervisor]

@@ -21,7 +21,7 @@ fn file(path: &str, content: String) -> Generated {
 }
 
 /// Files that are absent with some configurations; a file of an earlier one goes.
-pub const OPTIONAL: [&str; 5] = [NTP_SERVERS, NTS_TRUST, VLAN_DEVICE, VLAN_NETWORK, TRUST];
+pub const OPTIONAL: [&str; 6] = [NTP_SERVERS, NTS_TRUST, VLAN_DEVICE, VLAN_NETWORK, TRUST, METRICS];
 /// What the wired ports are told.
 pub const NETWORK: &str = "/run/systemd/network/10-strongroom.network";
 /// The VLAN's device and what it is told.
@@ -34,6 +34,8 @@ pub const NTP_SERVERS: &str = "/run/chrony-strongroom/default.sources";
 pub const NTS_TRUST: &str = "/run/chrony-strongroom/trust.conf";
 /// Certificate authorities of the owner's own.
 pub const TRUST: &str = "/run/strongroom/trust.pem";
+/// What the firewall lets in beside what it always does: /etc/nftables.conf includes what lies there.
+pub const METRICS: &str = "/run/strongroom/firewall/metrics.nft";
 /// Services that the appliance announces on the LAN.
 pub const SERVICE: &str = "/run/systemd/dnssd/strongroom.dnssd";
 
@@ -85,11 +87,22 @@ pub fn files(config: &Config, id: &str, trust: &Trust) -> Vec<Generated> {
     if !config.clock.servers.is_empty() || !config.clock.nts.is_empty() {
         files.push(file(NTP_SERVERS, ntp_servers(config)));
     }
+    if let Some(metrics) = &config.metrics {
+        files.push(file(METRICS, metrics_door(*metrics.port.get_ref())));
+    }
     if !trust.is_empty() {
         files.push(file(NTS_TRUST, format!("ntstrustedcerts {TRUST}\n")));
         files.push(file(TRUST, trust.to_pem()));
     }
     files
+}
+
+/// Rules of the chain of what comes in: the private ranges (RFC 1918, 3927, 4193, 4291), which are the LAN's.
+fn metrics_door(port: u16) -> String {
+    format!(
+        "ip saddr {{ 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 169.254.0.0/16 }} tcp dport {port} accept\n\
+         ip6 saddr {{ fc00::/7, fe80::/10 }} tcp dport {port} accept\n"
+    )
 }
 
 /// What matches every wired port, but nothing made of them.

@@ -84,14 +84,14 @@ pub enum Refusal {
     /// A certificate can't be used.
     #[error("{CONFIG_NAME}: the certificate `{0}` can't be used: {1}")]
     BadCertificate(FileName, String),
-    /// It names an authority that is not there.
+    /// It names an authority, or a certificate to be shown, that is not there.
     #[error(
-        "{CONFIG_NAME}: the file `{0}` of [trust] is neither beside the file nor known from before. Put your authority's certificate (PEM) into a file of that name beside {CONFIG_NAME}."
+        "{CONFIG_NAME}: the file `{1}` of [{0}] is neither beside the file nor known from before. Put {2} (PEM) into a file of that name beside {CONFIG_NAME}."
     )]
-    NoAuthority(FileName),
-    /// An authority's certificate can't be used.
-    #[error("{CONFIG_NAME}: the file `{0}` of [trust] can't be used: {1}.")]
-    BadAuthority(FileName, String),
+    NoPem(&'static str, FileName, &'static str),
+    /// Such a file can't be used.
+    #[error("{CONFIG_NAME}: the file `{1}` of [{0}] can't be used: {2}.")]
+    BadPem(&'static str, FileName, String),
     /// It names a secret that is not there.
     #[error(
         "{CONFIG_NAME}: the secret `{0}` is neither beside the file nor known from before. Put it, and nothing else, into a file of that name beside {CONFIG_NAME}."
@@ -179,6 +179,10 @@ pub fn run_at_start(paths: &Paths) -> io::Result<()> {
     // resolved runs since long before the state partition's configuration could be read.
     if paths.root() == Path::new("/") {
         apply::perform(&[apply::Step::Names]);
+        // The firewall is up before anything; what is let in beside comes later.
+        if config.metrics.is_some() {
+            apply::perform(&[apply::Step::Firewall]);
+        }
     }
     let now = stick::monotonic_us().to_string();
     durable::write(&paths.configured(), now.as_bytes(), 0o644)?;

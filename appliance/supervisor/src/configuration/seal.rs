@@ -11,26 +11,28 @@ use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::config::{Config, FileName};
 use zeroize::Zeroizing;
 
-/// Use of the broker's password.
+/// Use of the password for the broker, and of the key of the certificate that is shown to it.
 pub const MQTT: &str = "mqtt";
+/// Use of the URLs that are told of what happens.
+pub const NOTICES: &str = "notices";
 /// Use of the targets' secret keys.
 pub const OFFSITE: &str = "offsite";
 
 /// Every secret that the configuration needs, with its use. That of the console is kept as a hash.
 pub fn needed(config: &Config) -> Vec<(&'static str, FileName)> {
-    let mqtt = config
-        .mqtt
-        .iter()
-        .filter_map(|mqtt| mqtt.password.clone())
-        .map(|name| (MQTT, name));
+    let mqtt = config.mqtt.iter().flat_map(|mqtt| mqtt.secrets());
+    let mqtt = mqtt.map(|name| (MQTT, name.clone()));
     let offsite = config
         .offsite
         .target
         .iter()
         .map(|target| (OFFSITE, target.secret_key.clone()));
+    let notices = config.notify.iter().map(|notify| &notify.url);
+    let notices = notices.chain(config.ping.iter().map(|ping| &ping.url));
+    let notices = notices.map(|name| (NOTICES, name.get_ref().clone()));
     let console = config.admin.console_password.iter();
     let console = console.map(|name| (CONSOLE, name.clone()));
-    let mut all: Vec<_> = mqtt.chain(offsite).chain(console).collect();
+    let mut all: Vec<_> = mqtt.chain(offsite).chain(notices).chain(console).collect();
     all.sort();
     all.dedup();
     all

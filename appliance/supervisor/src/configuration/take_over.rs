@@ -9,6 +9,7 @@ use strongroom_offsite::trust;
 use super::incoming::Incoming;
 use super::{Refusal, seal};
 use crate::durable;
+use crate::faces::mqtt::tls;
 use crate::paths::Paths;
 use crate::services::command;
 
@@ -40,10 +41,20 @@ pub fn take_over(paths: &Paths, incoming: &Incoming) -> Result<Taken, Refusal> {
         Recipients::parse(&[certificate], None)
             .map_err(|error| Refusal::BadCertificate(name.clone(), error.to_string()))?;
     }
-    for name in &config.trust.certificates {
+    let pem = |section, name: &FileName, what| {
+        public_file(paths, incoming, name).ok_or_else(|| Refusal::NoPem(section, name.clone(), what))
+    };
+    let trusted = config.trust.certificates.iter().map(|name| ("trust", name));
+    let ca = config.mqtt.iter().filter_map(|mqtt| mqtt.ca.as_ref());
+    for (section, name) in trusted.chain(ca.map(|name| ("mqtt", name))) {
         let name = name.get_ref();
-        let file = public_file(paths, incoming, name).ok_or_else(|| Refusal::NoAuthority(name.clone()))?;
-        trust::parse(&file).map_err(|error| Refusal::BadAuthority(name.clone(), error.to_string()))?;
+        let file = pem(section, name, "your authority's certificate")?;
+        trust::parse(&file).map_err(|error| Refusal::BadPem(section, name.clone(), error.to_string()))?;
+    }
+    if let Some(name) = config.mqtt.as_ref().and_then(|mqtt| mqtt.certificate.as_ref()) {
+        let name = name.get_ref();
+        let file = pem("mqtt", name, "the certificate that the broker is to be shown")?;
+        tls::chain(&file).map_err(|why| Refusal::BadPem("mqtt", name.clone(), why))?;
     }
     let secrets = seal::needed(config);
     for (usage, name) in &secrets {

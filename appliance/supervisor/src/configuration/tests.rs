@@ -101,6 +101,43 @@ fn a_missing_secret_or_certificate_is_named() {
         message.contains("certificate `owner.asc`") && message.contains("gpg --export"),
         "{message}"
     );
+    let tls = "[mqtt]\nhost = \"broker\"\ntls = true\n";
+    let message = refused(&format!("{tls}ca = \"ca.pem\"\n"));
+    assert!(
+        message.contains("the file `ca.pem` of [mqtt]") && message.contains("your authority's certificate"),
+        "{message}"
+    );
+    durable::write(&paths.config_files().join("own.pem"), b"nothing", 0o644).unwrap();
+    let own = format!("{tls}certificate = \"own.pem\"\nkey = \"own.key\"\n");
+    let message = refused(&own);
+    assert!(message.contains("there is no certificate in it"), "{message}");
+    durable::write(
+        &paths.config_files().join("own.pem"),
+        b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+        0o644,
+    )
+    .unwrap();
+    assert!(refused(&own).contains("secret `own.key`"));
+    assert!(refused("[[notify]]\nurl = \"phone\"\n").contains("secret `phone`"));
+}
+
+#[test]
+fn the_firewall_opens_for_metrics_only_when_they_are_on_and_to_the_lan_only() {
+    let door = |text: &str| {
+        let files = files(&Config::parse(text).unwrap());
+        let made = files.into_iter().find(|file| file.path == generate::METRICS);
+        made.map(|file| file.content)
+    };
+    assert_eq!(door(""), None);
+    let rules = door("[metrics]\nport = 9100\n").unwrap();
+    let rules: Vec<&str> = rules.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(
+        rules
+            .iter()
+            .all(|rule| rule.contains("saddr") && rule.ends_with("tcp dport 9100 accept")),
+        "{rules:?}"
+    );
+    assert_eq!(rules.len(), 2);
 }
 
 #[test]

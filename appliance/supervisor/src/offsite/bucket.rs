@@ -42,8 +42,8 @@ pub fn credentials(target: &config::Target) -> Result<Credentials, String> {
     Ok(Credentials::new(target.access_key_id.as_str(), secret))
 }
 
-/// The owner's own authorities, if there are any.
-fn trust(paths: &Paths) -> Result<Trust, String> {
+/// The owner's own authorities, if there are any. Errors are in words.
+pub(crate) fn trust(paths: &Paths) -> Result<Trust, String> {
     match fs::read(paths.trust()) {
         Ok(pem) => trust::parse(&pem).map_err(|error| format!("{}: {error}", paths.trust().display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Trust::default()),

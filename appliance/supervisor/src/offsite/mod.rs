@@ -2,7 +2,7 @@
 //! of recipients. The pushing itself is [`push_job`], in a unit of its own, so that it outlives the daemon; systemd starts
 //! it again, less and less often, when it fails.
 
-mod bucket;
+pub(crate) mod bucket;
 pub mod challenges;
 pub mod copy_check;
 pub mod drills;
@@ -17,7 +17,7 @@ use push_job::PushProgress;
 use recipients::Known;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use strongroom_model::config::{Config, Proof};
 use strongroom_model::copy_check::CopyCheck;
 use strongroom_model::drill::Drills;
@@ -29,6 +29,8 @@ use tokio::sync::{mpsc, watch};
 
 const POLL_IDLE: Duration = Duration::from_secs(10);
 const POLL_RUNNING: Duration = Duration::from_secs(2);
+/// How often systemd is asked when the timers elapse next.
+const NEXT_PERIOD: Duration = Duration::from_secs(60);
 
 /// The duty's part of the status.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +43,8 @@ pub struct Offsite {
     pub drills: Drills,
     /// After how many days another is due; 0 for never.
     pub drill_days: u16,
+    /// When each client is pushed next, Unix seconds.
+    pub next: BTreeMap<ClientName, u64>,
     /// Pushes that are running.
     pub jobs: Vec<Job>,
     /// The recipients of the configuration.
@@ -69,6 +73,8 @@ pub async fn run(
     let units: Vec<String> = clients.iter().map(unit).collect();
     let units: Vec<&str> = units.iter().map(String::as_str).collect();
     let mut recipients = Known::default();
+    let mut next = BTreeMap::new();
+    let mut next_read: Option<Instant> = None;
     loop {
         let states = if units.is_empty() {
             Vec::new()
@@ -79,6 +85,17 @@ pub async fn run(
         new.part.recipients = recipients.look(&paths, &config).to_vec();
         new.part.proof_required = config.offsite.proof == Proof::Required;
         let running = !new.part.jobs.is_empty();
+        // Two questions for each client: not at every look.
+        if next_read.is_none_or(|read| read.elapsed() >= NEXT_PERIOD) {
+            next_read = Some(Instant::now());
+            for client in &clients {
+                match systemd.next_elapse(&timer(client)).await? {
+                    Some(time) => next.insert(client.clone(), time),
+                    None => next.remove(client),
+                };
+            }
+        }
+        new.part.next = next.clone();
         publish(&report, new);
         tokio::select! {
             () = tokio::time::sleep(if running { POLL_RUNNING } else { POLL_IDLE }) => {}

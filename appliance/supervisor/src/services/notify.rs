@@ -4,8 +4,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Says that the daemon's main loop turns. Nothing happens where nobody asked for it.
-pub fn alive() {
+/// Says that the daemon's main loop turns, and how things are, for `systemctl status`. Nothing happens where nobody asked
+/// for it.
+pub fn alive(how: &str) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
     };
@@ -13,7 +14,8 @@ pub fn alive() {
         Some(name) => SocketAddr::from_abstract_name(name),
         None => SocketAddr::from_pathname(&name),
     };
-    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"WATCHDOG=1", &address));
+    let message = format!("WATCHDOG=1\nSTATUS={how}");
+    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address));
     if let Err(error) = sent {
         eprintln!("systemd could not be told that all is well: {error}");
     }

@@ -65,6 +65,8 @@ trait Manager {
 const UNIT: InterfaceName<'static> = InterfaceName::from_static_str_unchecked("org.freedesktop.systemd1.Unit");
 const SERVICE: InterfaceName<'static> = InterfaceName::from_static_str_unchecked("org.freedesktop.systemd1.Service");
 
+const TIMER: InterfaceName<'static> = InterfaceName::from_static_str_unchecked("org.freedesktop.systemd1.Timer");
+
 /// How a service's main process came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -296,6 +298,18 @@ impl Systemd {
             .await
             .map(drop)
             .map_err(error("restart", unit))
+    }
+
+    /// When a calendar timer elapses next, Unix seconds; none while it is not running.
+    pub async fn next_elapse(&self, timer: &str) -> Result<Option<u64>, SystemdError> {
+        let read = async {
+            let object = self.manager.load_unit(timer).await?;
+            let properties = self.properties(&object).await?;
+            let us = u64::try_from(properties.get(TIMER, "NextElapseUSecRealtime").await?)?;
+            // systemd's words for never.
+            Ok((us != 0 && us != u64::MAX).then_some(us / 1_000_000))
+        };
+        read.await.map_err(error("tell the next time of", timer))
     }
 
     /// States of the named units, in the order of `names`.

@@ -8,7 +8,8 @@ use strongroom_supervisor::{daemon, paths::Paths};
 pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
+        // What reads disks may hang, and so may what looks up names: neither is to keep the other waiting.
+        .max_blocking_threads(4)
         .build();
     let outcome = runtime
         .map_err(daemon::DaemonError::from)

@@ -6,6 +6,8 @@
 use super::states::{Message, disk_key, shown_disks};
 use super::topics::{PRESS, Topics};
 use serde_json::{Map, Value, json};
+use strongroom_model::condition::Area;
+use strongroom_model::events::EventKind;
 use strongroom_model::name::TargetName;
 use strongroom_model::status::{Client, Disk, Status};
 
@@ -36,6 +38,33 @@ pub fn appliance(topics: &Topics, status: &Status) -> Message {
             "value_template": "{{ value_json.health }}",
             "json_attributes_topic": health,
             "json_attributes_template": "{{ {'conditions': value_json.conditions} | tojson }}",
+        }),
+    );
+    for area in Area::ALL {
+        let name = area.name();
+        parts.add(
+            &format!("problem_{name}"),
+            "binary_sensor",
+            json!({
+                "name": problem_of(area),
+                "device_class": "problem",
+                "entity_category": "diagnostic",
+                "state_topic": health,
+                "value_template": on_off(&format!("'{name}' in value_json.problem_areas")),
+                "json_attributes_topic": health,
+                "json_attributes_template": format!(
+                    "{{{{ {{'conditions': value_json.conditions | selectattr('area', 'eq', '{name}') | list}} | tojson }}}}"
+                ),
+            }),
+        );
+    }
+    parts.add(
+        "event",
+        "event",
+        json!({
+            "name": "Events",
+            "event_types": EventKind::ALL.map(EventKind::name),
+            "state_topic": topics.event(),
         }),
     );
     parts.add(
@@ -171,6 +200,17 @@ pub fn appliance(topics: &Topics, status: &Status) -> Message {
     message(topics, status, topics.discovery(), device, parts)
 }
 
+fn problem_of(area: Area) -> &'static str {
+    match area {
+        Area::System => "System problem",
+        Area::Disks => "Disk problem",
+        Area::Array => "Array problem",
+        Area::Clock => "Clock problem",
+        Area::Clients => "Client problem",
+        Area::Offsite => "Off-site problem",
+    }
+}
+
 /// A disk's entities. One that is gone stays in Home Assistant as unknown until it is deleted there.
 fn add_disk(parts: &mut Components, topic: &str, disk: &Disk) {
     let (key, serial) = (disk_key(disk), disk.serial.as_str());
@@ -213,6 +253,39 @@ pub fn client(topics: &Topics, status: &Status, client: &Client, leaving: &[Targ
             "device_class": "timestamp",
             "state_topic": state,
             "value_template": "{{ value_json.last_backup }}",
+        }),
+    );
+    parts.add(
+        "last_archive",
+        "sensor",
+        json!({
+            "name": "Last archive",
+            "device_class": "timestamp",
+            "state_topic": state,
+            "value_template": "{{ value_json.last_archive }}",
+        }),
+    );
+    parts.add(
+        "attention",
+        "binary_sensor",
+        json!({
+            "name": "Problem",
+            "device_class": "problem",
+            "state_topic": state,
+            "value_template": on_off("value_json.attention"),
+            "json_attributes_topic": state,
+            "json_attributes_template": "{{ {'conditions': value_json.conditions} | tojson }}",
+        }),
+    );
+    parts.add(
+        "next_push",
+        "sensor",
+        json!({
+            "name": "Next push",
+            "entity_category": "diagnostic",
+            "device_class": "timestamp",
+            "state_topic": state,
+            "value_template": "{{ value_json.next_push }}",
         }),
     );
     parts.add(
@@ -325,7 +398,7 @@ pub fn client(topics: &Topics, status: &Status, client: &Client, leaving: &[Targ
     );
     for target in &client.targets {
         let target = target.name.as_str();
-        let [pushed, verified, problem] = target_keys(target);
+        let [(pushed, _), (verified, _), (problem, _), (behind, _), (behind_bytes, _)] = target_keys(target);
         let path = format!("value_json.targets['{target}']");
         parts.add(
             &pushed,
@@ -358,12 +431,34 @@ pub fn client(topics: &Topics, status: &Status, client: &Client, leaving: &[Targ
                 "value_template": on_off(&format!("{path}.problem")),
             }),
         );
+        parts.add(
+            &behind,
+            "sensor",
+            json!({
+                "name": format!("Lag of {target}"),
+                "unit_of_measurement": "transactions",
+                "state_class": "measurement",
+                "state_topic": state,
+                "value_template": format!("{{{{ {path}.behind_transactions }}}}"),
+            }),
+        );
+        parts.add(
+            &behind_bytes,
+            "sensor",
+            json!({
+                "name": format!("Lag of {target}, size"),
+                "device_class": "data_size",
+                "unit_of_measurement": "B",
+                "state_class": "measurement",
+                "state_topic": state,
+                "value_template": format!("{{{{ {path}.behind_bytes }}}}"),
+            }),
+        );
     }
     for target in leaving {
-        let [pushed, verified, problem] = target_keys(target.as_str());
-        parts.remove(&pushed, "sensor");
-        parts.remove(&verified, "sensor");
-        parts.remove(&problem, "binary_sensor");
+        for (key, platform) in target_keys(target.as_str()) {
+            parts.remove(&key, platform);
+        }
     }
     let device = json!({
         "identifiers": [topics.client_device(name)],
@@ -386,12 +481,14 @@ fn message(topics: &Topics, status: &Status, topic: String, device: Value, parts
     Message::retained(topic, root.to_string())
 }
 
-/// Keys of a target's components. The endings differ, so that no two targets can share one.
-fn target_keys(target: &str) -> [String; 3] {
+/// Keys of a target's components, and what they are. The endings differ, so that no two targets can share one.
+fn target_keys(target: &str) -> [(String, &'static str); 5] {
     [
-        format!("target_{target}_last_push"),
-        format!("target_{target}_verified"),
-        format!("target_{target}_push_problem"),
+        (format!("target_{target}_last_push"), "sensor"),
+        (format!("target_{target}_verified"), "sensor"),
+        (format!("target_{target}_push_problem"), "binary_sensor"),
+        (format!("target_{target}_behind"), "sensor"),
+        (format!("target_{target}_behind_bytes"), "sensor"),
     ]
 }
 
@@ -431,6 +528,7 @@ impl Components {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::faces::mqtt::rules;
     use crate::faces::mqtt::sample::{sample, topics};
     use std::collections::BTreeSet;
 
@@ -440,47 +538,75 @@ mod tests {
     }
 
     #[test]
-    fn only_keys_that_home_assistant_knows() {
-        let known = ["device", "origin", "components", "availability", "qos"];
+    fn as_home_assistant_wants_it() {
         let mut unique = BTreeSet::new();
         for message in all(&sample()) {
-            let id = message
-                .topic
-                .strip_prefix("homeassistant/device/")
-                .unwrap()
-                .strip_suffix("/config")
-                .unwrap();
-            assert!(
-                id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)),
-                "{id}"
-            );
-            let root: Map<String, Value> = serde_json::from_str(&message.payload).unwrap();
-            assert_eq!(root.len(), known.len());
-            assert!(known.iter().all(|key| root.contains_key(*key)));
-            assert!(root["origin"]["name"].is_string());
-            assert_eq!(root["availability"][0]["topic"], topics().availability());
-            for (key, component) in root["components"].as_object().unwrap() {
-                let platform = component["platform"].as_str().unwrap();
-                assert!(["sensor", "binary_sensor", "button"].contains(&platform), "{key}");
-                assert!(
-                    unique.insert(component["unique_id"].as_str().unwrap().to_string()),
-                    "{key}"
-                );
-                let topic = if platform == "button" {
-                    "command_topic"
-                } else {
-                    "state_topic"
-                };
-                let topic = component[topic].as_str().unwrap();
+            let device = rules::check(&message.topic, &message.payload).unwrap();
+            for id in device.unique_ids {
+                assert!(unique.insert(id.clone()), "{id} twice");
+            }
+            for topic in device.topics {
                 assert!(topic.starts_with("strongroom/strongroom_0a1b2c3d/"), "{topic}");
-                // Not to be combined with retain.
-                assert!(component.get("expire_after").is_none());
-                assert!(matches!(
-                    component.get("entity_category").and_then(Value::as_str),
-                    None | Some("diagnostic" | "config")
-                ));
             }
         }
+    }
+
+    #[test]
+    fn at_its_longest_it_is_as_home_assistant_wants_it_and_fits_a_packet() {
+        let mut status = sample();
+        let long = |letter: &str| TargetName::new(&letter.repeat(31)).unwrap();
+        status.clients[0].targets.clear();
+        for letter in ["a", "b", "c", "d"] {
+            let target = strongroom_model::status::Target {
+                name: long(letter),
+                ..Default::default()
+            };
+            status.clients[0].targets.push(target).unwrap();
+        }
+        let message = client(&topics(), &status, &status.clients[0], &[long("e"), long("f")]);
+        rules::check(&message.topic, &message.payload).unwrap();
+        assert!(message.payload.len() < 16 * 1024, "{}", message.payload.len());
+    }
+
+    #[test]
+    fn the_rules_refuse_what_home_assistant_would() {
+        let message = client(&topics(), &sample(), &sample().clients[0], &[]);
+        let refused = |change: &dyn Fn(&mut Value)| {
+            let mut root: Value = serde_json::from_str(&message.payload).unwrap();
+            change(&mut root);
+            rules::check(&message.topic, &root.to_string()).unwrap_err()
+        };
+        refused(&|root| root["color"] = "red".into());
+        refused(&|root| root["origin"] = json!({}));
+        refused(&|root| root["device"] = json!({ "name": "x" }));
+        for (key, value) in [
+            ("platform", json!("sensors")),
+            ("unique_id", json!("")),
+            ("expire_after", json!(60)),
+            ("entity_category", json!("config")),
+            ("device_class", json!("problem")),
+            ("state_class", json!("measurement")),
+            ("unit_of_measurement", json!("s")),
+            ("state_topic", json!("a/+/b")),
+            ("value_template", json!("{{ value_json.last_backup }")),
+            ("options", json!(["a"])),
+            ("colour", json!("red")),
+        ] {
+            refused(&|root| root["components"]["last_backup"][key] = value.clone());
+        }
+        refused(&|root| root["components"]["size"]["unit_of_measurement"] = "parsecs".into());
+        refused(&|root| root["components"]["check"]["payload_press"] = 1.into());
+        refused(&|root| {
+            drop(
+                root["components"]["check"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("command_topic"),
+            )
+        });
+        let root = |topic: &str| rules::check(topic, &message.payload).unwrap_err();
+        root("homeassistant/device/a b/config");
+        root("homeassistant/sensor/x/config");
     }
 
     #[test]
@@ -493,8 +619,15 @@ mod tests {
         for message in all(&status) {
             let root: Value = serde_json::from_str(&message.payload).unwrap();
             for component in root["components"].as_object().unwrap().values() {
-                if let Some(topic) = component.get("state_topic") {
-                    assert!(published.contains(topic.as_str().unwrap()), "{topic}");
+                let event = component["platform"] == "event";
+                for key in ["state_topic", "json_attributes_topic"] {
+                    if let Some(topic) = component.get(key) {
+                        let topic = topic.as_str().unwrap();
+                        assert!(
+                            published.contains(topic) || (event && topic == topics().event()),
+                            "{topic}"
+                        );
+                    }
                 }
             }
         }
@@ -552,5 +685,9 @@ mod tests {
             root["components"]["target_old_push_problem"],
             json!({ "platform": "binary_sensor" })
         );
+        for key in ["behind", "behind_bytes"] {
+            let stub = &root["components"][format!("target_old_{key}")];
+            assert_eq!(*stub, json!({ "platform": "sensor" }));
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Why the broker cannot be used, in words, with advice.
 
-use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
+use super::tls;
+use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode as Code5, DisconnectReasonCode};
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, v5};
 use std::io::{Error, ErrorKind};
 use strongroom_model::condition::{Condition, ConditionId, Severity};
 
@@ -28,6 +30,27 @@ pub enum Fault {
     /// The connection broke soon after it was made.
     #[error("it ended the connection ({0})")]
     Lost(String),
+    /// What `[mqtt]` names can't be used.
+    #[error("{0}")]
+    Files(String),
+    /// Nobody who is believed vouches for its certificate.
+    #[error("nobody who is trusted vouches for its certificate")]
+    Unknown,
+    /// Its certificate is for another host.
+    #[error("its certificate is for another name")]
+    OtherName,
+    /// Its certificate is of another time.
+    #[error("its certificate has expired, or is not valid yet")]
+    OutOfDate,
+    /// It refuses the certificate that it is shown, or wants one.
+    #[error("it refuses TLS with us ({0})")]
+    Alert(String),
+    /// It speaks something else.
+    #[error("it does not speak TLS on that port")]
+    NoTls,
+    /// TLS failed otherwise.
+    #[error("TLS with it failed ({0})")]
+    Tls(String),
 }
 
 impl Fault {
@@ -39,15 +62,32 @@ impl Fault {
             }
             Self::Unreachable(_) => "Check `host` in `[mqtt]`, the network, and that the broker's machine is on.",
             Self::Silent => {
-                "Check `host` and `port` in `[mqtt]`, firewalls in between, and that the port speaks MQTT without TLS."
+                "Check `host`, `port` and `tls` in `[mqtt]`, firewalls in between, and that the port speaks MQTT and nothing else."
             }
             Self::Credentials => {
                 "Check `username` in `[mqtt]`, and that its `password` file holds the password that the broker knows."
             }
-            Self::Refused(_) => "Look at the broker's log; it must accept MQTT 3.1.1.",
+            Self::Refused(_) => "Look at the broker's log; it must accept the `version` of MQTT that `[mqtt]` says.",
             Self::Lost(_) => {
-                "Look at the broker's log. Another program with the same client id, or an access list, may be the cause."
+                "Look at the broker's log. Another program with the same client id, an access list, or a port that wants TLS (`tls` in `[mqtt]`) may be the cause."
             }
+            Self::Files(_) => {
+                "Offer the configuration again, with the file beside it, on a USB stick labelled STRONGROOM."
+            }
+            Self::Unknown => {
+                "Name the file with the certificate of your broker's authority in `ca` of `[mqtt]`, and put it beside strongroom.toml."
+            }
+            Self::OtherName => {
+                "Write `host` in `[mqtt]` as the broker's certificate names it (subjectAltName), or give the broker one for this name or address."
+            }
+            Self::OutOfDate => {
+                "Renew the broker's certificate. If it is good, the appliance's clock is wrong: `strongroom status` tells."
+            }
+            Self::Alert(_) => {
+                "Look at the broker's log. If it wants a certificate, name one that its authority signed in `certificate` and `key` of `[mqtt]`."
+            }
+            Self::NoTls => "Check `port` in `[mqtt]` (8883 is usual for TLS, 1883 without), or remove `tls`.",
+            Self::Tls(_) => "Look at the broker's log; it must speak TLS 1.2 or 1.3.",
         }
     }
 
@@ -66,6 +106,9 @@ impl Fault {
 
 impl From<&Error> for Fault {
     fn from(error: &Error) -> Self {
+        if let Some(fault) = tls::fault(error) {
+            return fault;
+        }
         match error.kind() {
             ErrorKind::ConnectionRefused => Self::NothingListens,
             ErrorKind::TimedOut => Self::Silent,
@@ -102,6 +145,37 @@ impl From<&ConnectionError> for Fault {
     }
 }
 
+impl From<&v5::ConnectionError> for Fault {
+    fn from(error: &v5::ConnectionError) -> Self {
+        use v5::{ConnectionError as Error, StateError as State};
+        match error {
+            Error::Io(error) | Error::MqttState(State::Io(error)) => error.into(),
+            Error::Timeout(_) | Error::MqttState(State::AwaitPingResp) => Self::Silent,
+            Error::ConnectionRefused(code) => match code {
+                Code5::BadUserNamePassword | Code5::NotAuthorized | Code5::BadAuthenticationMethod | Code5::Banned => {
+                    Self::Credentials
+                }
+                Code5::RefusedProtocolVersion | Code5::UnsupportedProtocolVersion => Self::Refused("protocol version"),
+                Code5::BadClientId | Code5::ClientIdentifierNotValid => Self::Refused("client id"),
+                Code5::RetainNotSupported => Self::Refused("it keeps no retained messages"),
+                Code5::QoSNotSupported => Self::Refused("it has no QoS 1"),
+                Code5::ServerBusy | Code5::ConnectionRateExceeded | Code5::QuotaExceeded => Self::Refused("busy"),
+                _ => Self::Refused("not available"),
+            },
+            // Its own words may hold anything.
+            Error::MqttState(State::ServerDisconnect { reason_code, .. }) => match reason_code {
+                DisconnectReasonCode::NotAuthorized => Self::Credentials,
+                reason => Self::Lost(format!("{reason:?}")),
+            },
+            Error::MqttState(State::ConnectionAborted) => Self::Lost("closed".into()),
+            Error::NotConnAck(_) => Self::Refused("its answer is not MQTT 5"),
+            // A broker of 3.1.1 only answers in a form that can't be read as 5.
+            Error::MqttState(State::Deserialization(error)) => Self::Lost(format!("{error}; is it MQTT 5?")),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +190,9 @@ mod tests {
             Fault::NothingListens
         );
         assert_eq!(Fault::from(&ConnectionError::NetworkTimeout), Fault::Silent);
+        let refused = |code| Fault::from(&v5::ConnectionError::ConnectionRefused(code));
+        assert_eq!(refused(Code5::NotAuthorized), Fault::Credentials);
+        assert_eq!(refused(Code5::ServerBusy), Fault::Refused("busy"));
     }
 
     #[test]
@@ -129,6 +206,13 @@ mod tests {
             Fault::Credentials,
             Fault::Refused("x"),
             Fault::Lost("x".into()),
+            Fault::Files("x".into()),
+            Fault::Unknown,
+            Fault::OtherName,
+            Fault::OutOfDate,
+            Fault::Alert("x".into()),
+            Fault::NoTls,
+            Fault::Tls("x".into()),
         ] {
             let condition = fault.condition(&place);
             assert!(condition.text.ends_with("every minute."), "{}", condition.text);

@@ -3,18 +3,25 @@
 //! Owns the connection. Every connection starts afresh: discovery, availability and states are sent again, so that a
 //! broker that lost its memory shows the truth. What is sent is decided in [`shown`], without I/O; what is rendered,
 //! in [`states`] and [`discovery`]. Nothing here blocks the daemon: a slow broker only delays its own rounds, and a
-//! round always sends the newest snapshot. MQTT 3.1.1 (OASIS standard, 2014), without TLS.
+//! round always sends the newest snapshot. [`wire`] knows the versions of MQTT, [`tls`] knows TLS.
 
+pub mod access;
 pub mod discovery;
 pub mod fault;
 #[cfg(test)]
-mod sample;
+mod rules;
+#[cfg(test)]
+pub(crate) mod sample;
 mod session;
 pub mod shown;
 pub mod states;
+pub mod tls;
 pub mod topics;
+mod wire;
 
 use crate::report::{Command, Report, publish};
+use access::Access;
+use fault::Fault;
 use session::{Ended, Session};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -33,22 +40,22 @@ const STEADY: Duration = Duration::from_secs(30);
 /// How long a clean stop may take to say good-bye.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
-/// Serves the broker for ever. When this future is dropped, the broker publishes the will.
+/// Serves the broker for ever, unless what opens its door can't be used. When this future is dropped, the broker publishes the will.
 pub async fn run(
     config: Mqtt,
-    password: Option<String>,
+    access: Result<Access, Fault>,
     status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
     report: watch::Sender<Report<()>>,
 ) {
     let (_running, stop) = watch::channel(false);
-    run_until(config, password, status, commands, report, stop).await;
+    run_until(config, access, status, commands, report, stop).await;
 }
 
 /// Like [`run`], until `stop` turns true: then it publishes `offline`, disconnects and returns, within two seconds.
 pub async fn run_until(
     config: Mqtt,
-    password: Option<String>,
+    access: Result<Access, Fault>,
     mut status: watch::Receiver<Arc<Status>>,
     commands: mpsc::Sender<Command>,
     report: watch::Sender<Report<()>>,
@@ -60,7 +67,21 @@ pub async fn run_until(
             return std::future::pending().await;
         }
         let id = status.borrow().appliance.id.clone();
-        let mut session = Session::new(&config, password.as_deref(), &id, commands);
+        let access = match access {
+            Ok(access) => access,
+            Err(fault) => {
+                let place = session::place(config.host.as_str(), config.port());
+                say(
+                    &report,
+                    Report {
+                        part: (),
+                        conditions: vec![fault.condition(&place)],
+                    },
+                );
+                return std::future::pending().await;
+            }
+        };
+        let mut session = Session::new(&config, access, &id, commands);
         let mut pause = BACKOFF_MIN;
         loop {
             let begun = Instant::now();
@@ -107,6 +128,9 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 
 /// A random time below `bound`. Spreads load only; nothing secret hangs on it.
 fn random_below(bound: Duration) -> Duration {
-    let random = RandomState::new().hash_one(());
-    bound.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
+    bound.mul_f64((random() >> 11) as f64 / (1u64 << 53) as f64)
+}
+
+fn random() -> u64 {
+    RandomState::new().hash_one(())
 }

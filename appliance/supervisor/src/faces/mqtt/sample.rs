@@ -3,19 +3,20 @@
 use super::topics::Topics;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
 use strongroom_model::drill::LastDrill;
+use strongroom_model::events::Events;
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::{
-    ArrayState, Client, ClockState, ClockStep, Disk, DiskHealth, DiskRole, RepositoryState, Status, Target, TimeSource,
-    TimeSourceState,
+    ArrayState, Behind, Client, ClockState, ClockStep, Disk, DiskHealth, DiskRole, RepositoryState, Status, Target,
+    TimeSource, TimeSourceState,
 };
 use strongroom_model::verification::Compared;
 
-pub(super) fn topics() -> Topics {
+pub(crate) fn topics() -> Topics {
     Topics::new("strongroom_0a1b2c3d", "homeassistant")
 }
 
 /// Two clients; the first has a target whose last push failed.
-pub(super) fn sample() -> Status {
+pub(crate) fn sample() -> Status {
     let mut status = Status {
         health: Health::Warning,
         ..Status::default()
@@ -71,6 +72,7 @@ pub(super) fn sample() -> Status {
             seconds: Some(840),
             ..LastDrill::default()
         },
+        next_push: Some(1_700_101_800),
         ..Client::default()
     };
     let target = Target {
@@ -78,6 +80,10 @@ pub(super) fn sample() -> Status {
         transaction: Some(13),
         last_push: Some(1_700_013_600),
         verified: Some(1_700_013_605),
+        behind: Some(Behind {
+            transactions: 2,
+            bytes: 4096,
+        }),
         error: "no route".into(),
         ..Target::default()
     };
@@ -97,5 +103,15 @@ pub(super) fn sample() -> Status {
         "a",
         "b",
     ));
+    let mut events = Events::default();
+    events.note(
+        &Status {
+            health: Health::Good,
+            ..Status::default()
+        },
+        &status,
+        Some(1_700_000_000),
+    );
+    status.events = events;
     status
 }

@@ -3,31 +3,27 @@
 //! Two futures share the task: one drives the connection and takes what comes in, the other publishes. Neither waits
 //! for the other except through the client's small queue, so a slow broker cannot make memory grow.
 
+use super::access::Access;
 use super::fault::Fault;
 use super::shown::{RECALLED_MAX, Shown};
+use super::states::Message;
+use super::tls::{Handover, Tls};
 use super::topics::{OFFLINE, Topics};
-use super::{STEADY, random_below, stopped};
+use super::wire::{self, Came, Gone, Inbox, Outbox, Terms, Way};
+use super::{STEADY, STOP_GRACE, random_below, stopped};
 use crate::report::Command;
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, Publish, QoS, SubscribeFilter};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use strongroom_model::config::Mqtt;
+use strongroom_model::config::{Mqtt, MqttVersion};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::Status;
 use tokio::net::lookup_host;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Messages waiting for the connection.
-const QUEUE: usize = 8;
-/// Messages waiting for the broker's acknowledgement.
-const INFLIGHT: u16 = 16;
-/// Largest packet either way: a client's discovery with four targets is some 5 KiB, 64 conditions some 40 KiB.
-const PACKET_BYTES_MAX: usize = 256 * 1024;
 /// Least time between two rounds of publishing.
 const ROUND: Duration = Duration::from_millis(500);
 /// How long the broker has for handing back what it holds of us, the duties for their first report, and Home Assistant
@@ -53,7 +49,9 @@ pub(super) enum Ended {
 pub(super) struct Session {
     host: String,
     port: u16,
+    version: MqttVersion,
     login: Option<(String, String)>,
+    tls: Option<Tls>,
     topics: Topics,
     shown: Shown,
     commands: mpsc::Sender<Command>,
@@ -61,25 +59,27 @@ pub(super) struct Session {
 
 /// What came in and waits for the publishing side.
 #[derive(Default)]
-struct Inbox {
+struct Waiting {
     birth: Notify,
     recalled: Mutex<BTreeMap<ClientName, BTreeSet<TargetName>>>,
 }
 
 impl Session {
-    pub(super) fn new(config: &Mqtt, password: Option<&str>, id: &str, commands: mpsc::Sender<Command>) -> Self {
+    pub(super) fn new(config: &Mqtt, access: Access, id: &str, commands: mpsc::Sender<Command>) -> Self {
         // A password needs a user name (MQTT 3.1.1, section 3.1.2.9); an empty one will do.
         let username = config.username.as_ref().map(|name| name.as_str());
-        let login = (username.is_some() || password.is_some()).then(|| {
+        let login = (username.is_some() || access.password.is_some()).then(|| {
             (
                 username.unwrap_or_default().to_string(),
-                password.unwrap_or_default().to_string(),
+                access.password.map(|password| password.to_string()).unwrap_or_default(),
             )
         });
         Self {
             host: config.host.as_str().into(),
-            port: config.port,
+            port: config.port(),
+            version: config.version,
             login,
+            tls: access.tls,
             topics: Topics::new(id, config.discovery_prefix.as_str()),
             shown: Shown::default(),
             commands,
@@ -88,36 +88,10 @@ impl Session {
 
     /// The broker, as a person would write it.
     pub(super) fn place(&self) -> String {
-        format!("{}:{}", self.bracketed_host(), self.port)
+        place(self.host.as_str(), self.port)
     }
 
-    fn bracketed_host(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.clone()
-        }
-    }
-
-    fn options(&self) -> MqttOptions {
-        let mut options = MqttOptions::new(self.topics.id(), self.bracketed_host(), self.port);
-        options.set_keep_alive(KEEP_ALIVE);
-        options.set_clean_session(true);
-        options.set_inflight(INFLIGHT);
-        options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
-        options.set_last_will(LastWill::new(
-            self.topics.availability(),
-            OFFLINE,
-            QoS::AtLeastOnce,
-            true,
-        ));
-        if let Some((username, password)) = &self.login {
-            options.set_credentials(username, password);
-        }
-        options
-    }
-
-    /// Makes a connection and holds it. `connected` is called once the broker has accepted us.
+    /// Makes a connection and holds it. `connected` is called once the broker has accepted us and what we asked for.
     pub(super) async fn hold(
         &mut self,
         status: watch::Receiver<Arc<Status>>,
@@ -133,75 +107,159 @@ impl Session {
         if !found {
             return Ended::Failed(Fault::NameNotFound);
         }
-        let (client, mut events) = AsyncClient::new(self.options(), QUEUE);
-        // The first event is the broker's acceptance.
-        if let Err(error) = events.poll().await {
-            return Ended::Failed((&error).into());
-        }
-        connected();
         let begun = Instant::now();
-        self.shown.forget();
-        let inbox = Inbox::default();
-        let (topics, commands) = (self.topics.clone(), self.commands.clone());
-        let receiving = receive(&mut events, &topics, &inbox, &commands, status.clone());
-        let publishing = publish(&client, &topics, &mut self.shown, &inbox, status, stop);
-        let ended = tokio::select! {
-            ended = receiving => ended,
-            // Its only end is a client that takes nothing more: the other future knows why.
-            () = publishing => Ok(Ended::Broken),
+        let ended = match self.tls.clone() {
+            None => self.converse_in_clear(status, stop, connected).await,
+            Some(tls) => self.converse_by_tls(&tls, status, stop, connected).await,
         };
         match ended {
             Ok(ended) => ended,
-            Err(_) if begun.elapsed() >= STEADY => Ended::Broken,
-            Err(fault) => Ended::Failed(fault),
+            // One that has fallen silent is no better for having spoken.
+            Err(fault) if fault == Fault::Silent || begun.elapsed() < STEADY => Ended::Failed(fault),
+            Err(_) => Ended::Broken,
+        }
+    }
+
+    async fn converse_in_clear(
+        &mut self,
+        status: watch::Receiver<Arc<Status>>,
+        stop: watch::Receiver<bool>,
+        connected: impl Fn(),
+    ) -> Result<Ended, Fault> {
+        let host = bracketed(&self.host);
+        let (outbox, mut inbox) = wire::open(self.terms(Way::Tcp(&host, self.port)));
+        inbox.next().await?;
+        self.converse(&outbox, &mut inbox, status, stop, connected).await
+    }
+
+    async fn converse_by_tls(
+        &mut self,
+        tls: &Tls,
+        status: watch::Receiver<Arc<Status>>,
+        stop: watch::Receiver<bool>,
+        connected: impl Fn(),
+    ) -> Result<Ended, Fault> {
+        let outer = tls.connect(&self.host, &self.place()).await?;
+        let handover = Handover::new().map_err(|error| Fault::from(&error))?;
+        let (outbox, mut inbox) = wire::open(self.terms(Way::HandedOver(handover.path())));
+        let mut carried = std::pin::pin!(handover.carry(outer));
+        // What carries is asked first, for it knows why: TLS 1.3 tells of a refused certificate only after the handshake.
+        let accepted = tokio::select! {
+            biased;
+            error = &mut carried => Err(Fault::from(&error)),
+            accepted = inbox.next() => accepted.map(drop),
+        };
+        accepted.map_err(|fault| match fault {
+            Fault::Lost(why) => Fault::Alert(why),
+            other => other,
+        })?;
+        let ended = tokio::select! {
+            biased;
+            error = &mut carried => return Err(Fault::from(&error)),
+            ended = self.converse(&outbox, &mut inbox, status, stop, connected) => ended,
+        };
+        // What was said last has to get through.
+        drop(inbox);
+        let _ = timeout(STOP_GRACE, carried).await;
+        ended
+    }
+
+    fn terms<'a>(&'a self, way: Way<'a>) -> Terms<'a> {
+        Terms {
+            version: self.version,
+            id: self.topics.id(),
+            login: self.login.as_ref(),
+            will: self.topics.availability(),
+            way,
+        }
+    }
+
+    /// Speaks on a connection that the broker has accepted.
+    async fn converse(
+        &mut self,
+        outbox: &Outbox,
+        inbox: &mut Inbox,
+        status: watch::Receiver<Arc<Status>>,
+        stop: watch::Receiver<bool>,
+        connected: impl Fn(),
+    ) -> Result<Ended, Fault> {
+        self.shown.forget();
+        let waiting = Waiting::default();
+        let (topics, commands) = (self.topics.clone(), self.commands.clone());
+        let receiving = receive(inbox, &topics, &waiting, &commands, status.clone(), connected);
+        let publishing = publish(outbox, &topics, &mut self.shown, &waiting, status, stop);
+        tokio::select! {
+            ended = receiving => ended,
+            // Its only end is a connection that takes nothing more: the other future knows why.
+            Gone = publishing => Ok(Ended::Broken),
         }
     }
 }
 
+/// Host and port, as a person would write them.
+pub(super) fn place(host: &str, port: u16) -> String {
+    format!("{}:{port}", bracketed(host))
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.into()
+    }
+}
+
 async fn receive(
-    events: &mut EventLoop,
+    inbox: &mut Inbox,
     topics: &Topics,
-    inbox: &Inbox,
+    waiting: &Waiting,
     commands: &mpsc::Sender<Command>,
     status: watch::Receiver<Arc<Status>>,
+    connected: impl Fn(),
 ) -> Result<Ended, Fault> {
     let births = topics.births();
     loop {
-        match events.poll().await {
-            Ok(Event::Incoming(Packet::Publish(message))) => {
-                if births.contains(&message.topic) {
+        match inbox.next().await? {
+            Came::Message {
+                topic,
+                payload,
+                retained,
+            } => {
+                if births.contains(&topic) {
                     // A retained birth is an old one, and everything was just sent.
-                    if !message.retain && message.payload == "online" {
-                        inbox.birth.notify_one();
+                    if !retained && payload == b"online" {
+                        waiting.birth.notify_one();
                     }
-                } else if let Some(client) = topics.client_of(&message.topic) {
-                    recall(inbox, client, &message);
-                } else if let Some(command) = topics.command(&message.topic, &message.payload, message.retain) {
+                } else if let Some(client) = topics.client_of(&topic) {
+                    if retained {
+                        recall(waiting, client, &payload);
+                    }
+                } else if let Some(command) = topics.command(&topic, &payload, retained) {
                     carry_on(command, commands, &status);
                 }
             }
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => return Ok(Ended::Stopped),
-            Ok(_) => {}
-            Err(error) => return Err((&error).into()),
+            Came::Subscribed => connected(),
+            Came::Bye => return Ok(Ended::Stopped),
+            Came::Other => {}
         }
     }
 }
 
 /// Takes note of a client that the broker still shows. Our own publications come back too, but not as retained ones.
-fn recall(inbox: &Inbox, client: ClientName, message: &Publish) {
+fn recall(waiting: &Waiting, client: ClientName, payload: &[u8]) {
     #[derive(Deserialize)]
     struct Known {
         #[serde(default)]
         targets: BTreeMap<TargetName, IgnoredAny>,
     }
-    if !message.retain || message.payload.is_empty() {
+    if payload.is_empty() {
         return;
     }
     // A state of a form that we no longer know is still one to be cleared.
-    let targets = serde_json::from_slice::<Known>(&message.payload)
+    let targets = serde_json::from_slice::<Known>(payload)
         .map(|known| known.targets)
         .unwrap_or_default();
-    let mut recalled = inbox.recalled.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut recalled = waiting.recalled.lock().unwrap_or_else(PoisonError::into_inner);
     if recalled.len() < RECALLED_MAX {
         recalled.insert(client, targets.into_keys().collect());
     }
@@ -219,24 +277,36 @@ fn carry_on(command: Command, commands: &mpsc::Sender<Command>, status: &watch::
     }
 }
 
-/// Publishes until told to stop, then says good-bye and waits for the other future to end both.
+/// Publishes until told to stop, then says good-bye and waits for the other future to end both. What is to be sent is what
+/// differs from what was: a slow broker gets the newest state of each subject, and none that is past.
 async fn publish(
-    client: &AsyncClient,
+    outbox: &Outbox,
     topics: &Topics,
     shown: &mut Shown,
-    inbox: &Inbox,
+    waiting: &Waiting,
+    status: watch::Receiver<Arc<Status>>,
+    stop: watch::Receiver<bool>,
+) -> Gone {
+    match publish_until_gone(outbox, topics, shown, waiting, status, stop).await {
+        Err(gone) => gone,
+        Ok(never) => match never {},
+    }
+}
+
+async fn publish_until_gone(
+    outbox: &Outbox,
+    topics: &Topics,
+    shown: &mut Shown,
+    waiting: &Waiting,
     mut status: watch::Receiver<Arc<Status>>,
     stop: watch::Receiver<bool>,
-) {
+) -> Result<std::convert::Infallible, Gone> {
     let filters = topics
         .births()
         .into_iter()
         .chain(topics.commands())
         .chain([topics.clients()]);
-    let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
-    if client.subscribe_many(filters).await.is_err() {
-        return;
-    }
+    outbox.subscribe(filters).await?;
     let mut born: Option<Instant> = None;
     let mut settle = Some(Instant::now() + SETTLE);
     let mut listening = true;
@@ -244,13 +314,7 @@ async fn publish(
     loop {
         let snapshot = status.borrow_and_update().clone();
         for message in shown.plan(topics, &snapshot) {
-            if client
-                .publish(message.topic, QoS::AtLeastOnce, message.retain, message.payload)
-                .await
-                .is_err()
-            {
-                return;
-            }
+            outbox.publish(message).await?;
         }
         if settle.is_none() && shown.unsettled() {
             settle = Some(Instant::now() + SETTLE);
@@ -258,7 +322,7 @@ async fn publish(
         let next_round = Instant::now() + ROUND;
         tokio::select! {
             changed = status.changed(), if alive => alive = changed.is_ok(),
-            () = inbox.birth.notified() => {
+            () = waiting.birth.notified() => {
                 born = Some(Instant::now() + BIRTH_DELAY + random_below(BIRTH_DELAY));
             }
             () = sleep_until(born.unwrap_or(next_round)), if born.is_some() => {
@@ -271,10 +335,8 @@ async fn publish(
                 if listening {
                     listening = false;
                     // What was retained has come; from now on only our own words would come back.
-                    if client.unsubscribe(topics.clients()).await.is_err() {
-                        return;
-                    }
-                    let recalled = std::mem::take(&mut *inbox.recalled.lock().unwrap_or_else(PoisonError::into_inner));
+                    outbox.unsubscribe(topics.clients()).await?;
+                    let recalled = std::mem::take(&mut *waiting.recalled.lock().unwrap_or_else(PoisonError::into_inner));
                     for (name, targets) in recalled {
                         shown.recall(name, targets);
                     }
@@ -282,11 +344,9 @@ async fn publish(
                 }
             }
             () = stopped(stop.clone()) => {
-                let offline = client.publish(topics.availability(), QoS::AtLeastOnce, true, OFFLINE).await;
-                if offline.is_ok() && client.disconnect().await.is_ok() {
-                    std::future::pending::<()>().await;
-                }
-                return;
+                outbox.publish(Message::retained(topics.availability(), OFFLINE.into())).await?;
+                outbox.disconnect().await?;
+                return std::future::pending().await;
             }
         }
         tokio::select! {

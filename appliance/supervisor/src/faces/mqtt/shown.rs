@@ -6,7 +6,7 @@
 //! yet must not lose its history.
 
 use super::discovery;
-use super::states::{Message, disk_key, shown_disks, states};
+use super::states::{self, Message, disk_key, shown_disks};
 use super::topics::{ONLINE, Topics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,8 +28,10 @@ pub struct Shown {
     clients: BTreeMap<ClientName, BTreeSet<TargetName>>,
     /// Targets that have been or are to be removed from a client's device.
     leaving: BTreeMap<ClientName, BTreeSet<TargetName>>,
-    /// Whether anything may be cleared.
-    may_remove: bool,
+    /// Whether anything may be cleared, and events told: who listens has had time to come.
+    settled: bool,
+    /// Number of the newest event that was told.
+    told: u32,
 }
 
 impl Shown {
@@ -46,10 +48,10 @@ impl Shown {
         }
     }
 
-    /// Permits clearing what is no longer wanted: the broker has handed back what it holds, and the duties have
-    /// reported.
+    /// Permits clearing what is no longer wanted, and telling events: the broker has handed back what it holds, the duties
+    /// have reported, and Home Assistant has taken up what was discovered.
     pub fn permit_removal(&mut self) {
-        self.may_remove = true;
+        self.settled = true;
     }
 
     /// Ends the removal of components: Home Assistant has had time to see it, and they are left out from now on.
@@ -65,7 +67,7 @@ impl Shown {
         !self.leaving.is_empty()
     }
 
-    /// What to publish now, in order: discovery, availability, states, removals. Only what changed.
+    /// What to publish now, in order: discovery, availability, states, removals, events. Only what changed.
     pub fn plan(&mut self, topics: &Topics, status: &Status) -> Vec<Message> {
         let removals = if status.health == Health::Starting {
             Vec::new()
@@ -87,9 +89,13 @@ impl Shown {
             }
         }
         messages.push(Message::retained(topics.availability(), ONLINE.into()));
-        messages.extend(states(topics, status));
+        messages.extend(states::states(topics, status));
         messages.retain(|message| self.is_new(message));
         messages.extend(removals);
+        if self.settled {
+            messages.extend(status.events.since(self.told).map(|event| states::event(topics, event)));
+            self.told = status.events.count;
+        }
         messages
     }
 
@@ -152,8 +158,8 @@ mod tests {
 
     fn shown() -> (Shown, Status) {
         let (mut shown, status) = (Shown::default(), sample());
-        shown.plan(&topics(), &status);
         shown.permit_removal();
+        shown.plan(&topics(), &status);
         (shown, status)
     }
 
@@ -186,6 +192,24 @@ mod tests {
         assert_eq!(topics_of(&shown.plan(&topics(), &status)), [topics().of("clock")]);
         shown.forget();
         assert_eq!(shown.plan(&topics(), &status).len(), 11);
+    }
+
+    #[test]
+    fn each_event_is_told_once_and_not_before_anybody_can_listen() {
+        let (mut shown, mut status) = (Shown::default(), sample());
+        let event = topics().event();
+        let told = |messages: &[Message]| messages.iter().filter(|message| message.topic == event).count();
+        assert_eq!(told(&shown.plan(&topics(), &status)), 0);
+        shown.permit_removal();
+        assert_eq!(told(&shown.plan(&topics(), &status)), 1);
+        shown.forget();
+        assert_eq!(told(&shown.plan(&topics(), &status)), 0);
+        let mut after = status.clone();
+        after.conditions = Default::default();
+        let mut events = status.events.clone();
+        events.note(&status, &after, None);
+        status.events = events;
+        assert_eq!(topics_of(&shown.plan(&topics(), &status)), [event.as_str()]);
     }
 
     #[test]

@@ -5,8 +5,10 @@
 
 use super::topics::Topics;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use strongroom_model::clients::quota_used_permille;
-use strongroom_model::condition::Health;
+use strongroom_model::condition::{Area, Condition, Health};
+use strongroom_model::events::Event;
 use strongroom_model::status::{
     Array, ArrayState, Client, Clock, ClockState, Disk, DiskRole, STATUS_VERSION, Status, TimeSource,
 };
@@ -23,6 +25,15 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message for those who listen now.
+    pub fn passing(topic: String, payload: String) -> Self {
+        Self {
+            topic,
+            payload,
+            retain: false,
+        }
+    }
+
     /// A retained message.
     pub fn retained(topic: String, payload: String) -> Self {
         Self {
@@ -43,20 +54,53 @@ pub fn states(topics: &Topics, status: &Status) -> Vec<Message> {
         Message::retained(topics.of("appliance"), appliance(status).to_string()),
     ];
     for one in &status.clients {
+        let about = status.conditions.standing.iter();
+        let about: Vec<&Condition> = about.filter(|condition| condition.is_about(&one.name)).collect();
         messages.push(Message::retained(
             topics.client(one.name.as_str()),
-            client(one).to_string(),
+            client(one, &about).to_string(),
         ));
     }
     messages
 }
 
+/// What happened. It passes: Home Assistant takes no event that was retained.
+pub fn event(topics: &Topics, event: &Event) -> Message {
+    let payload = json!({
+        "event_type": event.kind,
+        "number": event.number,
+        "at": event.at.map(iso8601),
+        "severity": event.severity,
+        "subject": &event.subject,
+        "text": &event.text,
+    });
+    Message::passing(topics.event(), payload.to_string())
+}
+
 fn health(status: &Status) -> Value {
+    let standing = &status.conditions.standing;
+    let problems: BTreeSet<Area> = standing
+        .iter()
+        .filter(|condition| condition.is_problem())
+        .map(|condition| condition.id.area())
+        .collect();
     json!({
         "health": status.health,
         "problem": matches!(status.health, Health::Warning | Health::Alarm),
-        "conditions": &status.conditions.standing,
+        "problem_areas": problems,
+        "conditions": standing.iter().map(condition).collect::<Vec<_>>(),
         "dropped": status.conditions.dropped,
+    })
+}
+
+fn condition(condition: &Condition) -> Value {
+    json!({
+        "id": condition.id,
+        "area": condition.id.area(),
+        "severity": condition.severity,
+        "subject": &condition.subject,
+        "text": &condition.text,
+        "advice": &condition.advice,
     })
 }
 
@@ -159,7 +203,7 @@ fn appliance(status: &Status) -> Value {
     })
 }
 
-fn client(client: &Client) -> Value {
+fn client(client: &Client, conditions: &[&Condition]) -> Value {
     let targets: Map<String, Value> = client
         .targets
         .iter()
@@ -178,6 +222,8 @@ fn client(client: &Client) -> Value {
                 "verified": target.verified.map(iso8601),
                 "damaged": target.damaged,
                 "foreign": target.foreign,
+                "behind_transactions": target.behind.map(|behind| behind.transactions),
+                "behind_bytes": target.behind.map(|behind| behind.bytes),
                 "problem": !target.error.is_empty(),
                 "error": &target.error,
             });
@@ -205,6 +251,9 @@ fn client(client: &Client) -> Value {
         "drill_seconds": client.drill.seconds,
         "last_sample_drill": client.drill.sample.map(iso8601),
         "drill_failed": client.drill.failed.map(iso8601),
+        "next_push": client.next_push.map(iso8601),
+        "attention": conditions.iter().any(|condition| condition.is_problem()),
+        "conditions": conditions.iter().map(|one| condition(one)).collect::<Vec<_>>(),
         "targets": targets,
     })
 }
@@ -276,6 +325,7 @@ mod tests {
         assert_eq!(of("health")["health"], "warning");
         assert_eq!(of("health")["problem"], true);
         assert_eq!(of("health")["conditions"][0]["id"], "push-failed");
+        assert_eq!(of("health")["problem_areas"], json!(["offsite"]));
         assert_eq!(of("clock")["synchronised"], true);
         assert_eq!(of("clock")["offset_ms"], -0.12);
         assert_eq!(of("clock")["trusted"], true);
@@ -308,6 +358,29 @@ mod tests {
             (&client["drill_seconds"], &client["drill_failed"]),
             (&json!(840), &Value::Null)
         );
+        assert_eq!(client["targets"]["oracle"]["behind_transactions"], 2);
+        assert_eq!(client["targets"]["oracle"]["behind_bytes"], 4096);
+        assert_eq!(client["next_push"], "2023-11-16T02:30:00+00:00");
+        assert_eq!(
+            (&client["attention"], &client["conditions"][0]["text"]),
+            (&json!(true), &json!("a"))
+        );
+        assert_eq!(of("client/laptop")["attention"], false);
+    }
+
+    #[test]
+    fn an_event_passes() {
+        let status = sample();
+        let message = event(&topics(), &status.events.recent[0]);
+        assert!(!message.retain);
+        assert_eq!(message.topic, "strongroom/strongroom_0a1b2c3d/event");
+        let payload: Value = serde_json::from_str(&message.payload).unwrap();
+        assert_eq!(payload["event_type"], "condition-began");
+        assert_eq!(
+            (&payload["severity"], &payload["subject"]),
+            (&json!("warning"), &json!("asus_home"))
+        );
+        assert_eq!(payload["at"], "2023-11-14T22:13:20+00:00");
     }
 
     #[test]

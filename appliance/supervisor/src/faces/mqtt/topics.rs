@@ -46,6 +46,11 @@ impl Topics {
         self.of("availability")
     }
 
+    /// What happened, as it happens.
+    pub fn event(&self) -> String {
+        self.of("event")
+    }
+
     /// State of one client.
     pub fn client(&self, name: &str) -> String {
         self.of(&format!("client/{name}"))
