@@ -17,6 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use strongroom_model::drill::{BorgCheck, Drill, Kind};
+use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::system_clock;
 use strongroom_offsite::{Encryption, Limits, PushRequest, Tuning, push};
 use tokio::runtime::Runtime;
@@ -76,6 +77,7 @@ impl Scene {
             encryption: Encryption::Auto,
             signer: None,
             limits: Limits::default(),
+            retirement: Rules::default(),
             ledger: self.place(&format!("ledger-{prefix}")),
             now: 1_800_000_000,
         };

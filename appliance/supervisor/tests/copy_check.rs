@@ -12,6 +12,7 @@ use far::{Gpg, HASTY, client, credentials, server, target};
 use strongroom_model::condition::{ConditionId, Severity};
 use strongroom_model::copy_check::{PERIOD, decide};
 use strongroom_model::name::TargetName;
+use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::{Payload, system_clock};
 use strongroom_offsite::{Encryption, Limits, PushRequest, Tuning, VerifyRequest, push};
 use strongroom_supervisor::offsite::copy_check::{after_push, read};
@@ -42,6 +43,7 @@ async fn a_copy_is_compared_daily_and_what_is_gone_is_sent_again() {
         encryption: Encryption::Auto,
         signer: None,
         limits: Limits::default(),
+        retirement: Rules::default(),
         ledger: paths.ledger(name, &at),
         now,
     };
@@ -159,6 +161,7 @@ async fn what_was_lost_is_not_replaced_by_something_else() {
         encryption: Encryption::Auto,
         signer: None,
         limits: Limits::default(),
+        retirement: Rules::default(),
         ledger: paths.ledger(name, &at),
         now: NOW,
     };

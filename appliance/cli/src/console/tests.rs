@@ -10,11 +10,10 @@ use strongroom_model::verification::Compared;
 
 const NOW: u64 = 1_700_000_000;
 
-fn healthy() -> Status {
-    let mut status = Status {
-        health: Health::Good,
-        ..Status::default()
-    };
+/// In a box: a test's stack has room for few.
+fn healthy() -> Box<Status> {
+    let mut status = Box::<Status>::default();
+    status.health = Health::Good;
     status.appliance.hostname = "backup".into();
     status.appliance.release = "0.1.0".into();
     status.appliance.addresses.push("192.168.1.10".into()).unwrap();
