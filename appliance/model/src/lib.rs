@@ -9,14 +9,17 @@ extern crate alloc;
 extern crate std;
 
 pub mod array;
+pub mod bus;
 pub mod clients;
 pub mod clock;
 pub mod condition;
 pub mod config;
 pub mod date;
 pub mod disk_health;
+pub mod job;
 pub mod kernel_log;
 pub mod name;
+pub mod offer;
 pub mod offsite;
 pub mod pairing;
 pub mod raid0;
