@@ -61,7 +61,7 @@ impl ApplianceError {
             )
         };
         match self {
-            Self::Bus(zbus::Error::InputOutput(_)) => true,
+            Self::Bus(zbus::Error::InputOutput(_) | zbus::Error::Connection(..)) => true,
             Self::Bus(zbus::Error::MethodError(name, ..)) => refused(name.as_str()),
             Self::Bus(zbus::Error::FDO(error)) => refused(error.name().as_str()),
             _ => false,
@@ -74,7 +74,9 @@ fn explain(error: &zbus::Error) -> String {
         zbus::Error::MethodError(name, text, _) => answered(name.as_str(), text.as_deref().unwrap_or_default()),
         // zbus's own form of the errors that D-Bus knows by name.
         zbus::Error::FDO(error) => answered(error.name().as_str(), error.description().unwrap_or_default()),
-        zbus::Error::InputOutput(error) => format!("there is no system bus here ({error}); run this on the appliance"),
+        zbus::Error::InputOutput(error) | zbus::Error::Connection(error, _) => {
+            format!("there is no system bus here ({error}); run this on the appliance")
+        }
         other => other.to_string(),
     }
 }
