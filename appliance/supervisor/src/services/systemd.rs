@@ -292,7 +292,7 @@ impl Systemd {
             let object = self.manager.load_unit(unit).await?;
             let properties = self.properties(&object).await?;
             let text = async |interface, name| -> zbus::Result<String> {
-                Ok(String::try_from(properties.get(interface, name).await?)?)
+                String::try_from(properties.get(interface, name).await?)
             };
             let seconds = async |interface, name| -> zbus::Result<u64> {
                 Ok(u64::try_from(properties.get(interface, name).await?)? / 1_000_000)
