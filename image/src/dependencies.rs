@@ -77,6 +77,8 @@ const PACKAGES: &[(&str, &[Need], &str)] = &[
     ("ovmf", &[Run, Test], "UEFI for the virtual machine"),
     ("openssh-client", &[Run, Test], "logs in to the appliance"),
     ("openssh-server", &[Test], "the real server in tests of client keys"),
+    ("dbus-daemon", &[Test], "a bus of their own for tests of the D-Bus face"),
+    ("libglib2.0-bin", &[Test], "speaks D-Bus as other programs do"),
     ("mosquitto", &[Run, Test], "the MQTT broker to report to"),
     ("mosquitto-clients", &[Run, Test], "reads what was reported"),
     ("borgbackup", &[Test], "the real backup client"),

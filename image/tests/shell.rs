@@ -19,6 +19,7 @@ fn shell_passes_shellcheck() {
             "rootfs-overlay/etc/initramfs-tools/hooks/appliance",
             "rootfs-overlay/etc/initramfs-tools/scripts/local-top/disk",
             "rootfs-overlay/etc/initramfs-tools/scripts/local-bottom/state",
+            "rootfs-overlay/etc/profile.d/strongroom.sh",
         ])
         .output()
         .expect("missing `shellcheck`: run `cargo image test`, which installs it");

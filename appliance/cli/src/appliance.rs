@@ -5,10 +5,13 @@ use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use strongroom_model::array;
+use strongroom_model::bus;
+use strongroom_model::job::Job;
+use strongroom_model::name::ClientName;
 use strongroom_model::recipient::{Challenge, Listing};
 use strongroom_model::registry::{Answer, ListedClient, Request};
 use strongroom_model::session::Session;
-use strongroom_model::status::{JobKind, Status};
+use strongroom_model::status::{JobKind, Status, Target};
 use strongroom_model::upkeep::Upkeep;
 use strongroom_model::watch::Remembered;
 use zbus::DBusError;
@@ -43,6 +46,27 @@ pub enum ApplianceError {
     /// What was asked of the disks did not come about.
     #[error("{0}")]
     Disks(String),
+    /// There is no such job.
+    #[error("{0}")]
+    Job(String),
+}
+
+impl ApplianceError {
+    /// Whether nobody could be asked: no bus, no supervisor, or no permission.
+    pub fn is_unreachable(&self) -> bool {
+        let refused = |name: &str| {
+            matches!(
+                name.strip_prefix("org.freedesktop.DBus.Error."),
+                Some("AccessDenied" | "ServiceUnknown" | "NameHasNoOwner")
+            )
+        };
+        match self {
+            Self::Bus(zbus::Error::InputOutput(_) | zbus::Error::Connection(..)) => true,
+            Self::Bus(zbus::Error::MethodError(name, ..)) => refused(name.as_str()),
+            Self::Bus(zbus::Error::FDO(error)) => refused(error.name().as_str()),
+            _ => false,
+        }
+    }
 }
 
 fn explain(error: &zbus::Error) -> String {
@@ -50,7 +74,9 @@ fn explain(error: &zbus::Error) -> String {
         zbus::Error::MethodError(name, text, _) => answered(name.as_str(), text.as_deref().unwrap_or_default()),
         // zbus's own form of the errors that D-Bus knows by name.
         zbus::Error::FDO(error) => answered(error.name().as_str(), error.description().unwrap_or_default()),
-        zbus::Error::InputOutput(error) => format!("there is no system bus here ({error}); run this on the appliance"),
+        zbus::Error::InputOutput(error) | zbus::Error::Connection(error, _) => {
+            format!("there is no system bus here ({error}); run this on the appliance")
+        }
         other => other.to_string(),
     }
 }
@@ -75,23 +101,12 @@ fn answered(name: &str, text: &str) -> String {
 trait Appliance {
     #[zbus(property(emits_changed_signal = "false"))]
     fn status(&self) -> zbus::Result<String>;
-    fn push(&self, client: &str) -> zbus::Result<()>;
-    fn scrub(&self) -> zbus::Result<()>;
-    fn check(&self, client: &str) -> zbus::Result<()>;
-    fn accept(&self, client: &str) -> zbus::Result<()>;
-    fn watched(&self, client: &str) -> zbus::Result<String>;
+    fn check_all(&self) -> zbus::Result<()>;
+    fn jobs(&self) -> zbus::Result<String>;
     fn clients(&self) -> zbus::Result<String>;
     fn enrol(&self, request: &str) -> zbus::Result<String>;
-    fn disks(&self) -> zbus::Result<String>;
-    fn rescan(&self) -> zbus::Result<()>;
-    fn adopt(&self, uuid: &str) -> zbus::Result<()>;
     fn sessions(&self) -> zbus::Result<String>;
     fn end_session(&self, id: &str) -> zbus::Result<()>;
-    fn upkeep(&self, client: &str) -> zbus::Result<String>;
-    fn compact(&self, client: &str, transaction: u32, without_off_site_copy: bool) -> zbus::Result<()>;
-    fn roll_back(&self, client: &str, transaction: u32, to: u32) -> zbus::Result<()>;
-    fn repairable(&self, client: &str, segment: u32) -> zbus::Result<()>;
-    fn repair(&self, client: &str, segment: u32, bytes: zbus::Fd<'_>) -> zbus::Result<()>;
     fn host_key(&self) -> zbus::Result<String>;
     fn recipients(&self) -> zbus::Result<String>;
     fn challenge(&self, name: &str) -> zbus::Result<String>;
@@ -100,9 +115,46 @@ trait Appliance {
     fn probe(&self, target: &str, client: &str) -> zbus::Result<String>;
 }
 
+#[zbus::proxy(
+    interface = "org.strongroom.Appliance1.Array",
+    default_service = "org.strongroom.Appliance1",
+    default_path = "/org/strongroom/Appliance1/array"
+)]
+trait ArrayObject {
+    fn scrub(&self) -> zbus::Result<()>;
+    fn disks(&self) -> zbus::Result<String>;
+    fn rescan(&self) -> zbus::Result<()>;
+    fn adopt(&self, uuid: &str) -> zbus::Result<()>;
+}
+
+#[zbus::proxy(
+    interface = "org.strongroom.Appliance1.Client",
+    default_service = "org.strongroom.Appliance1"
+)]
+trait ClientObject {
+    fn push(&self) -> zbus::Result<()>;
+    fn check(&self) -> zbus::Result<()>;
+    fn accept(&self) -> zbus::Result<()>;
+    fn watched(&self) -> zbus::Result<String>;
+    fn upkeep(&self) -> zbus::Result<String>;
+    fn compact(&self, transaction: u32, without_off_site_copy: bool) -> zbus::Result<()>;
+    fn roll_back(&self, transaction: u32, to: u32) -> zbus::Result<()>;
+    fn repairable(&self, segment: u32) -> zbus::Result<()>;
+    fn repair(&self, segment: u32, bytes: zbus::Fd<'_>) -> zbus::Result<()>;
+}
+
+#[zbus::proxy(
+    interface = "org.strongroom.Appliance1.Job",
+    default_service = "org.strongroom.Appliance1"
+)]
+trait JobObject {
+    fn stop(&self) -> zbus::Result<()>;
+}
+
 /// A connection to the supervisor.
 pub struct Connection {
     proxy: ApplianceProxy<'static>,
+    array: ArrayObjectProxy<'static>,
     changes: Option<PropertiesChangedStream>,
 }
 
@@ -117,6 +169,7 @@ impl Connection {
         let bus = zbus::Connection::system().await?;
         Ok(Self {
             proxy: ApplianceProxy::new(&bus).await?,
+            array: ArrayObjectProxy::new(&bus).await?,
             changes: None,
         })
     }
@@ -158,27 +211,51 @@ impl Connection {
 
     /// Asks for a scrub; it takes hours, so nobody waits for it.
     pub async fn scrub(&self) -> Result<(), ApplianceError> {
-        Ok(self.proxy.scrub().await?)
+        Ok(self.array.scrub().await?)
     }
 
     /// Asks for a check of a client's repository, or of every one for an empty name.
     pub async fn check(&self, client: &str) -> Result<(), ApplianceError> {
-        Ok(self.proxy.check(client).await?)
+        if client.is_empty() {
+            return Ok(self.proxy.check_all().await?);
+        }
+        of(client, self.client(client).await?.check().await)
     }
 
     /// Takes note that the owner knows of all that stands about a client.
     pub async fn accept(&self, client: &str) -> Result<(), ApplianceError> {
-        Ok(self.proxy.accept(client).await?)
+        of(client, self.client(client).await?.accept().await)
     }
 
     /// What is remembered of a client's repository, as JSON.
     pub async fn watched_json(&self, client: &str) -> Result<String, ApplianceError> {
-        Ok(self.proxy.watched(client).await?)
+        of(client, self.client(client).await?.watched().await)
     }
 
     /// What is remembered of a client's repository.
     pub async fn watched(&self, client: &str) -> Result<Remembered, ApplianceError> {
         Ok(serde_json::from_str(&self.watched_json(client).await?)?)
+    }
+
+    /// The jobs that run, and those that ended lately.
+    pub async fn jobs(&self) -> Result<Vec<Job>, ApplianceError> {
+        Ok(serde_json::from_str(&self.proxy.jobs().await?)?)
+    }
+
+    /// Ends a job.
+    pub async fn stop(&self, id: &str) -> Result<(), ApplianceError> {
+        let connection = self.proxy.inner().connection();
+        let job = JobObjectProxy::builder(connection).path(bus::job(id)).build().await?;
+        Ok(job.stop().await?)
+    }
+
+    async fn client(&self, name: &str) -> Result<ClientObjectProxy<'static>, ApplianceError> {
+        let name = ClientName::new(name).map_err(|error| ApplianceError::Client(error.to_string()))?;
+        let connection = self.proxy.inner().connection();
+        Ok(ClientObjectProxy::builder(connection)
+            .path(bus::client(&name))
+            .build()
+            .await?)
     }
 
     /// The clients in force.
@@ -195,7 +272,7 @@ impl Connection {
 
     /// What is on every disk, as the last look found it.
     pub async fn disks(&self) -> Result<array::Listing, ApplianceError> {
-        Ok(serde_json::from_str(&self.proxy.disks().await?)?)
+        Ok(serde_json::from_str(&self.array.disks().await?)?)
     }
 
     /// The sessions that are running.
@@ -210,27 +287,29 @@ impl Connection {
 
     /// What a compaction or a rollback of a client's repository would do, and how the last one ended.
     pub async fn upkeep(&self, client: &str) -> Result<Upkeep, ApplianceError> {
-        Ok(serde_json::from_str(&self.proxy.upkeep(client).await?)?)
+        let upkeep = of(client, self.client(client).await?.upkeep().await)?;
+        Ok(serde_json::from_str(&upkeep)?)
     }
 
     /// Asks for a compaction of what was shown and confirmed.
     pub async fn compact(&self, client: &str, transaction: u32, without_copy: bool) -> Result<(), ApplianceError> {
-        Ok(self.proxy.compact(client, transaction, without_copy).await?)
+        let compact = self.client(client).await?.compact(transaction, without_copy).await;
+        of(client, compact)
     }
 
     /// Asks for a rollback of what was shown and confirmed.
     pub async fn roll_back(&self, client: &str, transaction: u32, to: u32) -> Result<(), ApplianceError> {
-        Ok(self.proxy.roll_back(client, transaction, to).await?)
+        of(client, self.client(client).await?.roll_back(transaction, to).await)
     }
 
     /// Asks whether a segment could be repaired now, before its bytes are sent for.
     pub async fn repairable(&self, client: &str, segment: u32) -> Result<(), ApplianceError> {
-        Ok(self.proxy.repairable(client, segment).await?)
+        of(client, self.client(client).await?.repairable(segment).await)
     }
 
     /// Asks for a segment to be repaired with what `bytes` gives.
     pub async fn repair(&self, client: &str, segment: u32, bytes: BorrowedFd<'_>) -> Result<(), ApplianceError> {
-        Ok(self.proxy.repair(client, segment, bytes.into()).await?)
+        of(client, self.client(client).await?.repair(segment, bytes.into()).await)
     }
 
     /// The public half of the SSH host key, one line.
@@ -265,20 +344,21 @@ impl Connection {
 
     /// Has the disks looked at again.
     pub async fn rescan(&self) -> Result<(), ApplianceError> {
-        Ok(self.proxy.rescan().await?)
+        Ok(self.array.rescan().await?)
     }
 
     /// Consents to use an array that was made elsewhere.
     pub async fn adopt(&self, uuid: &str) -> Result<(), ApplianceError> {
-        Ok(self.proxy.adopt(uuid).await?)
+        Ok(self.array.adopt(uuid).await?)
     }
 
-    /// Asks for a push, and unless told otherwise shows its progress and waits for its end.
+    /// Asks for a push, and unless told otherwise shows its progress, waits for its end, and tells of the copies, in words or
+    /// as JSON.
     ///
     /// Errors: the push failed at some target; the reason is the target's.
-    pub async fn push(&self, client: &str, wait: bool) -> Result<(), ApplianceError> {
+    pub async fn push(&self, client: &str, wait: bool, json: bool) -> Result<(), ApplianceError> {
         let before = self.status().await?;
-        self.proxy.push(client).await?;
+        of(client, self.client(client).await?.push().await)?;
         if !wait {
             return Ok(());
         }
@@ -315,23 +395,42 @@ impl Connection {
                     continue;
                 }
                 return Err(ApplianceError::Push(format!(
-                    "the push of {client} did not come up, or had nothing to say; `journalctl --unit strongroom-push@{client}` tells more"
+                    "the push of {client} did not come up, or had nothing to say; `strongroom logs --client {client}` tells more"
                 )));
             }
             if seen_running {
                 eprintln!();
             }
-            return report(client, pushed(&status).unwrap_or_default().iter());
+            let targets = pushed(&status).unwrap_or_default();
+            if json {
+                println!("{}", serde_json::to_string(&targets)?);
+            }
+            return report(client, &targets, json);
         }
     }
 }
 
-fn report<'a>(
-    client: &str,
-    targets: impl Iterator<Item = &'a strongroom_model::status::Target>,
-) -> Result<(), ApplianceError> {
+/// What came of asking for a client; that there is no such object means that there is no such client.
+fn of<T>(client: &str, answer: zbus::Result<T>) -> Result<T, ApplianceError> {
+    let unknown = match &answer {
+        Err(zbus::Error::MethodError(name, ..)) => name.as_str() == "org.freedesktop.DBus.Error.UnknownObject",
+        Err(zbus::Error::FDO(error)) => matches!(**error, zbus::fdo::Error::UnknownObject(_)),
+        _ => false,
+    };
+    if unknown {
+        return Err(ApplianceError::Client(format!(
+            "there is no client `{client}`; `strongroom status` lists them"
+        )));
+    }
+    Ok(answer?)
+}
+
+fn report(client: &str, targets: &[Target], told: bool) -> Result<(), ApplianceError> {
     let mut failed = Vec::new();
     for target in targets {
+        if target.error.is_empty() && told {
+            continue;
+        }
         if target.error.is_empty() {
             match target.transaction {
                 Some(transaction) => println!(
@@ -357,6 +456,20 @@ fn report<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_that_is_no_object_is_told_by_name() {
+        let unknown = zbus::fdo::Error::UnknownObject("Unknown object '/org/…'".into());
+        let told = of::<()>("asus", Err(zbus::Error::FDO(Box::new(unknown)))).unwrap_err();
+        assert_eq!(
+            told.to_string(),
+            "there is no client `asus`; `strongroom status` lists them"
+        );
+        let other = zbus::fdo::Error::Failed("client `asus` has no off-site target".into());
+        let told = of::<()>("asus", Err(zbus::Error::FDO(Box::new(other)))).unwrap_err();
+        assert_eq!(told.to_string(), "client `asus` has no off-site target");
+        assert_eq!(of("asus", Ok(7)).unwrap(), 7);
+    }
 
     #[test]
     fn refusals_are_told_in_the_supervisors_words_alone() {

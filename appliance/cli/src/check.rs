@@ -110,7 +110,7 @@ pub async fn accept(client: &str) -> Result<(), ApplianceError> {
         }
         if asked.elapsed() > ACCEPTED {
             return Err(ApplianceError::Check(format!(
-                "it was not accepted, or something new was found; `journalctl --unit strongroom-accept@{client}` tells more"
+                "it was not accepted, or something new was found; `strongroom logs --client {client}` tells more"
             )));
         }
     }

@@ -295,6 +295,7 @@ fn job(job: &Job, columns: usize, on_screen: bool) -> Vec<Line<'static>> {
             }
         }
         JobKind::Scrub => "  scrub: reading everything on the array".into(),
+        JobKind::Probe => "  a target is tried out".into(),
         JobKind::Check => format!(
             "  check {}",
             job.client.as_ref().map_or("every repository", |client| client.as_str())

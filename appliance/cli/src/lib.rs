@@ -1,11 +1,9 @@
-//! The verbs of the `strongroom` command, one module each.
-//!
-//! Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong usage; 3 (`status`) an alarm stands. Those of `clock`
-//! are those of ntpstat(1): 0 the clock is trusted, 1 it is not, 2 that isn't known.
+//! The verbs of the `strongroom` command, one module each. Its exit codes are in [`exit`].
 
 mod appliance;
 mod check;
 mod clock;
+mod config;
 mod configured;
 mod confirm;
 pub mod console;
@@ -13,7 +11,10 @@ mod disks;
 mod drill;
 mod durable;
 mod enrol;
+mod exit;
+mod jobs;
 mod kit;
+mod logs;
 mod recipient;
 mod report;
 mod restore;
@@ -22,19 +23,20 @@ mod target;
 mod upkeep;
 pub mod words;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use console::live;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use strongroom_model::condition::Health;
-use strongroom_model::config::Config;
 use strongroom_model::release;
 use strongroom_model::upkeep::rollback::KeptRange;
 
 /// A home backup server that checks itself and says how it is doing.
 #[derive(Parser)]
-#[command(name = "strongroom", version = version())]
+#[command(name = "strongroom", version = version(), after_help = exit::HELP)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -59,8 +61,11 @@ enum Verb {
     Push {
         /// The client's name.
         client: String,
-        /// Come back at once instead of waiting for the end.
+        /// The copies as JSON, once they are made.
         #[arg(long)]
+        json: bool,
+        /// Come back at once instead of waiting for the end.
+        #[arg(long, conflicts_with = "json")]
         no_wait: bool,
     },
     /// Read everything on the array now, to find what has become unreadable.
@@ -96,6 +101,9 @@ enum Verb {
         /// Erase what an earlier rollback took out and kept, by its name in the list, such as `53-77`. Asks first.
         #[arg(long, value_name = "KEPT", value_parser = kept_range, conflicts_with = "to")]
         remove: Option<KeptRange>,
+        /// The list as JSON, with what a compaction would do too.
+        #[arg(long, conflicts_with_all = ["to", "remove"])]
+        json: bool,
         #[command(flatten)]
         consent: upkeep::Consent,
     },
@@ -143,10 +151,20 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Show the jobs that run and how those that ran last ended, or end one.
+    Jobs {
+        #[command(subcommand)]
+        verb: Option<JobsVerb>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the appliance's programs wrote to the log.
+    Logs(logs::LogsArguments),
     /// Look after the configuration.
     Config {
         #[command(subcommand)]
-        verb: ConfigVerb,
+        verb: config::ConfigVerb,
     },
     /// Make, check and show the keys that off-site copies are encrypted to.
     Recipient {
@@ -167,6 +185,16 @@ enum Verb {
     DrillRecord {
         /// The record; standard input when absent.
         file: Option<PathBuf>,
+    },
+    /// Print what a shell needs to complete these commands, as for `source <(strongroom completions bash)`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command, into a folder, such as /usr/local/share/man/man1.
+    Man {
+        /// The folder.
+        folder: PathBuf,
     },
 }
 
@@ -212,11 +240,11 @@ enum SessionsVerb {
 }
 
 #[derive(Subcommand)]
-enum ConfigVerb {
-    /// Check a strongroom.toml without using it.
-    Check {
-        /// The file.
-        file: PathBuf,
+enum JobsVerb {
+    /// End a job. What it did so far stays, and it goes on from there when it is begun again.
+    Stop {
+        /// Its name, as `strongroom jobs` shows it.
+        id: String,
     },
 }
 
@@ -239,8 +267,10 @@ enum Failure {
     Kit(#[from] kit::KitFailure),
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
-    #[error("{0}")]
-    Config(#[from] strongroom_model::config::ConfigError),
+    #[error(transparent)]
+    Config(#[from] config::ConfigFailure),
+    #[error("the log can't be read: journalctl could not be run: {0}")]
+    Journal(std::io::Error),
     #[error("the console could not start: {0}")]
     Console(std::io::Error),
     #[error("the program could not start: {0}")]
@@ -270,8 +300,26 @@ pub fn run() -> ExitCode {
         .and_then(|runtime| runtime.block_on(perform(arguments.verb)));
     outcome.unwrap_or_else(|failure| {
         eprintln!("strongroom: {failure}");
-        ExitCode::FAILURE
+        if failure.is_unreachable() {
+            ExitCode::from(exit::UNREACHABLE)
+        } else {
+            exit::FAILED
+        }
     })
+}
+
+impl Failure {
+    /// Whether the appliance could not be asked at all.
+    fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Appliance(error)
+            | Self::Recipient(recipient::RecipientFailure::Appliance(error))
+            | Self::Target(target::TargetFailure::Appliance(error))
+            | Self::Kit(kit::KitFailure::Appliance(error)) => error.is_unreachable(),
+            Self::Config(error) => matches!(error, config::ConfigFailure::Unreachable(..)),
+            _ => false,
+        }
+    }
 }
 
 async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
@@ -286,21 +334,21 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
                 print!("{}", console::status_text(&status, now()));
             }
             Ok(if status.health == Health::Alarm {
-                ExitCode::from(3)
+                ExitCode::from(exit::ALARM)
             } else {
-                ExitCode::SUCCESS
+                exit::DONE
             })
         }
         Verb::Clock { json } => Ok(clock::show(json, now()).await),
-        Verb::Push { client, no_wait } => {
+        Verb::Push { client, json, no_wait } => {
             let appliance = appliance::Connection::open().await?;
-            appliance.push(&client, !no_wait).await?;
-            Ok(ExitCode::SUCCESS)
+            appliance.push(&client, !no_wait, json).await?;
+            Ok(exit::DONE)
         }
         Verb::Scrub => {
             appliance::Connection::open().await?.scrub().await?;
             println!("The scrub runs now, at low priority; `strongroom status` shows how far it is.");
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Check { client, json, no_wait } => Ok(check::run(client.as_deref(), json, !no_wait).await?),
         Verb::Compact {
@@ -309,23 +357,24 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
             without_off_site_copy,
         } => {
             upkeep::compact(&client, &consent, without_off_site_copy).await?;
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Rollback {
             client,
             to,
             remove,
+            json,
             consent,
         } => {
             match remove {
                 Some(kept) => upkeep::remove_kept(&client, kept, &consent).await?,
-                None => upkeep::rollback(&client, to, &consent).await?,
+                None => upkeep::rollback(&client, to, json, &consent).await?,
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Repair { client, segment } => {
             upkeep::repair(&client, segment).await?;
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Client { verb } => {
             match verb {
@@ -334,21 +383,21 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
                 ClientVerb::Accept { client } => check::accept(&client).await?,
                 ClientVerb::Kit(arguments) => kit::run(*arguments).await?,
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Disks { verb, json, rescan } => {
             match verb {
                 Some(DisksVerb::Adopt { uuid }) => disks::adopt(uuid.as_deref()).await?,
                 None => disks::show(json, rescan).await?,
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Sessions { verb, json } => {
             match verb {
                 Some(SessionsVerb::End { id }) => sessions::end(&id).await?,
                 None => sessions::show(json).await?,
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Console { own_screen } => {
             let used = if own_screen {
@@ -357,38 +406,53 @@ async fn perform(verb: Verb) -> Result<ExitCode, Failure> {
                 live::Use::Person
             };
             live::run(used).await.map_err(Failure::Console)?;
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Report { output } => {
             report::run(output).await?;
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
-        Verb::Config {
-            verb: ConfigVerb::Check { file },
-        } => {
-            let text = std::fs::read_to_string(&file).map_err(|error| Failure::File(file.clone(), error))?;
-            let config = Config::parse(&text)?;
-            println!(
-                "{}: good ({} clients, {} targets)",
-                file.display(),
-                config.client.len(),
-                config.offsite.target.len()
-            );
-            Ok(ExitCode::SUCCESS)
+        Verb::Jobs { verb, json } => {
+            match verb {
+                Some(JobsVerb::Stop { id }) => jobs::stop(&id).await?,
+                None => jobs::show(json).await?,
+            }
+            Ok(exit::DONE)
+        }
+        Verb::Logs(arguments) => {
+            logs::run(arguments).await?;
+            Ok(exit::DONE)
+        }
+        Verb::Config { verb } => {
+            config::run(verb)?;
+            Ok(exit::DONE)
+        }
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "strongroom", &mut script);
+            // Whoever reads it may have read enough.
+            let _ = std::io::stdout().write_all(&script);
+            Ok(exit::DONE)
+        }
+        Verb::Man { folder } => {
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(Arguments::command(), &folder))
+                .map_err(|error| Failure::File(folder, error))?;
+            Ok(exit::DONE)
         }
         Verb::Recipient { verb } => {
             recipient::run(verb).await?;
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Target { verb } => Ok(target::run(verb).await?),
         Verb::Drill(arguments) => Ok(drill::run(*arguments).await?),
         Verb::DrillRecord { file } => {
             drill::record(file.as_deref()).await?;
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
         Verb::Restore(arguments) => {
             restore::run(*arguments).await?;
-            Ok(ExitCode::SUCCESS)
+            Ok(exit::DONE)
         }
     }
 }

@@ -75,11 +75,15 @@ pub async fn compact(client: &str, consent: &Consent, without_copy: bool) -> Res
     Ok(())
 }
 
-/// Lists the transactions that can be gone back to, or goes back to one.
-pub async fn rollback(client: &str, to: Option<u32>, consent: &Consent) -> Result<(), ApplianceError> {
+/// Lists the transactions that can be gone back to, in words or as JSON, or goes back to one.
+pub async fn rollback(client: &str, to: Option<u32>, json: bool, consent: &Consent) -> Result<(), ApplianceError> {
     let appliance = Connection::open().await?;
     let upkeep = appliance.upkeep(client).await?;
     let Some(to) = to else {
+        if json {
+            println!("{}", serde_json::to_string(&upkeep)?);
+            return Ok(());
+        }
         print!("{}", transactions(client, &upkeep, now()));
         print!("{}", kept(client, &upkeep.kept, now()));
         return Ok(());
@@ -234,7 +238,7 @@ async fn wait(appliance: &Connection, client: &str, before: &Upkeep, kind: JobKi
             quiet_since = Instant::now();
         } else if quiet_since.elapsed() > START {
             return Err(ApplianceError::Upkeep(format!(
-                "the job did not come up, or ended early; `journalctl --unit 'strongroom-*@{client}:*'` tells more"
+                "the job did not come up, or ended early; `strongroom logs --client {client}` tells more"
             )));
         }
     }

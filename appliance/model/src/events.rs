@@ -206,10 +206,11 @@ fn same(one: &Job, other: &Job) -> bool {
     one.kind == other.kind && one.client == other.client
 }
 
-/// What to say of a job's end. Of a push, its outcome tells: the copy is complete, or a condition stands.
+/// What to say of a job's end. Of a push, its outcome tells: the copy is complete, or a condition stands. A probe is told to
+/// whoever asked for it.
 fn ended(kind: JobKind) -> Option<(EventKind, &'static str)> {
     Some(match kind {
-        JobKind::Push => return None,
+        JobKind::Push | JobKind::Probe => return None,
         JobKind::Check => (EventKind::CheckFinished, "check"),
         JobKind::Scrub => (EventKind::JobFinished, "scrub"),
         JobKind::Compact => (EventKind::JobFinished, "compaction"),

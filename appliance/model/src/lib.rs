@@ -9,6 +9,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod array;
+pub mod bus;
 pub mod clients;
 pub mod clock;
 pub mod condition;
@@ -18,8 +19,10 @@ pub mod date;
 pub mod disk_health;
 pub mod drill;
 pub mod events;
+pub mod job;
 pub mod kernel_log;
 pub mod name;
+pub mod offer;
 pub mod offsite;
 pub mod pairing;
 pub mod raid0;

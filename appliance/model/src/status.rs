@@ -496,6 +496,8 @@ pub enum JobKind {
     Rollback,
     /// Puts a sound segment in a damaged one's place.
     Repair,
+    /// Tries a target out. It takes seconds, so the snapshot leaves it out.
+    Probe,
 }
 
 /// One running job.

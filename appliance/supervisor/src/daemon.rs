@@ -5,6 +5,7 @@ use crate::configuration;
 use crate::disks;
 use crate::faces::{dbus, metrics, mqtt, notices};
 use crate::identity;
+use crate::jobs;
 use crate::offsite::{self, bucket};
 use crate::paths::Paths;
 use crate::report::{Command, Report, publish};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
 use strongroom_model::config::{Client, Config};
+use strongroom_model::job::Job;
 use strongroom_model::status::Status;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -68,8 +70,29 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (surroundings_sender, surroundings) = watch::channel(Surroundings::default());
     let (stop_sender, stop) = watch::channel(false);
 
-    dbus::serve(&bus, paths.clone(), status.clone(), commands.clone(), systemd.clone()).await?;
-    tokio::spawn(dbus::announce(bus.clone(), status.clone()));
+    let (jobs_sender, jobs) = watch::channel(Arc::<Vec<Job>>::default());
+    let face = dbus::Needs {
+        paths: paths.clone(),
+        status: status.clone(),
+        jobs,
+        commands: commands.clone(),
+        systemd: systemd.clone(),
+    };
+    let face = dbus::serve(&bus, face).await?;
+    tokio::spawn(async move {
+        if let Err(error) = dbus::announce(face).await {
+            eprintln!("changes are not announced on the bus any more: {error}");
+        }
+    });
+    {
+        let (systemd, status, duty) = (systemd.clone(), status.clone(), duty_sender.clone());
+        tokio::spawn(async move {
+            loop {
+                let ended = jobs::run(systemd.clone(), status.clone(), jobs_sender.clone()).await;
+                stopped("jobs", ended, &duty).await;
+            }
+        });
+    }
     {
         let (paths, config) = (paths.clone(), config.clone());
         tokio::spawn(async move { crate::clock::run(paths, &config, clock_sender).await });

@@ -16,6 +16,7 @@ pub mod enrol;
 pub mod esp;
 pub mod faces;
 pub mod identity;
+pub mod jobs;
 pub mod mirror;
 pub mod offsite;
 pub mod paths;

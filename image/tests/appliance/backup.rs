@@ -12,6 +12,7 @@ use image::workspace::Workspace;
 
 use crate::client::{Client, assert_same, local_borg, make_files, random};
 use crate::damage::{self, Byte};
+use crate::faces;
 use crate::{SOON, STOP, Starts, console, folder, is_sound, start, start_on, started_by};
 
 /// A push under emulation: RSA or Curve25519, AES and SHA without the processor's help.
@@ -167,6 +168,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     assert!(before.iter().any(|name| name.contains("/manifest/")), "{before:?}");
     admin.run(&format!("strongroom push {CLIENT}")).unwrap();
     assert_eq!(objects(&trial), before, "a push with nothing to do sent something");
+    faces::jobs_and_logs_are_told(&admin);
     // The bucket is tried out with the push's own credentials, and nothing stays in it.
     let tried = admin.run("strongroom target probe trial").unwrap();
     assert!(tried.contains("good ") && !tried.contains("WRONG"), "{tried}");

@@ -9,6 +9,7 @@ mod confinement;
 mod console;
 mod damage;
 mod enrol;
+mod faces;
 mod reflash;
 mod thorough;
 mod trouble;

@@ -8,6 +8,7 @@ use image::trial::Trial;
 use image::workspace::Workspace;
 
 use crate::backup::{conditions, wait_for_status};
+use crate::faces;
 use crate::{SOON, STOP, folder, start};
 
 pub fn has(status: &serde_json::Value, id: &str) -> bool {
@@ -85,6 +86,12 @@ fn without_consent_nothing_is_written_and_a_wrong_configuration_is_explained() {
         text.contains("line ") && text.contains("`hots`") && text.contains("Did you mean `host`?"),
         "{text}"
     );
+    // A good one by command takes its place at once.
+    let without_consent = good.replace("create = true", "create = false");
+    faces::a_configuration_is_applied(&trial.admin(&machine), &without_consent);
+    wait_for_status(&trial, &mut machine, "the refusal still stands", SOON, |status| {
+        !has(status, "config-refused") && has(status, "array-not-ready")
+    });
     machine.shut_down(STOP).unwrap();
     let report = String::from_utf8(trial.read_esp("CONFIG/strongroom-report.txt").unwrap()).unwrap();
     assert!(report.contains("`hots`"), "{report}");

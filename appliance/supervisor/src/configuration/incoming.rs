@@ -66,17 +66,40 @@ pub fn read(folder: &Path) -> Result<Option<Incoming>, IncomingError> {
     let text = text(bytes)?;
     let config = Config::parse(&text)?;
     let mut files = BTreeMap::new();
-    let secrets = seal::needed(&config);
-    for name in config
-        .public_files()
-        .into_iter()
-        .chain(secrets.iter().map(|(_, name)| name))
-    {
+    for name in named(&config) {
         if let Some(bytes) = read_regular(&folder, name.as_str(), FILE_BYTES_MAX)? {
-            files.insert(name.clone(), bytes);
+            files.insert(name, bytes);
         }
     }
     Ok(Some(Incoming { text, config, files }))
+}
+
+/// What was handed over by command instead. Of the files, those that it names.
+pub fn of_offer(text: String, mut offered: BTreeMap<String, Vec<u8>>) -> Result<Incoming, IncomingError> {
+    if text.len() > CONFIG_BYTES_MAX {
+        return Err(IncomingError::TooLarge(
+            CONFIG_NAME.into(),
+            CONFIG_BYTES_MAX as u64 / 1024,
+        ));
+    }
+    let config = Config::parse(&text)?;
+    let mut files = BTreeMap::new();
+    for name in named(&config) {
+        let Some(bytes) = offered.remove(name.as_str()) else {
+            continue;
+        };
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(IncomingError::TooLarge(name.to_string(), FILE_BYTES_MAX / 1024));
+        }
+        files.insert(name, bytes);
+    }
+    Ok(Incoming { text, config, files })
+}
+
+/// The files that it names, public ones and secrets.
+fn named(config: &Config) -> Vec<FileName> {
+    let secrets = seal::needed(config).into_iter().map(|(_, name)| name);
+    config.public_files().into_iter().cloned().chain(secrets).collect()
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, IncomingError> {

@@ -1,7 +1,8 @@
 //! The role `strongroom-configure`: takes over a configuration that the owner offers, and makes of the last good one
 //! what other programs read.
 //!
-//! Offers come from CONFIG on the ESP at each start, and from a USB stick at any time. Whichever was made last counts (see [`sources`]). A configuration is taken over whole or not at all; the last good
+//! Offers come from CONFIG on the ESP at each start, and from a USB stick or by command at any time. Whichever was made last
+//! counts (see [`sources`]). A configuration is taken over whole or not at all; the last good
 //! one is kept on the state partition. Writes the state partition, `/run`, and a report beside the offer.
 
 pub(crate) mod apply;
@@ -9,6 +10,7 @@ mod esp;
 pub(crate) mod generate;
 mod incoming;
 mod note;
+pub mod offered;
 pub mod seal;
 pub mod signing;
 mod sources;
@@ -206,7 +208,11 @@ fn take_incoming(paths: &Paths, source: &Source, incoming: &Incoming) -> io::Res
             // What is wrong with it is in the journal, and is told at the next start.
             signing::ensure(paths, &in_force(paths));
             let steps = apply::steps(&old, &in_force(paths), &taken, &changed);
-            let later = apply::perform(&steps);
+            let later = if paths.root() == Path::new("/") {
+                apply::perform(&steps)
+            } else {
+                Vec::new()
+            };
             Outcome::of(taken.changes, later)
         }
     };
@@ -265,6 +271,7 @@ fn refused(source: &Source, outcome: &Outcome) -> Vec<Condition> {
         Source::Stick { .. } => {
             "The last good configuration stays in force. Correct the file and plug the stick in again."
         }
+        Source::Command => "The last good configuration stays in force. Correct the file and apply it again.",
     };
     vec![Condition::new(
         ConditionId::ConfigRefused,

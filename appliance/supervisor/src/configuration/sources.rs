@@ -23,6 +23,8 @@ pub enum Source {
         /// It was plugged into the running appliance: what is on it is wanted now, whether it has changed or not.
         plugged: bool,
     },
+    /// `strongroom config apply`.
+    Command,
 }
 
 impl Source {
@@ -30,6 +32,7 @@ impl Source {
         match self {
             Self::Esp => "esp".into(),
             Self::Stick { id, .. } => format!("stick:{id}"),
+            Self::Command => "command".into(),
         }
     }
 
@@ -38,6 +41,7 @@ impl Source {
         match self {
             Self::Esp => false,
             Self::Stick { plugged, .. } => *plugged,
+            Self::Command => true,
         }
     }
 
@@ -46,6 +50,7 @@ impl Source {
         match self {
             Self::Esp => "CONFIG on the system disk",
             Self::Stick { .. } => "the USB stick",
+            Self::Command => "`strongroom config apply`",
         }
     }
 }

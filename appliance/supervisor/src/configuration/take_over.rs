@@ -31,48 +31,40 @@ pub fn declared(paths: &Paths) -> Config {
         .unwrap_or_default()
 }
 
-/// Checks an offered configuration as a whole and makes it the last good one.
-pub fn take_over(paths: &Paths, incoming: &Incoming) -> Result<Taken, Refusal> {
-    let config = &incoming.config;
-    for recipient in &config.offsite.recipient {
-        let name = &recipient.certificate;
-        let certificate = public_file(paths, incoming, name).ok_or_else(|| Refusal::NoCertificate(name.clone()))?;
-        // The clock may not be set yet: whether it has expired is judged at each push.
-        Recipients::parse(&[certificate], None)
-            .map_err(|error| Refusal::BadCertificate(name.clone(), error.to_string()))?;
-    }
-    let pem = |section, name: &FileName, what| {
-        public_file(paths, incoming, name).ok_or_else(|| Refusal::NoPem(section, name.clone(), what))
-    };
-    let trusted = config.trust.certificates.iter().map(|name| ("trust", name));
-    let ca = config.mqtt.iter().filter_map(|mqtt| mqtt.ca.as_ref());
-    for (section, name) in trusted.chain(ca.map(|name| ("mqtt", name))) {
-        let name = name.get_ref();
-        let file = pem(section, name, "your authority's certificate")?;
-        trust::parse(&file).map_err(|error| Refusal::BadPem(section, name.clone(), error.to_string()))?;
-    }
-    if let Some(name) = config.mqtt.as_ref().and_then(|mqtt| mqtt.certificate.as_ref()) {
-        let name = name.get_ref();
-        let file = pem("mqtt", name, "the certificate that the broker is to be shown")?;
-        tls::chain(&file).map_err(|why| Refusal::BadPem("mqtt", name.clone(), why))?;
-    }
-    let secrets = seal::needed(config);
-    for (usage, name) in &secrets {
-        if !incoming.files.contains_key(name) && !paths.secrets(usage).join(name.as_str()).exists() {
-            return Err(Refusal::NoSecret(name.clone()));
+/// Checks an offered configuration as a whole. Returns what it would change, in words, one line each; none for what is in
+/// force already.
+pub fn judge(paths: &Paths, incoming: &Incoming) -> Result<Vec<String>, Refusal> {
+    check(paths, incoming)?;
+    let mut would = changes(&declared(paths), &incoming.config);
+    would.extend(
+        incoming
+            .secrets()
+            .iter()
+            .map(|name| format!("secret {name}: sealed anew")),
+    );
+    for name in incoming.config.public_files() {
+        let known = fs::read(paths.config_files().join(name.as_str())).ok();
+        if incoming
+            .files
+            .get(name)
+            .is_some_and(|offered| known.as_ref() != Some(offered))
+        {
+            would.push(format!("certificate {name}: new"));
         }
     }
-    let calendar = config.schedule.push.as_str();
-    if command::run("systemd-analyze", &["calendar", calendar], "").is_err() {
-        return Err(Refusal::BadCalendar(calendar.to_string()));
-    }
+    Ok(would)
+}
 
+/// Checks an offered configuration as a whole and makes it the last good one.
+pub fn take_over(paths: &Paths, incoming: &Incoming) -> Result<Taken, Refusal> {
+    check(paths, incoming)?;
+    let config = &incoming.config;
     let known = paths.config().exists();
     let mut taken = Taken {
         changes: changes(&declared(paths), config),
         secrets_changed: false,
     };
-    for (usage, name) in &secrets {
+    for (usage, name) in &seal::needed(config) {
         if let Some(secret) = incoming.files.get(name) {
             let changed =
                 seal::seal(&paths.secrets(usage), usage, name, secret).map_err(|e| Refusal::Seal(name.clone(), e))?;
@@ -98,6 +90,42 @@ pub fn take_over(paths: &Paths, incoming: &Incoming) -> Result<Taken, Refusal> {
             .push("it is the first one, and leaves everything at its default".into());
     }
     Ok(taken)
+}
+
+fn check(paths: &Paths, incoming: &Incoming) -> Result<(), Refusal> {
+    let config = &incoming.config;
+    for recipient in &config.offsite.recipient {
+        let name = &recipient.certificate;
+        let certificate = public_file(paths, incoming, name).ok_or_else(|| Refusal::NoCertificate(name.clone()))?;
+        // The clock may not be set yet: whether it has expired is judged at each push.
+        Recipients::parse(&[certificate], None)
+            .map_err(|error| Refusal::BadCertificate(name.clone(), error.to_string()))?;
+    }
+    let pem = |section, name: &FileName, what| {
+        public_file(paths, incoming, name).ok_or_else(|| Refusal::NoPem(section, name.clone(), what))
+    };
+    let trusted = config.trust.certificates.iter().map(|name| ("trust", name));
+    let ca = config.mqtt.iter().filter_map(|mqtt| mqtt.ca.as_ref());
+    for (section, name) in trusted.chain(ca.map(|name| ("mqtt", name))) {
+        let name = name.get_ref();
+        let file = pem(section, name, "your authority's certificate")?;
+        trust::parse(&file).map_err(|error| Refusal::BadPem(section, name.clone(), error.to_string()))?;
+    }
+    if let Some(name) = config.mqtt.as_ref().and_then(|mqtt| mqtt.certificate.as_ref()) {
+        let name = name.get_ref();
+        let file = pem("mqtt", name, "the certificate that the broker is to be shown")?;
+        tls::chain(&file).map_err(|why| Refusal::BadPem("mqtt", name.clone(), why))?;
+    }
+    for (usage, name) in seal::needed(config) {
+        if !incoming.files.contains_key(&name) && !paths.secrets(usage).join(name.as_str()).exists() {
+            return Err(Refusal::NoSecret(name));
+        }
+    }
+    let calendar = config.schedule.push.as_str();
+    if command::run("systemd-analyze", &["calendar", calendar], "").is_err() {
+        return Err(Refusal::BadCalendar(calendar.to_string()));
+    }
+    Ok(())
 }
 
 /// A public file: the one offered, or the one known from before.

@@ -1,6 +1,7 @@
 //! systemd over D-Bus (org.freedesktop.systemd1(5)): starting units and reading their states.
 
 use std::fmt;
+use strongroom_model::job::Seen;
 use zbus::export::ordered_stream::OrderedStreamExt;
 use zbus::fdo::{PropertiesChangedStream, PropertiesProxy};
 use zbus::names::InterfaceName;
@@ -51,6 +52,7 @@ trait Manager {
     fn list_units_filtered(&self, states: &[&str]) -> zbus::Result<Vec<UnitRow>>;
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<UnitRow>>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    fn ref_unit(&self, name: &str) -> zbus::Result<()>;
     fn unref_unit(&self, name: &str) -> zbus::Result<()>;
     fn subscribe(&self) -> zbus::Result<()>;
     fn start_transient_unit(
@@ -60,6 +62,10 @@ trait Manager {
         properties: &[(&str, Variant<'_>)],
         others: &[(&str, Vec<(&str, Variant<'_>)>)],
     ) -> zbus::Result<zbus::OwnedObjectPath>;
+    #[zbus(signal)]
+    fn job_new(&self, id: u32, job: zbus::OwnedObjectPath, unit: String) -> zbus::Result<()>;
+    #[zbus(signal)]
+    fn job_removed(&self, id: u32, job: zbus::OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
 }
 
 const UNIT: InterfaceName<'static> = InterfaceName::from_static_str_unchecked("org.freedesktop.systemd1.Unit");
@@ -151,6 +157,41 @@ impl Watched {
     }
 }
 
+/// What systemd is asked to do with units: begun and done. Its word for that is job too.
+pub struct Queue {
+    begun: JobNewStream,
+    done: JobRemovedStream,
+}
+
+/// What is heard of [`Queue`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// Something is to be done with this unit.
+    Begun(String),
+    /// It is done with this unit, with this result: `done`, `canceled`, `failed`, …
+    Done(String, String),
+}
+
+impl Queue {
+    /// Waits for the next; `None`: the bus is gone.
+    pub async fn next(&mut self) -> Option<Queued> {
+        tokio::select! {
+            // What begins is heard before its end, where both wait.
+            biased;
+            begun = self.begun.next() => {
+                let begun = begun?;
+                let begun = begun.args().ok()?;
+                Some(Queued::Begun(begun.unit))
+            }
+            done = self.done.next() => {
+                let done = done?;
+                let done = done.args().ok()?;
+                Some(Queued::Done(done.unit, done.result))
+            }
+        }
+    }
+}
+
 /// What a running service is using.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -227,7 +268,54 @@ impl Systemd {
             .map_err(error("stop", unit))
     }
 
-    /// Lets go of a unit that was started with AddRef.
+    /// Begins to hear what is done with units.
+    pub async fn queue(&self) -> zbus::Result<Queue> {
+        let queue = Queue {
+            begun: self.manager.receive_job_new().await?,
+            done: self.manager.receive_job_removed().await?,
+        };
+        match self.subscribe().await {
+            // Since before this began anew.
+            Err(zbus::Error::MethodError(name, ..))
+                if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => {}
+            other => other?,
+        }
+        Ok(queue)
+    }
+
+    /// Keeps a unit known to systemd once it has ended, until [`Self::unref`] as often, or the end of this connection.
+    pub async fn pin(&self, unit: &str) -> Result<(), SystemdError> {
+        self.manager.ref_unit(unit).await.map_err(error("keep", unit))
+    }
+
+    /// What a service runs, or ran last.
+    pub async fn seen(&self, unit: &str) -> Result<Seen, SystemdError> {
+        let read = async {
+            let object = self.manager.load_unit(unit).await?;
+            let properties = self.properties(&object).await?;
+            let text = async |interface, name| -> zbus::Result<String> {
+                String::try_from(properties.get(interface, name).await?)
+            };
+            let seconds = async |interface, name| -> zbus::Result<u64> {
+                Ok(u64::try_from(properties.get(interface, name).await?)? / 1_000_000)
+            };
+            let invocation = Vec::<u8>::try_from(properties.get(UNIT, "InvocationID").await?)?;
+            let state = UnitState {
+                active: text(UNIT, "ActiveState").await?,
+                sub: text(UNIT, "SubState").await?,
+            };
+            Ok(Seen {
+                invocation: invocation.iter().map(|byte| format!("{byte:02x}")).collect(),
+                running: state.is_running() || state.active == "deactivating",
+                started: seconds(UNIT, "InactiveExitTimestamp").await?,
+                ended: seconds(SERVICE, "ExecMainExitTimestamp").await?,
+                result: text(SERVICE, "Result").await?,
+            })
+        };
+        read.await.map_err(error("tell the state of", unit))
+    }
+
+    /// Lets go of a unit that was started with AddRef, or pinned.
     pub async fn unref(&self, unit: &str) -> Result<(), SystemdError> {
         self.manager.unref_unit(unit).await.map_err(error("let go of", unit))
     }

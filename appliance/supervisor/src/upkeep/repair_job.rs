@@ -44,12 +44,11 @@ const STALL: i64 = 120;
 const PIECE: usize = 128 * 1024;
 
 #[zbus::proxy(
-    interface = "org.strongroom.Appliance1",
-    default_service = "org.strongroom.Appliance1",
-    default_path = "/org/strongroom/Appliance1"
+    interface = "org.strongroom.Appliance1.Client",
+    default_service = "org.strongroom.Appliance1"
 )]
 trait Inputs {
-    fn repair_input(&self, client: &str, segment: u32) -> zbus::Result<zbus::OwnedFd>;
+    fn repair_input(&self, segment: u32) -> zbus::Result<zbus::OwnedFd>;
 }
 
 /// Runs the role to its end.
@@ -91,7 +90,10 @@ pub fn run(paths: &Paths, instance: &str) -> Result<(), UpkeepError> {
 
 /// What the supervisor was given to read from.
 async fn input(bus: &Connection, name: &ClientName, segment: u32) -> Result<OwnedFd, UpkeepError> {
-    match InputsProxy::new(bus).await?.repair_input(name.as_str(), segment).await {
+    let client = InputsProxy::builder(bus)
+        .path(strongroom_model::bus::client(name))
+        .build();
+    match client.await?.repair_input(segment).await {
         Ok(input) => Ok(input.into()),
         Err(zbus::Error::MethodError(_, Some(text), _)) => Err(UpkeepError::Failed(text)),
         Err(other) => Err(other.into()),

@@ -1,0 +1,77 @@
+//! The clock.
+
+use super::desk::{Desk, word};
+use super::tree::{Shown, Slot};
+use std::sync::Arc;
+use strongroom_model::status;
+use zbus::interface;
+
+/// The object.
+pub struct Clock(Slot<status::Clock>);
+
+impl Shown for Clock {
+    type Part = status::Clock;
+    fn new(_desk: &Arc<Desk>, part: Slot<Self::Part>) -> Self {
+        Self(part)
+    }
+    fn slot(&self) -> &Slot<Self::Part> {
+        &self.0
+    }
+}
+
+#[interface(name = "org.strongroom.Appliance1.Clock")]
+impl Clock {
+    /// `unknown`, `synchronised` or `unsynchronised`.
+    #[zbus(property)]
+    fn state(&self) -> String {
+        word(&self.0.get().state)
+    }
+
+    /// How far the system's clock is from NTP time, in nanoseconds; positive when it is ahead.
+    #[zbus(property)]
+    fn offset_ns(&self) -> i64 {
+        self.0.get().offset_ns
+    }
+
+    /// The most that it can be wrong by, in nanoseconds.
+    #[zbus(property)]
+    fn error_ns(&self) -> u64 {
+        self.0.get().error_ns
+    }
+
+    /// Stratum; 0 when not synchronised.
+    #[zbus(property)]
+    fn stratum(&self) -> u8 {
+        self.0.get().stratum
+    }
+
+    /// How wrong its rate would be if it were not corrected, in parts per billion.
+    #[zbus(property)]
+    fn frequency_ppb(&self) -> i64 {
+        self.0.get().frequency_ppb
+    }
+
+    /// The source that is followed; empty when none is.
+    #[zbus(property)]
+    fn source(&self) -> String {
+        self.0.get().source.to_string()
+    }
+
+    /// Sources that answered lately.
+    #[zbus(property)]
+    fn reachable_sources(&self) -> u8 {
+        self.0.get().reachable
+    }
+
+    /// Sources that are known.
+    #[zbus(property)]
+    fn sources(&self) -> u8 {
+        self.0.get().sources
+    }
+
+    /// The kernel's clock source, such as `tsc` or `hpet`.
+    #[zbus(property)]
+    fn kernel_source(&self) -> String {
+        self.0.get().clocksource.to_string()
+    }
+}

@@ -1,0 +1,79 @@
+//! The jobs that are running, and how those that ran last ended, from what systemd tells of their units. It is told when
+//! something is done with a unit, so nothing is asked while nothing happens. Starts nothing and decides nothing.
+
+use crate::report::publish;
+use crate::services::systemd::{Queued, Systemd, SystemdError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use strongroom_model::job::{Job, Jobs, PATTERNS, of_unit};
+use strongroom_model::status::Status;
+use tokio::sync::watch;
+
+/// How soon a unit that is to be started is looked at again: it may have to wait for others.
+const COMING_UP: Duration = Duration::from_secs(1);
+
+/// Why it stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum JobsError {
+    /// systemd can't be listened to.
+    #[error("systemd can't be listened to: {0}")]
+    Bus(#[from] zbus::Error),
+    /// systemd refuses to tell.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
+}
+
+/// Keeps the list for ever. Returns only when systemd can't be talked to; the daemon starts it again.
+pub async fn run(
+    systemd: Systemd,
+    mut status: watch::Receiver<Arc<Status>>,
+    list: watch::Sender<Arc<Vec<Job>>>,
+) -> Result<(), JobsError> {
+    let mut queue = systemd.queue().await?;
+    let mut jobs = Jobs::default();
+    for pattern in PATTERNS {
+        for unit in systemd.matching(pattern).await? {
+            jobs.see(&unit, &systemd.seen(&unit).await?);
+        }
+    }
+    // Units that are to be started, and don't run yet.
+    let mut coming = BTreeSet::<String>::new();
+    loop {
+        jobs.progress(&status.borrow_and_update().jobs);
+        publish(&list, Arc::new(jobs.list()));
+        tokio::select! {
+            heard = queue.next() => match heard {
+                Some(Queued::Begun(unit)) if of_unit(&unit).is_some() => {
+                    // Otherwise systemd forgets it with its end.
+                    if let Err(error) = systemd.pin(&unit).await {
+                        eprintln!("{error}");
+                    }
+                    jobs.see(&unit, &systemd.seen(&unit).await?);
+                    if jobs.of(&unit).is_none() {
+                        coming.insert(unit);
+                    }
+                }
+                Some(Queued::Done(unit, result)) if of_unit(&unit).is_some() => {
+                    coming.remove(&unit);
+                    // The start is given up, because a stop is asked for.
+                    if result == "canceled" {
+                        jobs.stopping(&unit);
+                    }
+                    jobs.see(&unit, &systemd.seen(&unit).await?);
+                    // Not pinned when it was begun before this.
+                    let _ = systemd.unref(&unit).await;
+                }
+                Some(_) => {}
+                None => return Ok(()),
+            },
+            Ok(()) = status.changed() => {}
+            () = tokio::time::sleep(COMING_UP), if !coming.is_empty() => {
+                for unit in &coming {
+                    jobs.see(unit, &systemd.seen(unit).await?);
+                }
+                coming.retain(|unit| jobs.of(unit).is_none());
+            }
+        }
+    }
+}
