@@ -45,11 +45,13 @@ pub fn take(borg: &Borg, repository: &Path, archive: Option<&str>, path: Option<
     let mut place = repository.as_os_str().to_owned();
     place.push("::");
     place.push(archive);
-    // Borg keeps paths without the slash before them; `pf:` means this path and no pattern.
-    let wanted = path.map(|path| format!("pf:{}", path.trim_start_matches('/')));
+    // Borg keeps paths without the slash before them.
+    let named = path.map(|path| path.trim_start_matches('/'));
     let mut list = borg.command();
-    list.args(["list", "--json-lines"]).arg(&place).args(&wanted);
-    let found = lines(&mut list, |lines| choose(lines, path.is_some()))?;
+    list.args(["list", "--json-lines"])
+        .arg(&place)
+        .args(named.map(literally));
+    let found = lines(&mut list, |lines| choose(lines, named))?;
     let Some(found) = found else {
         return match path {
             Some(path) => Err(DrillFailure::NoFile(path.into(), archive.into())),
@@ -60,7 +62,7 @@ pub fn take(borg: &Borg, repository: &Path, archive: Option<&str>, path: Option<
     extract
         .args(["extract", "--stdout"])
         .arg(&place)
-        .arg(format!("pf:{}", found.path));
+        .arg(literally(&found.path));
     let mut hash = Sha256::new();
     let came = lines(&mut extract, |output| {
         let mut bytes = 0;
@@ -111,9 +113,15 @@ pub fn newest(borg: &Borg, repository: &Path) -> Result<Option<String>, DrillFai
     Ok(name.map(str::to_owned))
 }
 
-/// The file to take: the first if it was named, otherwise one by chance that is neither empty nor large. A list may have
-/// millions of lines, of which one is kept.
-fn choose(lines: &mut dyn BufRead, named: bool) -> io::Result<Option<Listed>> {
+/// A path as Borg takes it, whatever is in it: `pp:` is this path and what is below it. (`pf:`, this path alone, is extracted
+/// but not counted as matched by Borg 1.2.4, which then ends with a warning.)
+fn literally(path: &str) -> String {
+    format!("pp:{path}")
+}
+
+/// The file to take: that of this path if it was named, otherwise one by chance that is neither empty nor large. A list may
+/// have millions of lines, of which one is kept.
+fn choose(lines: &mut dyn BufRead, named: Option<&str>) -> io::Result<Option<Listed>> {
     let random = RandomState::new();
     let (mut chosen, mut seen) = (None, 0u64);
     let mut line = Vec::new();
@@ -123,8 +131,10 @@ fn choose(lines: &mut dyn BufRead, named: bool) -> io::Result<Option<Listed>> {
             return Ok(chosen);
         }
         let Some(listed) = file_of(&line) else { continue };
-        if named {
-            chosen.get_or_insert(listed);
+        if let Some(named) = named {
+            if listed.path == named {
+                chosen = Some(listed);
+            }
         } else if (1..=CHOSEN_MAX).contains(&listed.size) {
             seen += 1;
             if random.hash_one(seen).is_multiple_of(seen) {
@@ -168,7 +178,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    fn list(lines: &str, named: bool) -> Option<String> {
+    fn list(lines: &str, named: Option<&str>) -> Option<String> {
         choose(&mut lines.as_bytes(), named).unwrap().map(|listed| listed.path)
     }
 
@@ -181,12 +191,17 @@ mod tests {
              {\"type\":\"l\",\"path\":\"files/link\",\"size\":7}\n\
              {\"type\":\"-\",\"path\":\"files/\\udcff\",\"size\":7}\n\
              {\"type\":\"-\",\"path\":\"files/b\",\"size\":6}\nnonsense\n";
-        let chosen: BTreeSet<String> = (0..200).filter_map(|_| list(lines, false)).collect();
+        let chosen: BTreeSet<String> = (0..200).filter_map(|_| list(lines, None)).collect();
         assert_eq!(chosen, BTreeSet::from(["files/a".to_owned(), "files/b".to_owned()]));
-        assert_eq!(list("", false), None);
-        // One that is named may be empty or large.
-        let empty = lines.lines().nth(2).unwrap();
-        assert_eq!(list(empty, true).as_deref(), Some("files/empty"));
-        assert_eq!(list(empty, false), None);
+        assert_eq!(list("", None), None);
+        // One that is named may be empty or large, but is none of those below it.
+        for (named, found) in [
+            ("files/empty", true),
+            ("files/large", true),
+            ("files", false),
+            ("files/link", false),
+        ] {
+            assert_eq!(list(lines, Some(named)).as_deref(), found.then_some(named));
+        }
     }
 }
