@@ -1,7 +1,7 @@
 //! The D-Bus face on a real bus: what objects there are, what is told of changes, what methods do, and who may call them. The
 //! bus is a dbus-daemon of the test's own, with the policy of the image.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // The helpers are tests too: they may fail loudly.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The helpers are tests too: they may fail loudly.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
