@@ -26,7 +26,7 @@ pub const JOBS_MAX: usize = 16;
 /// Most sources of time shown.
 pub const TIME_SOURCES_MAX: usize = 12;
 /// Upper bound of `size_of::<Status>()`, checked by a test.
-pub const STATUS_BYTES_MAX: usize = 208 * 1024;
+pub const STATUS_BYTES_MAX: usize = 224 * 1024;
 
 /// The snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

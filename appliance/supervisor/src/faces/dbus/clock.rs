@@ -21,10 +21,22 @@ impl Shown for Clock {
 
 #[interface(name = "org.strongroom.Appliance1.Clock")]
 impl Clock {
-    /// `unknown`, `synchronised` or `unsynchronised`.
+    /// `unknown`, `synchronised`, `coasting` or `unsynchronised`.
     #[zbus(property)]
     fn state(&self) -> String {
         word(&self.0.get().state)
+    }
+
+    /// Whether what needs the time may go by it.
+    #[zbus(property)]
+    fn trusted(&self) -> bool {
+        self.0.get().state.is_trusted()
+    }
+
+    /// Until when it may, in Unix seconds, while it follows no source; 0 otherwise.
+    #[zbus(property)]
+    fn trusted_until(&self) -> u64 {
+        self.0.get().trusted_until.unwrap_or_default()
     }
 
     /// How far the system's clock is from NTP time, in nanoseconds; positive when it is ahead.
