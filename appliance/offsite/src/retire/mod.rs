@@ -182,7 +182,7 @@ pub(crate) fn plan<'a>(
         let free = manifests
             .iter()
             .filter(|kept| kept.names(segment, released))
-            .try_fold(old_enough, |free, kept| Some(free?.max(kept.free?)).map(Some))
+            .try_fold(old_enough, |free, kept| Some(Some(free?.max(kept.free?))))
             .flatten();
         if is_now(free) {
             plan.segments.push(object);

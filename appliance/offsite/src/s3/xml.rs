@@ -132,6 +132,8 @@ impl Document for CompleteMultipartUploadResult {
 
 impl Document for ListPartsResult {
     const ROOT: &'static str = "ListPartsResult";
+    // moto.
+    const OTHER_ROOT: &'static str = "ListPartsResponse";
 }
 
 impl Document for ListMultipartUploadsResult {
