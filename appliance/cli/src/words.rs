@@ -70,8 +70,8 @@ pub fn obsolete(obsolete: &Obsolete) -> String {
 pub fn within(clock: &Clock) -> String {
     let total = clock.offset_ns.unsigned_abs().saturating_add(clock.error_ns);
     match total {
-        0..=999_000 => format!("{} µs", total.div_ceil(1000)),
-        ..10_000_000_000 => format!("{} ms", total.div_ceil(1_000_000)),
+        ..=999_000 => format!("{} µs", total.div_ceil(1000)),
+        999_001..10_000_000_000 => format!("{} ms", total.div_ceil(1_000_000)),
         _ => format!("{} s", total.div_ceil(1_000_000_000)),
     }
 }

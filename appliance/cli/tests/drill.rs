@@ -156,7 +156,7 @@ fn a_copy_is_restored_checked_and_looked_into() {
         (drill.kind, drill.borg, drill.passed()),
         (Kind::Whole, BorgCheck::Whole, true)
     );
-    let last = strongroom_borg::Repository::open(&scene.borg.repository()).unwrap();
+    let last = strongroom_borg::Repository::open(scene.borg.repository()).unwrap();
     let last = last.last_commit().unwrap().unwrap().transaction;
     assert_eq!(drill.transaction, Some(last.0.into()));
     assert!(drill.bytes > 300_000 && drill.objects > 8);

@@ -566,10 +566,9 @@ mod tests {
                     });
                     of.map(|(_, _, _, ended)| *ended).max()
                 };
-                let (all, whole): (fn(bool) -> bool, fn(bool) -> bool) = (|_| true, |whole| whole);
-                let sample: fn(bool) -> bool = |whole| !whole;
-                of(whole, true).is_some_and(|bad| of(whole, false).is_none_or(|good| good < bad))
-                    || of(sample, true).is_some_and(|bad| of(all, false).is_none_or(|good| good < bad))
+                let whole_failed = of(|whole| whole, true);
+                whole_failed.is_some_and(|bad| of(|whole| whole, false).is_none_or(|good| good < bad))
+                    || of(|whole| !whole, true).is_some_and(|bad| of(|_| true, false).is_none_or(|good| good < bad))
             });
             prop_assert_eq!(one.last(&name("asus")).failed.is_some(), stands);
         }

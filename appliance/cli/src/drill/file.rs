@@ -25,7 +25,7 @@ struct Listed {
 /// What came of it.
 pub enum Taken {
     /// The file came out whole.
-    Out(Extracted),
+    Out(Box<Extracted>),
     /// There is no archive, or no file in it to be chosen.
     NothingThere,
     /// Borg could not give it.
@@ -90,12 +90,12 @@ pub fn take(borg: &Borg, repository: &Path, archive: Option<&str>, path: Option<
         )));
     }
     let sha256 = Sum(hash.finalize().into()).to_string();
-    Ok(Taken::Out(Extracted {
+    Ok(Taken::Out(Box::new(Extracted {
         archive: archive.into(),
         path: found.path.as_str().into(),
         bytes: came,
         sha256: sha256.as_str().into(),
-    }))
+    })))
 }
 
 /// The name of the newest archive; none when there is no archive.

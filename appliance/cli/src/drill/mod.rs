@@ -345,7 +345,7 @@ fn look(
                     file.path, file.archive, file.sha256
                 );
             }
-            tried.file = Some(file);
+            tried.file = Some(*file);
         }
         Taken::NothingThere => tried.words += "  There is no file in it that could be taken out.\n",
         Taken::Failed(why) => tried.error = why,
