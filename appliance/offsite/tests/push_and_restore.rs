@@ -1084,7 +1084,7 @@ async fn a_sample_is_compared_wherever_it_lies_and_leaves_nothing() {
         let all = sample(&request, 1000, &tuning(), &mut |step| phases.push(step.phase))
             .await
             .unwrap();
-        let repository = Repository::open(&scene.borg.repository()).unwrap();
+        let repository = Repository::open(scene.borg.repository()).unwrap();
         let segments = repository.state(pushed.transaction).unwrap();
         let bytes = segments.iter().map(|segment| segment.size).sum::<u64>() + repository.config_bytes().len() as u64;
         assert_eq!(

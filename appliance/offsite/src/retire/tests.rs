@@ -414,7 +414,8 @@ proptest! {
 
 #[test]
 fn what_is_not_as_it_should_be_stays_all() {
-    let spoil: [(&str, fn(&mut World)); 6] = [
+    type Spoil = fn(&mut World);
+    let spoil: [(&str, Spoil); 6] = [
         ("is gone", |world| {
             world.bucket.remove("data/0/2.gpg");
         }),
