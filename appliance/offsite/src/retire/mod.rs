@@ -240,6 +240,9 @@ fn newest_is_whole(there: &There<'_>, known: &State, manifests: &[Kept<'_>]) -> 
     let item_is_there = |item: &Item| is_there(&item.object, item.size, &item.etag);
     let ((object, published), (_, config)) = known.newest().zip(known.manifest).ok_or("nothing was published yet")?;
     is_there(object, published.size, &published.etag)?;
+    if known.publish_again {
+        return Err("some of the newest state was lost, and has to be sent again first".into());
+    }
     if manifests.last().map(|kept| kept.object) != Some(object) {
         return Err("there is a newer manifest that is not from here".into());
     }

@@ -415,7 +415,7 @@ proptest! {
 #[test]
 fn what_is_not_as_it_should_be_stays_all() {
     type Spoil = fn(&mut World);
-    let spoil: [(&str, Spoil); 6] = [
+    let spoil: [(&str, Spoil); 7] = [
         ("is gone", |world| {
             world.bucket.remove("data/0/2.gpg");
         }),
@@ -427,6 +427,7 @@ fn what_is_not_as_it_should_be_stays_all() {
         }),
         ("newer manifest", |world| world.put("manifest/11.json.gpg")),
         ("somebody else", |world| world.put("manifest/7.5.json.gpg")),
+        ("sent again first", |world| world.state.publish_again = true),
         ("nothing was published", |world| world.state = State::default()),
     ];
     for (why, spoil) in spoil {
