@@ -1,11 +1,12 @@
 //! The whole job, once through: consent, array, client, power cut, the other firmware, push, killed push, restore, status.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use image::loopback::{ACCOUNT, BUCKET, StoreOptions};
-use image::qemu::{Firmware, Machine};
+use image::qemu::{Firmware, HOST, Machine};
 use image::ssh;
 use image::trial::{CLIENT, Trial};
 use image::workspace::Workspace;
@@ -221,6 +222,7 @@ fn a_backup_survives_a_power_cut_and_comes_back_from_far_away() {
     );
     assert_same(&files, &out.join(source.trim_start_matches('/')));
     restored_with_our_command(&trial, &admin, &["two", "three", "four"]);
+    a_drill_is_noted(&trial, &mut machine);
     damage::is_repaired_from_off_site(&trial, &mut machine);
 
     status_is_told(&trial, &mut machine);
@@ -376,8 +378,8 @@ fn checked(trial: &Trial, repository: &Path, name: &str, archives: &[&str]) {
     assert_eq!(listed.lines().collect::<Vec<_>>(), archives);
 }
 
-/// Our own command with the owner's key, still to be told what to restore to where.
-pub fn restore(trial: &Trial) -> Command {
+/// The owner's secret key, in a file.
+fn secret_key(trial: &Trial) -> std::path::PathBuf {
     let key = trial.folder.join("owner-secret.asc");
     let export = Command::new("gpg")
         .arg("--homedir")
@@ -386,6 +388,11 @@ pub fn restore(trial: &Trial) -> Command {
         .output()
         .unwrap();
     std::fs::write(&key, export.stdout).unwrap();
+    key
+}
+
+/// Our own command on a workstation, still to be told what to do.
+fn our_command(trial: &Trial) -> Command {
     let programs = image::programs::build(&Workspace::here()).unwrap();
     let program = programs
         .iter()
@@ -393,9 +400,18 @@ pub fn restore(trial: &Trial) -> Command {
         .unwrap();
     let mut command = Command::new(&program.file);
     command
+        .env("STRONGROOM_SECRET_KEY", &trial.store.secret)
+        .stdin(Stdio::null());
+    command
+}
+
+/// The same with the owner's key, still to be told what to restore to where.
+pub fn restore(trial: &Trial) -> Command {
+    let mut command = our_command(trial);
+    command
         .args(["restore", CLIENT])
         .arg("--key")
-        .arg(&key)
+        .arg(secret_key(trial))
         .args(["--endpoint", &format!("http://127.0.0.1:{}", trial.store.port)])
         .args([
             "--region",
@@ -404,9 +420,7 @@ pub fn restore(trial: &Trial) -> Command {
             BUCKET,
             "--access-key-id",
             ACCOUNT,
-        ])
-        .env("STRONGROOM_SECRET_KEY", &trial.store.secret)
-        .stdin(Stdio::null());
+        ]);
     command
 }
 
@@ -466,6 +480,32 @@ fn restored_with_our_command(trial: &Trial, admin: &ssh::Login, archives: &[&str
     checked(trial, &into, "ours", archives);
 }
 
+/// A restore is tried on a workstation, and the appliance told of it.
+fn a_drill_is_noted(trial: &Trial, machine: &mut Machine) {
+    let folder = trial.folder.join("drill");
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = std::fs::read_to_string(trial.config_file()).unwrap();
+    let here = config.replace(&format!("//{HOST}:"), "//127.0.0.1:");
+    std::fs::write(folder.join("strongroom.toml"), here).unwrap();
+    let tried = our_command(trial)
+        .args(["drill", CLIENT, "--yes", "--config"])
+        .arg(folder.join("strongroom.toml"))
+        .arg("--key")
+        .arg(secret_key(trial))
+        .arg("--scratch")
+        .arg(&folder)
+        .output()
+        .unwrap();
+    assert!(tried.status.success(), "{}", String::from_utf8_lossy(&tried.stderr));
+    let mut record = trial.admin(machine).command("strongroom drill-record");
+    let mut record = record.stdin(Stdio::piped()).spawn().unwrap();
+    record.stdin.take().unwrap().write_all(&tried.stdout).unwrap();
+    assert!(record.wait().unwrap().success());
+    wait_for_status(trial, machine, "the drill is not told", SOON, |status| {
+        status["clients"][0]["drill"]["whole"].is_u64()
+    });
+}
+
 fn availability(trial: &Trial) -> String {
     // The identity is made on the appliance; the broker knows it by its topics.
     let mut command = trial.broker.client("mosquitto_sub");
@@ -481,6 +521,7 @@ fn status_is_told(trial: &Trial, machine: &mut Machine) {
         status["clock"]["state"] == "synchronised"
             && client["transaction"].is_u64()
             && client["transaction"] == client["targets"][0]["transaction"]
+            && client["targets"][0]["verified"].is_u64()
     });
     assert_eq!(current["clients"][0]["name"], CLIENT);
     // Of the other client; what was damaged was repaired.
