@@ -1,7 +1,7 @@
 //! The appliance as a whole: who it is, how it is doing, and what is asked of it that is no single object's.
 
-use super::desk::{Desk, failed, json, word};
-use super::tree::{Shown, Slot};
+use super::desk::{failed, json, word};
+use super::tree::Object;
 use crate::configuration;
 use crate::enrol;
 use crate::offsite::probe_job::{self, Subject};
@@ -9,7 +9,6 @@ use crate::offsite::recipients;
 use crate::report::Command;
 use crate::sessions::list;
 use crate::sessions::unit::SessionId;
-use std::sync::Arc;
 use std::time::Instant;
 use strongroom_model::condition::{Conditions, Health};
 use strongroom_model::drill::Drill;
@@ -21,10 +20,7 @@ use strongroom_offsite::openpgp::challenge::challenge;
 use zbus::{fdo, interface};
 
 /// The object.
-pub struct Appliance {
-    desk: Arc<Desk>,
-    part: Slot<Part>,
-}
+pub type Appliance = Object<Part>;
 
 /// What it shows, but for the whole snapshot.
 #[derive(Clone, Default, PartialEq)]
@@ -42,19 +38,6 @@ impl Part {
             appliance: status.appliance.clone(),
             conditions: status.conditions.clone(),
         }
-    }
-}
-
-impl Shown for Appliance {
-    type Part = Part;
-    fn new(desk: &Arc<Desk>, part: Slot<Self::Part>) -> Self {
-        Self {
-            desk: desk.clone(),
-            part,
-        }
-    }
-    fn slot(&self) -> &Slot<Self::Part> {
-        &self.part
     }
 }
 

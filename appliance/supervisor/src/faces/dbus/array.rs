@@ -1,32 +1,15 @@
 //! The array, and the disks that it is made of.
 
-use super::desk::{Desk, json, known, word};
-use super::tree::{Shown, Slot};
+use super::desk::{json, known, word};
+use super::tree::Object;
 use crate::report::Command;
-use std::sync::Arc;
 use strongroom_model::array::Verdict;
 use strongroom_model::status;
 use strongroom_model::superblock::ArrayUuid;
 use zbus::{fdo, interface};
 
 /// The object.
-pub struct Array {
-    desk: Arc<Desk>,
-    part: Slot<status::Array>,
-}
-
-impl Shown for Array {
-    type Part = status::Array;
-    fn new(desk: &Arc<Desk>, part: Slot<Self::Part>) -> Self {
-        Self {
-            desk: desk.clone(),
-            part,
-        }
-    }
-    fn slot(&self) -> &Slot<Self::Part> {
-        &self.part
-    }
-}
+pub type Array = Object<status::Array>;
 
 #[interface(name = "org.strongroom.Appliance1.Array")]
 impl Array {

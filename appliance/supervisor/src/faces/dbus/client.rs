@@ -1,14 +1,13 @@
 //! A client: its repository, and the jobs that work on that.
 
-use super::desk::{Desk, failed, json, known, word};
-use super::tree::{Shown, Slot};
+use super::desk::{failed, json, known, word};
+use super::tree::Object;
 use crate::configuration;
 use crate::report::Command;
 use crate::sessions::list;
 use crate::upkeep::Order;
 use crate::upkeep::look::{self, Look};
 use crate::watch::store;
-use std::sync::Arc;
 use strongroom_model::name::ClientName;
 use strongroom_model::status;
 use strongroom_model::upkeep::Work;
@@ -16,23 +15,7 @@ use strongroom_model::watch::{Record, Remembered};
 use zbus::{fdo, interface};
 
 /// The object.
-pub struct Client {
-    desk: Arc<Desk>,
-    part: Slot<status::Client>,
-}
-
-impl Shown for Client {
-    type Part = status::Client;
-    fn new(desk: &Arc<Desk>, part: Slot<Self::Part>) -> Self {
-        Self {
-            desk: desk.clone(),
-            part,
-        }
-    }
-    fn slot(&self) -> &Slot<Self::Part> {
-        &self.part
-    }
-}
+pub type Client = Object<status::Client>;
 
 #[interface(name = "org.strongroom.Appliance1.Client")]
 impl Client {

@@ -1,29 +1,12 @@
 //! A job that runs, or that ended lately.
 
-use super::desk::{Desk, failed, word};
-use super::tree::{Shown, Slot};
-use std::sync::Arc;
+use super::desk::{failed, word};
+use super::tree::Object;
 use strongroom_model::job::{self, State};
 use zbus::{fdo, interface};
 
 /// The object.
-pub struct Job {
-    desk: Arc<Desk>,
-    part: Slot<job::Job>,
-}
-
-impl Shown for Job {
-    type Part = job::Job;
-    fn new(desk: &Arc<Desk>, part: Slot<Self::Part>) -> Self {
-        Self {
-            desk: desk.clone(),
-            part,
-        }
-    }
-    fn slot(&self) -> &Slot<Self::Part> {
-        &self.part
-    }
-}
+pub type Job = Object<job::Job>;
 
 #[interface(name = "org.strongroom.Appliance1.Job")]
 impl Job {

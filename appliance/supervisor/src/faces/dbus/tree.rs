@@ -1,8 +1,8 @@
 //! Lets the objects come, change and go with the snapshot. What is to be told is decided by comparing what was shown with
 //! what is to be ([`differences`], [`changed`]); nothing is sent for what is the same.
 
+use super::appliance;
 use super::desk::Desk;
-use super::{appliance, array, client, clock, disk, job, target};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,38 +13,28 @@ use zbus::fdo::Properties;
 use zbus::object_server::Interface;
 use zbus::{Connection, OwnedVariant, Variant};
 
-/// A kind of object that shows a part of the snapshot.
-pub trait Shown: Interface + Sized {
-    /// The part.
-    type Part: Clone + PartialEq;
-    /// An object that shows this part.
-    fn new(desk: &Arc<Desk>, part: Slot<Self::Part>) -> Self;
-    /// The part that it shows.
-    fn slot(&self) -> &Slot<Self::Part>;
+/// An object that shows a part of the snapshot.
+pub struct Object<P> {
+    pub(super) desk: Arc<Desk>,
+    pub(super) part: Slot<P>,
 }
 
 /// The part of the snapshot that an object shows now. Methods may be at work while it changes.
-#[derive(Default)]
 pub struct Slot<P>(Mutex<Arc<P>>);
 
 impl<P> Slot<P> {
-    /// Showing `part`.
-    pub fn new(part: P) -> Self {
-        Self(Mutex::new(Arc::new(part)))
-    }
-
     /// What is shown.
     pub fn get(&self) -> Arc<P> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn put(&self, part: P) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(part);
+    fn put(&self, part: Arc<P>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = part;
     }
 }
 
-/// Parts by the paths of their objects.
-type Parts<P> = BTreeMap<String, P>;
+/// Parts by the paths of their objects, which share them.
+type Parts<P> = BTreeMap<String, Arc<P>>;
 
 /// What all objects are to show.
 #[derive(Clone, Default, PartialEq)]
@@ -64,25 +54,28 @@ impl View {
     pub fn new(status: &Arc<Status>, jobs: &[Job]) -> Self {
         let mut view = Self {
             whole: status.clone(),
-            appliance: Parts::from([(bus::ROOT.into(), appliance::Part::new(status))]),
-            clock: Parts::from([(bus::CLOCK.into(), status.clock.clone())]),
-            array: Parts::from([(bus::ARRAY.into(), status.array.clone())]),
+            appliance: Parts::from([(bus::ROOT.into(), Arc::new(appliance::Part::new(status)))]),
+            clock: Parts::from([(bus::CLOCK.into(), Arc::new(status.clock.clone()))]),
+            array: Parts::from([(bus::ARRAY.into(), Arc::new(status.array.clone()))]),
             disks: status
                 .disks
                 .iter()
-                .map(|disk| (bus::disk(&disk.serial), disk.clone()))
+                .map(|disk| (bus::disk(&disk.serial), Arc::new(disk.clone())))
                 .collect(),
-            jobs: jobs.iter().map(|job| (bus::job(&job.id), job.clone())).collect(),
+            jobs: jobs
+                .iter()
+                .map(|job| (bus::job(&job.id), Arc::new(job.clone())))
+                .collect(),
             ..Self::default()
         };
         for client in &status.clients {
             let targets = client.targets.iter();
             view.targets
-                .extend(targets.map(|target| (bus::target(&client.name, &target.name), target.clone())));
+                .extend(targets.map(|target| (bus::target(&client.name, &target.name), Arc::new(target.clone()))));
             let mut client = client.clone();
             // They are objects of their own.
             client.targets.clear();
-            view.clients.insert(bus::client(&client.name), client);
+            view.clients.insert(bus::client(&client.name), Arc::new(client));
         }
         view
     }
@@ -97,7 +90,7 @@ enum Difference<'a, P> {
 }
 
 /// What has to be done, those that go first.
-fn differences<'a, P: PartialEq>(old: &'a Parts<P>, new: &'a Parts<P>) -> Vec<Difference<'a, P>> {
+fn differences<'a, P: PartialEq>(old: &'a BTreeMap<String, P>, new: &'a BTreeMap<String, P>) -> Vec<Difference<'a, P>> {
     let gone = old.keys().filter(|path| !new.contains_key(*path));
     let gone = gone.map(|path| Difference::Gone(path.as_str()));
     let others = new.iter().filter_map(|(path, part)| match old.get(path) {
@@ -138,14 +131,13 @@ impl Tree {
     pub async fn show(&mut self, new: View) -> zbus::Result<()> {
         let old = std::mem::replace(&mut self.shown, new);
         let new = &self.shown;
-        self.update::<appliance::Appliance>(&old.appliance, &new.appliance)
-            .await?;
-        self.update::<clock::Clock>(&old.clock, &new.clock).await?;
-        self.update::<array::Array>(&old.array, &new.array).await?;
-        self.update::<disk::Disk>(&old.disks, &new.disks).await?;
-        self.update::<client::Client>(&old.clients, &new.clients).await?;
-        self.update::<target::Target>(&old.targets, &new.targets).await?;
-        self.update::<job::Job>(&old.jobs, &new.jobs).await?;
+        self.update(&old.appliance, &new.appliance).await?;
+        self.update(&old.clock, &new.clock).await?;
+        self.update(&old.array, &new.array).await?;
+        self.update(&old.disks, &new.disks).await?;
+        self.update(&old.clients, &new.clients).await?;
+        self.update(&old.targets, &new.targets).await?;
+        self.update(&old.jobs, &new.jobs).await?;
         if old.whole != new.whole {
             let face = self
                 .bus
@@ -160,22 +152,29 @@ impl Tree {
         Ok(())
     }
 
-    async fn update<S: Shown>(&self, old: &Parts<S::Part>, new: &Parts<S::Part>) -> zbus::Result<()> {
+    async fn update<P: PartialEq>(&self, old: &Parts<P>, new: &Parts<P>) -> zbus::Result<()>
+    where
+        Object<P>: Interface,
+    {
         let server = self.bus.object_server();
         for difference in differences(old, new) {
             match difference {
                 Difference::Gone(path) => {
-                    server.remove::<S, _>(path).await?;
+                    server.remove::<Object<P>, _>(path).await?;
                 }
                 Difference::Come(path, part) => {
-                    server.at(path, S::new(&self.desk, Slot::new(part.clone()))).await?;
+                    let object = Object {
+                        desk: self.desk.clone(),
+                        part: Slot(Mutex::new(part.clone())),
+                    };
+                    server.at(path, object).await?;
                 }
                 Difference::Changed(path, part) => {
-                    let face = server.interface::<_, S>(path).await?;
+                    let face = server.interface::<_, Object<P>>(path).await?;
                     let emitter = face.signal_emitter();
                     let object = face.get().await;
                     let before = object.get_all(server, &self.bus, None, emitter).await?;
-                    object.slot().put(part.clone());
+                    object.part.put(part.clone());
                     let after = object.get_all(server, &self.bus, None, emitter).await?;
                     let changed = changed(&before, &after);
                     if changed.is_empty() {
@@ -185,7 +184,7 @@ impl Tree {
                         .into_iter()
                         .map(|(name, value)| Ok((name, Variant::try_from(value)?)))
                         .collect::<zbus::Result<_>>()?;
-                    Properties::properties_changed(emitter, S::name(), changed, Cow::Borrowed(&[])).await?;
+                    Properties::properties_changed(emitter, Object::<P>::name(), changed, Cow::Borrowed(&[])).await?;
                 }
             }
         }
