@@ -1,6 +1,6 @@
 //! What flows between the duties, the snapshot and the faces.
 
-use strongroom_model::condition::Condition;
+use strongroom_model::condition::{Condition, ConditionId};
 use strongroom_model::name::ClientName;
 use strongroom_model::superblock::ArrayUuid;
 use tokio::sync::watch;
@@ -12,6 +12,14 @@ pub fn publish<T: PartialEq>(to: &watch::Sender<T>, new: T) {
         *old = new;
         changed
     });
+}
+
+/// Lets a condition of this kind about this subject stand, in the place of one that does already; with `None`, none any more.
+pub fn stand(among: &watch::Sender<Vec<Condition>>, id: ConditionId, subject: &str, new: Option<Condition>) {
+    let mut all = among.borrow().clone();
+    all.retain(|condition| condition.id != id || condition.subject.as_str() != subject);
+    all.extend(new);
+    publish(among, all);
 }
 
 /// What a duty or a face says of itself: its part of the status and the conditions that stand.

@@ -5,6 +5,7 @@ use crate::boot::console_password::{self, CONSOLE};
 use crate::paths::Paths;
 use crate::services::command::{self, CommandError};
 use std::fs;
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use strongroom_model::condition::{Condition, ConditionId, Severity};
@@ -42,6 +43,11 @@ pub fn needed(config: &Config) -> Vec<(&'static str, FileName)> {
 /// each file this name (systemd.exec(5)).
 pub fn credential(usage: &str, name: &FileName) -> String {
     format!("{usage}_{name}")
+}
+
+/// A secret that systemd gave to this unit, opened, in its credentials `folder`.
+pub fn given(folder: &Path, usage: &str, name: &FileName) -> io::Result<Zeroizing<String>> {
+    fs::read_to_string(folder.join(credential(usage, name))).map(Zeroizing::new)
 }
 
 /// Whether the secret that is sealed in `folder` can be opened; `Ok(None)`: there is none.

@@ -6,6 +6,7 @@
 
 pub mod text;
 
+use crate::report::stand;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ const CONNECTIONS: usize = 4;
 const REQUEST_BYTES_MAX: usize = 4096;
 /// Bound for one connection, from its request to the end of its answer.
 const CONNECTION: Duration = Duration::from_secs(10);
+/// Subject of the condition.
+const SUBJECT: &str = "metrics";
 /// Pause before the port is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -127,17 +130,14 @@ fn failed(port: u16, error: &io::Error) -> Condition {
     Condition::new(
         ConditionId::MetricsFailed,
         Severity::Warning,
-        "metrics",
+        SUBJECT,
         &format!("The status can't be offered to Prometheus on port {port}: {error}."),
         "Write another `port` in [metrics] of strongroom.toml.",
     )
 }
 
 fn tell(conditions: &watch::Sender<Vec<Condition>>, new: Option<Condition>) {
-    let mut all = conditions.borrow().clone();
-    all.retain(|condition| condition.id != ConditionId::MetricsFailed);
-    all.extend(new);
-    crate::report::publish(conditions, all);
+    stand(conditions, ConditionId::MetricsFailed, SUBJECT, new);
 }
 
 #[cfg(test)]

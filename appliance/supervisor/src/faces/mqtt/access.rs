@@ -25,9 +25,7 @@ pub struct Access {
 pub fn read(paths: &Paths, credentials: Option<&Path>, config: &Mqtt) -> Result<Access, Fault> {
     let secret = |name: &FileName| {
         let folder = credentials.ok_or_else(|| unusable(name, "systemd gave no secrets to the supervisor"))?;
-        let read = fs::read_to_string(folder.join(seal::credential(seal::MQTT, name)));
-        read.map(Zeroizing::new)
-            .map_err(|error| unusable(name, &error.to_string()))
+        seal::given(folder, seal::MQTT, name).map_err(|error| unusable(name, &error.to_string()))
     };
     let public = |name: &FileName| {
         fs::read(paths.config_files().join(name.as_str())).map_err(|error| unusable(name, &error.to_string()))

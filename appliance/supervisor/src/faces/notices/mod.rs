@@ -8,7 +8,7 @@
 pub mod what;
 
 use crate::configuration::seal;
-use crate::report::publish;
+use crate::report::stand;
 use reqwest::Client;
 use std::path::Path;
 use std::sync::Arc;
@@ -115,8 +115,7 @@ fn client(trust: &Trust) -> Result<Client, reqwest::Error> {
 
 fn url(credentials: Option<&Path>, name: &FileName) -> Result<Zeroizing<String>, String> {
     let folder = credentials.ok_or("systemd gave no secrets to the supervisor")?;
-    let text = std::fs::read_to_string(folder.join(seal::credential(seal::NOTICES, name)));
-    let text = Zeroizing::new(text.map_err(|error| error.to_string())?);
+    let text = seal::given(folder, seal::NOTICES, name).map_err(|error| error.to_string())?;
     // Never the parser's own words, which may hold some of it.
     let good = reqwest::Url::parse(text.trim()).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if good {
@@ -192,10 +191,7 @@ fn failed(conditions: &Conditions, name: &str, text: &str, advice: &str) {
 }
 
 fn set(conditions: &Conditions, name: &str, new: Option<Condition>) {
-    let mut all = conditions.borrow().clone();
-    all.retain(|condition| condition.subject.as_str() != name);
-    all.extend(new);
-    publish(conditions, all);
+    stand(conditions, ConditionId::NoticeFailed, name, new);
 }
 
 async fn notify_for_ever(
