@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strongroom_model::config;
 use zeroize::Zeroizing;
 
 use crate::trust::Trust;
@@ -31,6 +32,29 @@ pub struct Target {
     /// Authorities that may vouch for the endpoint, beside the public ones.
     #[serde(skip)]
     pub trust: Trust,
+}
+
+impl Target {
+    /// What a strongroom.toml says of it, below `prefix`.
+    #[must_use]
+    pub fn configured(target: &config::Target, prefix: String, trust: Trust) -> Self {
+        Self {
+            name: target.name.get_ref().to_string(),
+            endpoint: target.endpoint.to_string(),
+            region: target.region.to_string(),
+            bucket: target.bucket.to_string(),
+            manifest_bucket: target
+                .manifest_bucket
+                .as_ref()
+                .map(|bucket| bucket.get_ref().to_string()),
+            prefix,
+            multipart: match target.multipart {
+                config::Multipart::Auto => Multipart::Auto,
+                config::Multipart::Never => Multipart::Never,
+            },
+            trust,
+        }
+    }
 }
 
 /// Whether multipart uploads may be used.

@@ -139,7 +139,7 @@ impl SourceArguments {
             None => common(pattern.as_str()).into(),
         };
         Ok(Source {
-            target: configured::target(target, prefix, trust),
+            target: Target::configured(target, prefix, trust),
             credentials: Credentials::new(
                 target.access_key_id.as_str(),
                 self.secret(Some(folder.join(target.secret_key.as_str())))?,

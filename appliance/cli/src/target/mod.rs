@@ -323,7 +323,7 @@ async fn observe(
 }
 
 fn target_of(target: &config::Target, client: &ClientName, trust: Trust) -> Target {
-    configured::target(target, target.prefix.get_ref().for_client(client), trust)
+    Target::configured(target, target.prefix.get_ref().for_client(client), trust)
 }
 
 /// The authorities that the configuration names, from the files beside it.

@@ -4,30 +4,15 @@
 use crate::configuration::seal;
 use crate::paths::Paths;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use strongroom_model::config;
 use strongroom_model::name::ClientName;
-use strongroom_offsite::{Credentials, Multipart, Target, Trust, trust};
-use zeroize::Zeroizing;
+use strongroom_offsite::{Credentials, Target, Trust, trust};
 
 /// The bucket, below the prefix of one client. Errors are in words.
 pub fn target(paths: &Paths, target: &config::Target, client: &ClientName) -> Result<Target, String> {
-    Ok(Target {
-        name: target.name.get_ref().to_string(),
-        endpoint: target.endpoint.to_string(),
-        region: target.region.to_string(),
-        bucket: target.bucket.to_string(),
-        manifest_bucket: target
-            .manifest_bucket
-            .as_ref()
-            .map(|bucket| bucket.get_ref().to_string()),
-        prefix: target.prefix.get_ref().for_client(client),
-        multipart: match target.multipart {
-            config::Multipart::Auto => Multipart::Auto,
-            config::Multipart::Never => Multipart::Never,
-        },
-        trust: trust(paths)?,
-    })
+    let prefix = target.prefix.get_ref().for_client(client);
+    Ok(Target::configured(target, prefix, trust(paths)?))
 }
 
 /// Its credentials. Errors are in words.
@@ -35,9 +20,7 @@ pub fn credentials(target: &config::Target) -> Result<Credentials, String> {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
         .ok_or("no secrets were given to the job; start it by the command `strongroom`")?;
     let name = &target.secret_key;
-    let path = PathBuf::from(folder).join(seal::credential(seal::OFFSITE, name));
-    let secret = fs::read_to_string(&path)
-        .map(Zeroizing::new)
+    let secret = seal::given(Path::new(&folder), seal::OFFSITE, name)
         .map_err(|error| format!("the secret `{name}` could not be read: {error}"))?;
     Ok(Credentials::new(target.access_key_id.as_str(), secret))
 }
