@@ -54,10 +54,7 @@ fn text(clock: &Clock, now: u64) -> String {
             format!(
                 "{}, known within {}",
                 ahead(clock.offset_ns),
-                words::within(&Clock {
-                    offset_ns: 0,
-                    ..clock.clone()
-                })
+                words::within(clock.error_ns)
             ),
         );
         fact("Rate", rate(clock));
@@ -94,7 +91,6 @@ fn ntpstat(clock: &Clock) -> String {
         ClockState::Unknown => "clock state is not known\n".into(),
         ClockState::Unsynchronised => "unsynchronised\n".into(),
         ClockState::Synchronised | ClockState::Coasting => {
-            let total = clock.offset_ns.unsigned_abs().saturating_add(clock.error_ns);
             let server = if clock.source.is_empty() {
                 "unspecified".into()
             } else {
@@ -103,7 +99,7 @@ fn ntpstat(clock: &Clock) -> String {
             format!(
                 "synchronised to {server} at stratum {}\n   time correct to within {} ms\n",
                 clock.stratum,
-                total.div_ceil(1_000_000)
+                clock.total_error_ns().div_ceil(1_000_000)
             )
         }
     };

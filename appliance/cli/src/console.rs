@@ -145,11 +145,11 @@ fn clock(clock: &Clock) -> String {
             "NOT synchronised, {} of {} sources answer",
             clock.reachable, clock.sources
         ),
-        ClockState::Coasting => format!("coasting, right within {}", words::within(clock)),
+        ClockState::Coasting => format!("coasting, right within {}", words::within(clock.total_error_ns())),
         ClockState::Synchronised => format!(
             "synchronised to {} within {}, stratum {}",
             or_dash(&clock.source),
-            words::within(clock),
+            words::within(clock.total_error_ns()),
             clock.stratum
         ),
     }

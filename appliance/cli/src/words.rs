@@ -1,7 +1,7 @@
 //! Sizes, ages, shares and disks in the few words that fit on a console.
 
 use std::fmt::Write;
-use strongroom_model::status::{Array, Clock, Disk, DiskHealth, Obsolete};
+use strongroom_model::status::{Array, Disk, DiskHealth, Obsolete};
 
 /// A size in binary units, three digits at most before the unit: `17 B`, `1.5 KiB`, `465 GiB`.
 pub fn size(bytes: u64) -> String {
@@ -66,13 +66,12 @@ pub fn obsolete(obsolete: &Obsolete) -> String {
     text
 }
 
-/// Largest error of the clock, rounded up: `120 µs`, `16 ms`, `7 s`.
-pub fn within(clock: &Clock) -> String {
-    let total = clock.offset_ns.unsigned_abs().saturating_add(clock.error_ns);
-    match total {
-        ..=999_000 => format!("{} µs", total.div_ceil(1000)),
-        999_001..10_000_000_000 => format!("{} ms", total.div_ceil(1_000_000)),
-        _ => format!("{} s", total.div_ceil(1_000_000_000)),
+/// The largest error of a clock, from nanoseconds, rounded up: `120 µs`, `16 ms`, `7 s`.
+pub fn within(ns: u64) -> String {
+    match ns {
+        ..=999_000 => format!("{} µs", ns.div_ceil(1000)),
+        999_001..10_000_000_000 => format!("{} ms", ns.div_ceil(1_000_000)),
+        _ => format!("{} s", ns.div_ceil(1_000_000_000)),
     }
 }
 
@@ -115,6 +114,7 @@ pub fn outlook(array: &Array, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strongroom_model::status::Clock;
 
     #[test]
     fn sizes() {
@@ -177,7 +177,7 @@ mod tests {
                 error_ns,
                 ..Clock::default()
             };
-            assert_eq!(within(&clock), text);
+            assert_eq!(within(clock.total_error_ns()), text);
         }
     }
 

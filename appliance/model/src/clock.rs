@@ -198,7 +198,7 @@ fn describe(clock: &mut Clock, chrony: &Chrony, seen: &Observation) {
     clock.leap = tracking.leap;
     clock.skew_ppb = Some(tracking.skew_ppb);
     if sources.followed {
-        if total_error(clock) <= TRUSTED_NS {
+        if clock.total_error_ns() <= TRUSTED_NS {
             clock.state = ClockState::Synchronised;
         }
         return;
@@ -223,10 +223,6 @@ fn coast_along(clock: &mut Clock, coast: Coast, now: Option<u64>) {
         clock.state = ClockState::Coasting;
         clock.trusted_until = now.map(|now| now.saturating_add(coast.left_s) / MINUTE_S * MINUTE_S);
     }
-}
-
-fn total_error(clock: &Clock) -> u64 {
-    clock.offset_ns.unsigned_abs().saturating_add(clock.error_ns)
 }
 
 fn silent(why: &Silence, clock: &Clock, uptime_s: u64) -> Option<Condition> {
@@ -292,7 +288,7 @@ fn coasting(clock: &Clock, chrony: &Chrony, now: Option<u64>) -> Condition {
         Severity::Info,
         Text::format(format_args!(
             "The clock follows no time source now: {why}. It is right within {} ms still, and can be trusted for {left} {unit} more.",
-            total_error(clock).div_ceil(1_000_000)
+            clock.total_error_ns().div_ceil(1_000_000)
         )),
         advice,
     )
@@ -304,8 +300,8 @@ fn unsynchronised(clock: &Clock, chrony: &Chrony, uptime_s: u64) -> Condition {
         (
             Text::format(format_args!(
                 "The clock may be off by {}.{} s and is being corrected slowly.",
-                total_error(clock) / 1_000_000_000,
-                total_error(clock) / 100_000_000 % 10
+                clock.total_error_ns() / 1_000_000_000,
+                clock.total_error_ns() / 100_000_000 % 10
             )),
             "Restart the appliance: at the start the clock is set at once. If this returns, its battery or the time \
              sources need a look.",

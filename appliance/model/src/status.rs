@@ -86,6 +86,13 @@ pub enum ClockState {
     Unsynchronised,
 }
 
+impl Clock {
+    /// The most that it can be wrong by, what is known of it included, in nanoseconds.
+    pub fn total_error_ns(&self) -> u64 {
+        self.offset_ns.unsigned_abs().saturating_add(self.error_ns)
+    }
+}
+
 impl ClockState {
     /// Whether what needs the time may go by it: signed requests, what is judged by age, certificates.
     pub fn is_trusted(self) -> bool {

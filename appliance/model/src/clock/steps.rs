@@ -30,7 +30,7 @@ impl Steps {
     /// Takes in the distance now. `now` is the wall clock's time, Unix seconds; `uptime_s` seconds since the start. Returns the
     /// last step that is known.
     pub fn look(&mut self, distance_ms: i64, now: Option<u64>, uptime_s: u64) -> Option<ClockStep> {
-        let known = self.known_ms.unwrap_or(distance_ms);
+        let known = *self.known_ms.get_or_insert(distance_ms);
         let by_ms = distance_ms.saturating_sub(known);
         if by_ms.unsigned_abs() >= LEAST_MS {
             self.last = Some(ClockStep {
@@ -40,8 +40,6 @@ impl Steps {
                 // was started again: the one step that there nearly always is was that one still.
                 at_start: !self.looked || uptime_s < AT_START_S,
             });
-            self.known_ms = Some(distance_ms);
-        } else if self.known_ms.is_none() {
             self.known_ms = Some(distance_ms);
         }
         self.looked = true;
