@@ -30,6 +30,18 @@ pub fn named(what: &str, name: &str, yes: Option<&str>, verb: &str) -> Result<()
     }
 }
 
+/// Whether the owner says yes to a question, that of a request or of a plan: told to go on by `--yes` otherwise.
+pub fn agrees(question: &str) -> bool {
+    if !std::io::stdin().is_terminal() {
+        eprintln!("Nobody is here to agree. If that is meant: the same again with --yes");
+        return false;
+    }
+    eprint!("{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut typed = String::new();
+    std::io::stdin().read_line(&mut typed).is_ok() && matches!(typed.trim(), "y" | "Y" | "yes")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

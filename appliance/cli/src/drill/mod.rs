@@ -11,11 +11,11 @@ use crate::restore::key::KeyArguments;
 use crate::restore::shown::Shown;
 use crate::restore::source::{Source, SourceArguments};
 use crate::restore::{FetchArguments, RestoreFailure, client_name, survey};
-use crate::{now, words};
+use crate::{confirm, now, words};
 use clap::Args;
 use file::Taken;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Read, Write as _};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -216,19 +216,10 @@ async fn plan(
     if needed > free {
         return Err(DrillFailure::NoRoom(scratch.into(), free, needed));
     }
-    if arguments.fetch.yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        eprintln!("Nobody is here to agree. If that is meant: the same again with --yes");
-        return Err(DrillFailure::NotAgreed);
-    }
-    eprint!("Go on? [y/N] ");
-    let _ = std::io::stderr().flush();
-    let mut typed = String::new();
-    match std::io::stdin().read_line(&mut typed) {
-        Ok(_) if matches!(typed.trim(), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(DrillFailure::NotAgreed),
+    if arguments.fetch.yes || confirm::agrees("Go on?") {
+        Ok(())
+    } else {
+        Err(DrillFailure::NotAgreed)
     }
 }
 

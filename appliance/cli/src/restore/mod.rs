@@ -7,14 +7,14 @@ pub mod shown;
 pub mod source;
 pub mod survey;
 
-use crate::words;
+use crate::{confirm, words};
 use borg::{Borg, Checked};
 use clap::Args;
 use key::KeyArguments;
 use shown::Shown;
 use source::SourceArguments;
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,14 +106,7 @@ impl FetchArguments {
         let client = client.clone();
         Consent::Ask(Arc::new(move |request| {
             eprintln!("\n{}", asked(&client, request));
-            if !std::io::stdin().is_terminal() {
-                eprintln!("Nobody is here to agree. If that is meant: the same again with --yes");
-                return false;
-            }
-            eprint!("Request them? [y/N] ");
-            let _ = std::io::stderr().flush();
-            let mut typed = String::new();
-            std::io::stdin().read_line(&mut typed).is_ok() && matches!(typed.trim(), "y" | "Y" | "yes")
+            confirm::agrees("Request them?")
         }))
     }
 }
