@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use strongroom_model::config::{CONFIG_BYTES_MAX, Config, ConfigError};
+use strongroom_model::config::{CONFIG_BYTES_MAX, Config, ConfigError, FileName};
 use strongroom_model::offer::{ANSWER_MAX, Answer, Offer, SOCKET};
 
 const CONFIG_NAME: &str = "strongroom.toml";
@@ -183,12 +183,12 @@ fn of_file(file: &Path) -> Result<Offer, ConfigFailure> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut files = BTreeMap::new();
     for name in names(&Config::parse(&text)?) {
-        let path = folder.join(&name);
+        let path = folder.join(name);
         // NONBLOCK: opening a FIFO must not wait for a writer.
         let opened = File::options().read(true).custom_flags(NONBLOCK).open(&path);
         let Ok(opened) = opened else { continue };
         if opened.metadata().is_ok_and(|found| found.is_file()) {
-            files.insert(name, read(opened, FILE_BYTES_MAX, &path)?);
+            files.insert(name.into(), read(opened, FILE_BYTES_MAX, &path)?);
         }
     }
     Ok(Offer {
@@ -236,8 +236,8 @@ fn of_input(bytes: Vec<u8>) -> Result<Offer, ConfigFailure> {
         ));
     };
     let text = text(bytes, place)?;
-    let named = names(&Config::parse(&text)?);
-    files.retain(|name, _| named.contains(name));
+    let config = Config::parse(&text)?;
+    files.retain(|name, _| names(&config).any(|named| named == name));
     Ok(Offer {
         text,
         files,
@@ -245,26 +245,9 @@ fn of_input(bytes: Vec<u8>) -> Result<Offer, ConfigFailure> {
     })
 }
 
-/// Whatever may be the name of a file in a configuration, by whichever key: the appliance takes those that are meant as one.
-fn names(config: &Config) -> Vec<String> {
-    fn walk(value: serde_json::Value, names: &mut Vec<String>) {
-        match value {
-            serde_json::Value::String(text) if is_name(&text) => names.push(text),
-            serde_json::Value::Array(items) => items.into_iter().for_each(|item| walk(item, names)),
-            serde_json::Value::Object(items) => items.into_iter().for_each(|(_, item)| walk(item, names)),
-            _ => {}
-        }
-    }
-    let mut names = Vec::new();
-    walk(serde_json::to_value(config).unwrap_or_default(), &mut names);
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn is_name(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !text.is_empty() && text.len() <= 128 && text.bytes().all(allowed) && !text.starts_with('.') && text != CONFIG_NAME
+/// Names of the files beside it that go along.
+fn names(config: &Config) -> impl Iterator<Item = &str> {
+    config.files().map(FileName::as_str).filter(|name| *name != CONFIG_NAME)
 }
 
 fn read(from: impl Read, most: u64, path: &Path) -> Result<Vec<u8>, ConfigFailure> {
@@ -355,10 +338,12 @@ mod tests {
     #[test]
     fn names_do_not_lead_elsewhere() {
         for name in ["owner.asc", "secret-1"] {
-            assert!(is_name(name));
+            assert!(FileName::new(name).is_some());
         }
-        for other in ["", ".ssh", "../x", "a/b", "a b", CONFIG_NAME] {
-            assert!(!is_name(other), "{other}");
+        for other in ["", ".ssh", "../x", "a/b", "a b"] {
+            assert!(FileName::new(other).is_none(), "{other}");
         }
+        let itself = TEXT.replace("owner.asc", CONFIG_NAME);
+        assert_eq!(names(&Config::parse(&itself).unwrap()).collect::<Vec<_>>(), ["word"]);
     }
 }

@@ -106,6 +106,39 @@ impl Config {
         names.dedup();
         names
     }
+
+    /// Every secret that the configuration needs, with its [`usage`], each once.
+    pub fn secrets(&self) -> Vec<(&'static str, &FileName)> {
+        let mqtt = self.mqtt.iter().flat_map(Mqtt::secrets).map(|name| (usage::MQTT, name));
+        let targets = self.offsite.target.iter();
+        let offsite = targets.map(|target| (usage::OFFSITE, &target.secret_key));
+        let notices = self.notify.iter().map(|notify| notify.url.get_ref());
+        let notices = notices.chain(self.ping.iter().map(|ping| ping.url.get_ref()));
+        let notices = notices.map(|name| (usage::NOTICES, name));
+        let console = self.admin.console_password.iter().map(|name| (usage::CONSOLE, name));
+        let mut all: Vec<_> = mqtt.chain(offsite).chain(notices).chain(console).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Names of all files that the configuration refers to, public ones and secrets.
+    pub fn files(&self) -> impl Iterator<Item = &FileName> {
+        let secrets = self.secrets().into_iter().map(|(_, name)| name);
+        self.public_files().into_iter().chain(secrets)
+    }
+}
+
+/// What secrets are for.
+pub mod usage {
+    /// The password for the broker, and the key of the certificate that is shown to it.
+    pub const MQTT: &str = "mqtt";
+    /// The URLs that are told of what happens.
+    pub const NOTICES: &str = "notices";
+    /// The targets' secret keys.
+    pub const OFFSITE: &str = "offsite";
+    /// The console password.
+    pub const CONSOLE: &str = "console";
 }
 
 /// Reads a file of this form, bounded in size and depth. What its parts mean together is not judged.

@@ -12,8 +12,8 @@ use std::io;
 use std::path::Path;
 use strongroom_model::config::{Config, FileName};
 
-/// Use of the console password, beside those that are sealed.
-pub const CONSOLE: &str = "console";
+pub use strongroom_model::config::usage::CONSOLE;
+
 /// The account that GRUB asks for.
 pub const USER: &str = "admin";
 /// GRUB's own default: a boot loader on an old PC takes about a second for it.

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use strongroom_model::config::{CONFIG_BYTES_MAX, Config, ConfigError, FileName};
 
-use super::{CONFIG_NAME, seal};
+use super::CONFIG_NAME;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
@@ -66,9 +66,9 @@ pub fn read(folder: &Path) -> Result<Option<Incoming>, IncomingError> {
     let text = text(bytes)?;
     let config = Config::parse(&text)?;
     let mut files = BTreeMap::new();
-    for name in named(&config) {
+    for name in config.files() {
         if let Some(bytes) = read_regular(&folder, name.as_str(), FILE_BYTES_MAX)? {
-            files.insert(name, bytes);
+            files.insert(name.clone(), bytes);
         }
     }
     Ok(Some(Incoming { text, config, files }))
@@ -84,22 +84,16 @@ pub fn of_offer(text: String, mut offered: BTreeMap<String, Vec<u8>>) -> Result<
     }
     let config = Config::parse(&text)?;
     let mut files = BTreeMap::new();
-    for name in named(&config) {
+    for name in config.files() {
         let Some(bytes) = offered.remove(name.as_str()) else {
             continue;
         };
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(IncomingError::TooLarge(name.to_string(), FILE_BYTES_MAX / 1024));
         }
-        files.insert(name, bytes);
+        files.insert(name.clone(), bytes);
     }
     Ok(Incoming { text, config, files })
-}
-
-/// The files that it names, public ones and secrets.
-fn named(config: &Config) -> Vec<FileName> {
-    let secrets = seal::needed(config).into_iter().map(|(_, name)| name);
-    config.public_files().into_iter().cloned().chain(secrets).collect()
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, IncomingError> {
@@ -154,11 +148,8 @@ impl Incoming {
 
     /// Names of the secrets that came along.
     pub fn secrets(&self) -> Vec<FileName> {
-        let mut names: Vec<FileName> = seal::needed(&self.config)
-            .into_iter()
-            .map(|(_, name)| name)
-            .filter(|name| self.files.contains_key(name))
-            .collect();
+        let needed = self.config.secrets().into_iter().map(|(_, name)| name);
+        let mut names: Vec<FileName> = needed.filter(|name| self.files.contains_key(name)).cloned().collect();
         names.dedup();
         names
     }

@@ -12,32 +12,7 @@ use strongroom_model::condition::{Condition, ConditionId, Severity};
 use strongroom_model::config::{Config, FileName};
 use zeroize::Zeroizing;
 
-/// Use of the password for the broker, and of the key of the certificate that is shown to it.
-pub const MQTT: &str = "mqtt";
-/// Use of the URLs that are told of what happens.
-pub const NOTICES: &str = "notices";
-/// Use of the targets' secret keys.
-pub const OFFSITE: &str = "offsite";
-
-/// Every secret that the configuration needs, with its use. That of the console is kept as a hash.
-pub fn needed(config: &Config) -> Vec<(&'static str, FileName)> {
-    let mqtt = config.mqtt.iter().flat_map(|mqtt| mqtt.secrets());
-    let mqtt = mqtt.map(|name| (MQTT, name.clone()));
-    let offsite = config
-        .offsite
-        .target
-        .iter()
-        .map(|target| (OFFSITE, target.secret_key.clone()));
-    let notices = config.notify.iter().map(|notify| &notify.url);
-    let notices = notices.chain(config.ping.iter().map(|ping| &ping.url));
-    let notices = notices.map(|name| (NOTICES, name.get_ref().clone()));
-    let console = config.admin.console_password.iter();
-    let console = console.map(|name| (CONSOLE, name.clone()));
-    let mut all: Vec<_> = mqtt.chain(offsite).chain(notices).chain(console).collect();
-    all.sort();
-    all.dedup();
-    all
-}
+pub use strongroom_model::config::usage::{MQTT, NOTICES, OFFSITE};
 
 /// Name under which a unit finds a secret in its credentials folder: `LoadCredentialEncrypted=<use>:<folder>` gives
 /// each file this name (systemd.exec(5)).
@@ -65,15 +40,15 @@ pub fn open(folder: &Path, usage: &str, name: &FileName) -> Result<Option<Zeroiz
 /// each, and for each that is not there at all.
 pub fn set_aside_unusable(paths: &Paths, config: &Config) -> Vec<Condition> {
     let mut conditions = Vec::new();
-    for (usage, name) in needed(config) {
+    for (usage, name) in config.secrets() {
         let folder = paths.secrets(usage);
         if usage == CONSOLE && folder.join(name.as_str()).exists() {
             continue;
         }
-        let error = match open(&folder, usage, &name) {
+        let error = match open(&folder, usage, name) {
             Ok(Some(_)) => continue,
             Ok(None) => {
-                conditions.push(unusable(&name, "is missing"));
+                conditions.push(unusable(name, "is missing"));
                 continue;
             }
             Err(error) => error,
@@ -83,10 +58,10 @@ pub fn set_aside_unusable(paths: &Paths, config: &Config) -> Vec<Condition> {
             .recursive(true)
             .mode(0o700)
             .create(&aside)
-            .and_then(|()| fs::rename(folder.join(name.as_str()), aside.join(credential(usage, &name))));
+            .and_then(|()| fs::rename(folder.join(name.as_str()), aside.join(credential(usage, name))));
         eprintln!("the secret `{name}` can't be opened ({error}); put aside: {moved:?}");
         conditions.push(unusable(
-            &name,
+            name,
             &format!("can't be opened with this appliance's key: {error}"),
         ));
     }

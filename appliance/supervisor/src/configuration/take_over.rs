@@ -64,7 +64,7 @@ pub fn take_over(paths: &Paths, incoming: &Incoming) -> Result<Taken, Refusal> {
         changes: changes(&declared(paths), config),
         secrets_changed: false,
     };
-    for (usage, name) in &seal::needed(config) {
+    for (usage, name) in config.secrets() {
         if let Some(secret) = incoming.files.get(name) {
             let changed =
                 seal::seal(&paths.secrets(usage), usage, name, secret).map_err(|e| Refusal::Seal(name.clone(), e))?;
@@ -116,9 +116,9 @@ fn check(paths: &Paths, incoming: &Incoming) -> Result<(), Refusal> {
         let file = pem("mqtt", name, "the certificate that the broker is to be shown")?;
         tls::chain(&file).map_err(|why| Refusal::BadPem("mqtt", name.clone(), why))?;
     }
-    for (usage, name) in seal::needed(config) {
-        if !incoming.files.contains_key(&name) && !paths.secrets(usage).join(name.as_str()).exists() {
-            return Err(Refusal::NoSecret(name));
+    for (usage, name) in config.secrets() {
+        if !incoming.files.contains_key(name) && !paths.secrets(usage).join(name.as_str()).exists() {
+            return Err(Refusal::NoSecret(name.clone()));
         }
     }
     let calendar = config.schedule.push.as_str();
