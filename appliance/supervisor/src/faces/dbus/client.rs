@@ -91,6 +91,30 @@ impl Client {
         self.part.get().damaged
     }
 
+    /// When all of a copy was last restored for trial, well, Unix seconds; 0: never.
+    #[zbus(property)]
+    fn last_drill(&self) -> u64 {
+        self.part.get().drill.whole.unwrap_or_default()
+    }
+
+    /// When a sample of a copy was last restored well, Unix seconds; 0: never.
+    #[zbus(property)]
+    fn last_sample_drill(&self) -> u64 {
+        self.part.get().drill.sample.unwrap_or_default()
+    }
+
+    /// When a drill failed that none has made good since, Unix seconds; 0: none did.
+    #[zbus(property)]
+    fn drill_failed(&self) -> u64 {
+        self.part.get().drill.failed.unwrap_or_default()
+    }
+
+    /// When the repository is pushed next, Unix seconds; 0 without a target, and while that isn't known.
+    #[zbus(property)]
+    fn next_push(&self) -> u64 {
+        self.part.get().next_push.unwrap_or_default()
+    }
+
     /// Pushes the repository to its targets now. Returns once the job is asked for.
     async fn push(&self) -> fdo::Result<()> {
         let name = self.client();

@@ -40,6 +40,36 @@ impl Target {
         self.part.get().size_bytes
     }
 
+    /// When the copy was last compared with what was sent, by a list of the bucket, Unix seconds; 0: never.
+    #[zbus(property)]
+    fn verified(&self) -> u64 {
+        self.part.get().verified.unwrap_or_default()
+    }
+
+    /// Objects that were gone then, or not what was sent.
+    #[zbus(property)]
+    fn damaged_objects(&self) -> u32 {
+        self.part.get().damaged
+    }
+
+    /// Objects that no push had sent.
+    #[zbus(property)]
+    fn foreign_objects(&self) -> u32 {
+        self.part.get().foreign
+    }
+
+    /// Transactions of the repository that the copy lacks; -1 while that isn't known.
+    #[zbus(property)]
+    fn behind_transactions(&self) -> i64 {
+        known(self.part.get().behind.map(|behind| behind.transactions))
+    }
+
+    /// Size of the segments that the copy lacks, in bytes; -1 while that isn't known.
+    #[zbus(property)]
+    fn behind_bytes(&self) -> i64 {
+        known(self.part.get().behind.map(|behind| behind.bytes))
+    }
+
     /// Why the last push failed; empty when it did not.
     #[zbus(property)]
     fn error(&self) -> String {

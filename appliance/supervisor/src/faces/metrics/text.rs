@@ -108,6 +108,13 @@ fn clients(page: &mut Page, status: &Status) {
     for client in clients {
         page.row(&[("client", client.name.as_str())], client.damaged);
     }
+    page.gauge(
+        "client_last_drill_seconds",
+        "When all of a copy was last restored for trial, Unix time.",
+    );
+    for client in clients {
+        page.some(&[("client", client.name.as_str())], client.drill.whole);
+    }
     page.gauge("client_next_push_seconds", "When it is pushed next, Unix time.");
     for client in clients {
         page.some(&[("client", client.name.as_str())], client.next_push);
@@ -139,6 +146,20 @@ fn targets(page: &mut Page, status: &Status) {
     page.gauge("copy_behind_bytes", "Size of what a copy lacks.");
     for (labels, target) in &all {
         page.some(labels, target.behind.map(|behind| behind.bytes));
+    }
+    page.gauge(
+        "copy_compared_seconds",
+        "When a copy was last compared with what was sent, Unix time.",
+    );
+    for (labels, target) in &all {
+        page.some(labels, target.verified);
+    }
+    page.gauge(
+        "copy_damaged_objects",
+        "Objects that were gone then, or not what was sent.",
+    );
+    for (labels, target) in &all {
+        page.row(labels, target.damaged);
     }
     page.gauge("copy_size_bytes", "Size of a copy's objects.");
     for (labels, target) in &all {
@@ -207,6 +228,9 @@ mod tests {
             "strongroom_disk_temperature_celsius{serial=\"WD-1/X\"} 34",
             "strongroom_client_last_backup_seconds{client=\"asus_home\"} 1700010000",
             "strongroom_client_quota_used_ratio{client=\"asus_home\"} 0.805",
+            "strongroom_client_last_drill_seconds{client=\"asus_home\"} 1700000000",
+            "strongroom_copy_compared_seconds{client=\"asus_home\",target=\"oracle\"} 1700013605",
+            "strongroom_copy_damaged_objects{client=\"asus_home\",target=\"oracle\"} 0",
             "strongroom_copy_behind_transactions{client=\"asus_home\",target=\"oracle\"} 2",
             "strongroom_copy_failed{client=\"asus_home\",target=\"oracle\"} 1",
         ] {
