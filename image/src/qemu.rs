@@ -73,6 +73,8 @@ pub struct Hardware {
     pub credentials: Vec<(String, String)>,
     /// The hardware clock at the start, in UTC, like `2020-01-31T12:00:00`; the host's time if absent.
     pub clock: Option<String>,
+    /// Further ports of the machine that the host's loopback leads to, beside that of SSH: the host's, the machine's.
+    pub forwards: Vec<(u16, u16)>,
     /// Further arguments for QEMU: a USB stick, a watchdog, …
     pub extra: Vec<String>,
 }
@@ -93,6 +95,7 @@ impl Hardware {
             kvm: false,
             credentials: Vec::new(),
             clock: None,
+            forwards: Vec::new(),
             extra: Vec::new(),
         }
     }
@@ -376,7 +379,12 @@ fn arguments(hardware: &Hardware, serial: &Path, ssh_port: u16) -> Vec<String> {
             format!("{attached},drive=drive{index},serial={serial},bootindex={index}"),
         );
     }
-    add("-netdev", format!("user,id=lan,hostfwd=tcp:127.0.0.1:{ssh_port}-:22"));
+    let forwards: String = [(ssh_port, 22)]
+        .iter()
+        .chain(&hardware.forwards)
+        .map(|(ours, theirs)| format!(",hostfwd=tcp:127.0.0.1:{ours}-:{theirs}"))
+        .collect();
+    add("-netdev", format!("user,id=lan{forwards}"));
     let card = match hardware.platform {
         Platform::Q35 => "e1000e",
         Platform::Virtio => "virtio-net-pci",

@@ -7,6 +7,7 @@ mod crowd;
 mod disk_health;
 mod disks;
 mod duplicate;
+mod exits;
 mod full;
 mod kit;
 mod matrix;
