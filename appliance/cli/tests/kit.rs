@@ -347,6 +347,39 @@ fn the_script_backs_up_and_prunes() {
 }
 
 #[test]
+fn a_kit_for_an_appliance_that_frees_space_prunes_seldom() {
+    let trial = Trial::installed("none");
+    let key = trial.text("host.pub");
+    let mut command = Command::new(STRONGROOM);
+    command.args(["client", "kit", "asus", "--host", "127.0.0.1", "--host-key", &key]);
+    command.args(["--prune-every", "37", "--directory"]);
+    good(run(command.arg(trial.at("seldom"))));
+    // What was let go last is remembered in a place of this test's own.
+    let pruned = trial.at("state/pruned");
+    let script = trial
+        .text("seldom/strongroom-backup")
+        .replace("borgbackup@127.0.0.1", &format!("{}@127.0.0.1", trial.user))
+        .replace("/var/lib/strongroom-backup/pruned", pruned.to_str().unwrap());
+    write_program(&trial.at("sbin/strongroom-backup"), &script);
+    let prunes = || {
+        let told = said(&trial.client(&["strongroom-backup"]));
+        assert!(told.contains("strongroom-backup: done"), "{told}");
+        told.contains("Keeping archive")
+    };
+    assert!(prunes(), "never done before");
+    assert!(!prunes(), "it is not 37 days ago");
+    let aged = |days: u64| {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 24 * 3600 + 60);
+        fs::File::open(&pruned).unwrap().set_modified(then).unwrap();
+    };
+    aged(36);
+    assert!(!prunes());
+    aged(37);
+    assert!(prunes());
+    assert!(!prunes(), "this was remembered");
+}
+
+#[test]
 fn the_passphrase_is_made_on_the_client_and_stays_there() {
     let trial = Trial::installed("repokey-blake2");
     backs_up_and_prunes(&trial);

@@ -13,6 +13,7 @@ use strongroom_model::config::Host;
 use strongroom_model::name::ClientName;
 use strongroom_model::ssh_key::SshPublicKey;
 use strongroom_model::status::Status;
+use strongroom_model::upkeep::policy::prune_every;
 
 /// Of which client, and how it reaches the appliance.
 #[derive(Args)]
@@ -28,6 +29,10 @@ pub struct KitArguments {
     /// How Borg is to encrypt on the client.
     #[arg(long, value_enum, default_value_t = Encryption::None)]
     encryption: Encryption,
+    /// Let old archives go at most once in so many days; 0: after each backup. When absent, as the client's
+    /// `compact_after_days` needs it.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=400))]
+    prune_every: Option<u16>,
     /// Write the kit into this .tar; `-` is standard output.
     #[arg(long, value_name = "FILE", conflicts_with = "directory")]
     output: Option<PathBuf>,
@@ -98,12 +103,14 @@ fn failed(place: &Path, error: std::io::Error) -> KitFailure {
 }
 
 async fn facts(arguments: &KitArguments) -> Result<Facts, KitFailure> {
-    let (host, other_names, host_key, fingerprint) = match (&arguments.host_key, &arguments.host) {
-        (Some(line), Some(host)) => (host.clone(), Vec::new(), SshPublicKey::parse(line)?, None),
+    let (host, other_names, host_key, fingerprint, freed_after) = match (&arguments.host_key, &arguments.host) {
+        (Some(line), Some(host)) => (host.clone(), Vec::new(), SshPublicKey::parse(line)?, None, None),
         _ => {
             let appliance = appliance::Connection::open().await?;
             let status = appliance.status().await?;
-            if !status.clients.iter().any(|client| client.name == arguments.client) {
+            let clients = appliance.clients().await?;
+            let client = clients.iter().find(|client| client.name == arguments.client);
+            if client.is_none() {
                 eprintln!(
                     "strongroom: `{}` is not a client of this appliance yet; `strongroom client pair` enrols it, or see whether the name is spelt right.",
                     arguments.client
@@ -114,7 +121,13 @@ async fn facts(arguments: &KitArguments) -> Result<Facts, KitFailure> {
             let host = arguments.host.clone().or(first).ok_or(KitFailure::NoHost)?;
             let key = SshPublicKey::parse(&appliance.host_key().await?)?;
             let fingerprint = Some(status.appliance.host_key.to_string()).filter(|text| !text.is_empty());
-            (host, names, key, fingerprint)
+            (
+                host,
+                names,
+                key,
+                fingerprint,
+                client.and_then(|client| client.compact_after_days),
+            )
         }
     };
     Ok(Facts {
@@ -125,6 +138,10 @@ async fn facts(arguments: &KitArguments) -> Result<Facts, KitFailure> {
         host_key,
         fingerprint,
         encryption: arguments.encryption,
+        prune_every: arguments
+            .prune_every
+            .or(freed_after.map(prune_every))
+            .unwrap_or_default(),
     })
 }
 

@@ -45,6 +45,8 @@ pub struct Facts {
     pub fingerprint: Option<String>,
     /// How the repository is to be made.
     pub encryption: Encryption,
+    /// Days between two prunes; 0: one after each backup.
+    pub prune_every: u16,
 }
 
 /// A file of the kit.
@@ -185,6 +187,14 @@ impl Facts {
             ("@MINUTE@", minute.to_string()),
             ("@ENCRYPTION@", encryption),
             ("@ENCRYPTION_NOTE@", open_note),
+            ("@PRUNE_EVERY@", self.prune_every.to_string()),
+            (
+                "@BORGMATIC_PRUNE_NOTE@",
+                only_if(
+                    self.prune_every > 0,
+                    &BORGMATIC_PRUNE_NOTE.replace("@DAYS@", &self.prune_every.to_string()),
+                ),
+            ),
             ("@IF_ASKED@", if_asked),
             ("@PORT_OPTION@", port_option),
             ("@KIT_OPTIONS@", kit_options),
@@ -202,6 +212,10 @@ impl Facts {
 
 const PASSCOMMAND: &str = "export BORG_PASSCOMMAND=\"cat $FOLDER/passphrase\"\n";
 const BORGMATIC_PASSCOMMAND: &str = "encryption_passcommand: cat /etc/strongroom-backup/passphrase\n";
+const BORGMATIC_PRUNE_NOTE: &str = "\
+# The appliance frees space by itself once nothing was deleted for long: have `borgmatic create` run each hour, and
+# `borgmatic prune` every @DAYS@ days at most.
+";
 /// Under another name first: an empty passphrase must never be taken for one.
 const MAKE_PASSPHRASE: &str = "\
 if [ ! -e \"$FOLDER/passphrase\" ]; then
@@ -255,6 +269,7 @@ mod tests {
             host_key: SshPublicKey::parse(KEY).unwrap(),
             fingerprint: Some("SHA256:oWuYfTM+KO/wn0x9RQNLxJfPPF3Zga/+LeT0xXntPqk".into()),
             encryption: Encryption::None,
+            prune_every: 0,
         }
     }
 
@@ -291,6 +306,7 @@ mod tests {
             port: 2222,
             fingerprint: None,
             encryption: Encryption::KeyfileBlake2,
+            prune_every: 37,
             ..facts()
         };
         golden("encrypted.txt", &whole(&encrypted));

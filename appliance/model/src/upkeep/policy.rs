@@ -23,6 +23,8 @@ const WORTH_PERCENT: u64 = 1;
 const PAUSE: u64 = DAY;
 /// What stands in the way for so many days is told.
 const TOLD_AFTER_DAYS: u16 = 2;
+/// Days between the end of a quarantine and the next deletion, in which check, push and compaction have their time.
+const MARGIN_DAYS: u16 = 7;
 const DAY: u64 = 24 * 3600;
 
 /// What is known of a client and its repository.
@@ -56,6 +58,13 @@ pub enum Next {
     Prepare,
     /// It is due, of the state that the repository is in.
     Compact,
+}
+
+/// How many days a client should let go by between two prunes, so that a policy of so many days comes to free what they
+/// delete.
+#[must_use]
+pub fn prune_every(days: u16) -> u16 {
+    days.saturating_add(MARGIN_DAYS)
 }
 
 /// Decides.
@@ -143,6 +152,26 @@ impl Next {
                     )
                 })
             }
+            Self::Quarantine(_) => {
+                let days = situation.days;
+                let deletion = situation.record.deletion?;
+                // Of what a record before did not know, nothing is said.
+                let renewed = deletion.at.checked_sub(deletion.since).filter(|_| deletion.since > 0)? / DAY;
+                (renewed >= 2 * u64::from(days)).then(|| {
+                    Condition::new(
+                        ConditionId::CompactionWaits,
+                        Severity::Info,
+                        name.as_str(),
+                        &format!(
+                            "{name} has deleted something more often than every {days} days for {renewed} days, so its policy never comes to free anything."
+                        ),
+                        &format!(
+                            "Have it prune every {} days at most: a new kit of `strongroom client kit` does. `strongroom compact` with its name frees it now.",
+                            prune_every(days)
+                        ),
+                    )
+                })
+            }
             _ => None,
         }
     }
@@ -181,6 +210,7 @@ mod tests {
                 at: NOW - u64::from(days) * DAY,
                 days,
                 counted: NOW,
+                since: NOW - u64::from(days) * DAY,
             }),
             freeable: Some(1 << 30),
             ..Record::default()
@@ -289,11 +319,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_client_that_always_deletes_something_is_told_of() {
+        let mut often = record(3);
+        let mut told = |since| {
+            if let Some(deletion) = &mut often.deletion {
+                deletion.since = since;
+            }
+            let now = situation(&often, &[]);
+            assert_eq!(next(&now), Next::Quarantine(27));
+            next(&now).condition(&name(), &now)
+        };
+        let newest = NOW - 3 * DAY;
+        assert_eq!(told(0), None, "it isn't known");
+        assert_eq!(told(newest - 59 * DAY), None);
+        let condition = told(newest - 60 * DAY).unwrap();
+        assert_eq!(condition.severity, Severity::Info);
+        assert!(condition.text.contains("every 30 days for 60 days"), "{condition:?}");
+        assert!(condition.advice.contains("every 37 days"), "{condition:?}");
+        assert!(
+            !condition.text.contains('…') && !condition.advice.contains('…'),
+            "{condition:?}"
+        );
+    }
+
     proptest! {
         #[test]
         fn nothing_young_is_ever_freed(at in 0u64..3_000_000_000, counted in any::<u64>(), counts in any::<u16>(), now in 0u64..3_000_000_000, days in any::<u16>()) {
             let mut record = record(0);
-            record.deletion = Some(Deletion { transaction: 9, at, days: counts, counted });
+            record.deletion = Some(Deletion { transaction: 9, at, days: counts, counted, since: at });
             let mut one = situation(&record, &[]);
             (one.days, one.now) = (days, Some(now));
             if next(&one) == Next::Compact {

@@ -102,6 +102,9 @@ pub struct Deletion {
     pub days: u16,
     /// Until when these are counted.
     pub counted: u64,
+    /// When the oldest deletion was seen that no compaction has freed; 0 where it isn't known.
+    #[serde(default)]
+    pub since: u64,
 }
 
 impl Deletion {
@@ -339,11 +342,16 @@ impl Record {
     /// Takes note of what was deleted up to `transaction`: the quarantine of all that can be freed begins anew.
     pub fn deleted(&mut self, transaction: u32, now: u64) {
         let at = self.looks.last().map_or(now, |look| look.at.max(now));
+        let since = self.deletion.map_or(at, |before| match before.since {
+            0 => before.at,
+            since => since,
+        });
         self.deletion = Some(Deletion {
             transaction,
             at,
             days: 0,
             counted: now,
+            since,
         });
     }
 
@@ -528,6 +536,7 @@ mod tests {
             20 * DAY,
             "a clock that went back makes nothing older"
         );
+        assert_eq!(record.deletion.unwrap().since, DAY, "the oldest is remembered");
         record.roll_back(9);
         assert_eq!(record.deletion, None);
     }
