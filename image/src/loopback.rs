@@ -19,6 +19,8 @@ pub const ACCOUNT: &str = "strongroom";
 pub const REGION: &str = "eu-trial-1";
 /// The store's bucket.
 pub const BUCKET: &str = "strongroom-copies";
+/// Its second one, of the standard tier.
+pub const MANIFESTS: &str = "strongroom-manifests";
 
 /// A program that serves until this is dropped.
 #[derive(Debug)]
@@ -107,7 +109,7 @@ impl Broker {
     }
 }
 
-/// The strict S3 server of this project, with the bucket [`BUCKET`] and the credential [`ACCOUNT`].
+/// The strict S3 server of this project, with the buckets [`BUCKET`] and [`MANIFESTS`], and the credential [`ACCOUNT`].
 #[derive(Debug)]
 pub struct Store {
     /// Its port on loopback.
@@ -124,7 +126,7 @@ pub struct Store {
 pub struct StoreOptions {
     /// The port on loopback; 0 takes a free one.
     pub port: u16,
-    /// Whether the bucket is of the archive tier.
+    /// Whether the bucket is of the archive tier. [`MANIFESTS`] never is.
     pub archive: bool,
     /// What the credential may do, in s3-double's words; everything if absent.
     pub permissions: Option<String>,
@@ -160,6 +162,7 @@ impl Store {
             .arg(&objects)
             .arg("--bucket")
             .arg(format!("{BUCKET}{tier}"))
+            .args(["--bucket", MANIFESTS])
             .args(["--region", REGION, "--access-key", ACCOUNT, "--secret-key-file"])
             .arg(&secret_file);
         for (name, value) in [

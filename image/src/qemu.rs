@@ -19,7 +19,8 @@ use crate::process;
 
 /// The address at which the machine reaches the host's loopback.
 pub const HOST: &str = "10.0.2.2";
-const POLL: Duration = Duration::from_millis(200);
+/// A check by ssh takes as long, and nearly all of an emulated processor.
+const POLL: Duration = Duration::from_millis(500);
 
 /// What starts the boot loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

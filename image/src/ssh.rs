@@ -17,7 +17,13 @@ pub struct Login {
     pub port: u16,
     /// Where host keys are remembered. The first one seen is trusted; another one later is refused.
     pub known_hosts: PathBuf,
+    /// The socket by which [`Login::command`] goes through one connection for all (ControlMaster in ssh_config(5)); none where
+    /// each is to log in anew. In an emulated machine a log-in takes ten times as long as what comes after it.
+    pub shared: Option<PathBuf>,
 }
+
+/// Longest path of a socket, in bytes, less what ssh adds to it while it makes one (unix(7): 108).
+const SOCKET_PATH_MAX: usize = 88;
 
 impl Login {
     /// ssh's options that hold for this login, whatever the user's own configuration says.
@@ -55,6 +61,13 @@ impl Login {
     #[must_use]
     pub fn command(&self, remote: &str) -> Command {
         let mut command = process::command("ssh");
+        let shared = self.shared.iter();
+        for socket in shared.filter(|socket| socket.as_os_str().len() <= SOCKET_PATH_MAX) {
+            command.args(["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o"]);
+            command.arg(format!("ControlPath={}", socket.display()));
+            // A machine that started again says nothing of it; of two values ssh takes the first.
+            command.args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6"]);
+        }
         command
             .args(self.options())
             .arg(format!("{}@127.0.0.1", self.user))

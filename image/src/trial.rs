@@ -214,7 +214,10 @@ keys = ["{client}"]
     /// Logs in as the administrator.
     #[must_use]
     pub fn admin(&self, machine: &Machine) -> Login {
-        self.login("admin", "admin_key", machine)
+        Login {
+            shared: Some(self.folder.join(format!("ssh.{}", machine.ssh_port()))),
+            ..self.login("admin", "admin_key", machine)
+        }
     }
 
     /// Logs in as the client.
@@ -229,6 +232,7 @@ keys = ["{client}"]
             key: self.folder.join(key),
             port: machine.ssh_port(),
             known_hosts: self.folder.join(format!("known_hosts.{}", machine.ssh_port())),
+            shared: None,
         }
     }
 

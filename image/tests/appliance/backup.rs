@@ -370,7 +370,7 @@ fn decrypt(trial: &Trial, file: &Path) -> Vec<u8> {
     output.stdout
 }
 
-fn checked(trial: &Trial, repository: &Path, name: &str, archives: &[&str]) {
+pub fn checked(trial: &Trial, repository: &Path, name: &str, archives: &[&str]) {
     let caches = trial.folder.join(format!("caches-{name}"));
     let _ = std::fs::remove_dir_all(&caches);
     local_borg(repository, &caches, &trial.folder, &["check", "--verify-data"]);

@@ -3,6 +3,7 @@
 mod adopt;
 mod attack;
 mod clock;
+mod copies;
 mod crowd;
 mod disk_health;
 mod disks;
