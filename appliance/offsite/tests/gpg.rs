@@ -29,7 +29,7 @@ fn open(keyring: &Keyring, message: &[u8]) -> Result<Vec<u8>, OpenError> {
     Ok(out)
 }
 
-/// The gpg that is installed: its version is printed, and both modes are known to work from 2.2.21 on.
+/// The gpg that is first in PATH: its version is printed, and both modes are known to work from 2.2.21 on.
 fn print_version(gpg: &Gpg) {
     let text = String::from_utf8(gpg.run(&["--version"])).unwrap();
     println!("{}", text.lines().next().unwrap());
