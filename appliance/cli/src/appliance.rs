@@ -1,12 +1,12 @@
 //! The appliance's D-Bus face, seen from this side: status, changes, pushes.
 
 use crate::words;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use strongroom_model::array;
 use strongroom_model::bus;
-use strongroom_model::job::Job;
+use strongroom_model::job::{Job, State};
 use strongroom_model::name::ClientName;
 use strongroom_model::recipient::{Challenge, Listing};
 use strongroom_model::registry::{Answer, ListedClient, Request};
@@ -363,6 +363,8 @@ impl Connection {
             return Ok(());
         }
         let asked = std::time::Instant::now();
+        // What is written over again and again is for a screen only.
+        let watched = std::io::stderr().is_terminal();
         let mut seen_running = false;
         loop {
             tokio::time::sleep(POLL).await;
@@ -373,13 +375,15 @@ impl Connection {
                 .find(|job| job.kind == JobKind::Push && job.client.as_ref().is_some_and(|of| of.as_str() == client));
             if let Some(job) = job {
                 seen_running = true;
-                eprint!(
-                    "\r{}: {} of {}   ",
-                    job.target.as_ref().map_or("", |target| target.as_str()),
-                    words::size(job.done_bytes),
-                    words::size(job.total_bytes)
-                );
-                let _ = std::io::stderr().flush();
+                if watched {
+                    eprint!(
+                        "\r{}: {} of {}   ",
+                        job.target.as_ref().map_or("", |target| target.as_str()),
+                        words::size(job.done_bytes),
+                        words::size(job.total_bytes)
+                    );
+                    let _ = std::io::stderr().flush();
+                }
                 continue;
             }
             let pushed = |status: &Status| {
@@ -398,16 +402,29 @@ impl Connection {
                     "the push of {client} did not come up, or had nothing to say; `strongroom logs --client {client}` tells more"
                 )));
             }
-            if seen_running {
+            let jobs = self.jobs().await?;
+            let job = newest_push(&jobs, client);
+            if job.is_some_and(|job| job.state == State::Running) {
+                continue;
+            }
+            if seen_running && watched {
                 eprintln!();
             }
             let targets = pushed(&status).unwrap_or_default();
             if json {
                 println!("{}", serde_json::to_string(&targets)?);
             }
-            return report(client, &targets, json);
+            return report(client, &targets, job, json);
         }
     }
+}
+
+/// A client's push that began last.
+fn newest_push<'a>(jobs: &'a [Job], client: &str) -> Option<&'a Job> {
+    let pushes = jobs
+        .iter()
+        .filter(|job| job.kind == JobKind::Push && job.subject == client);
+    pushes.max_by_key(|job| job.started)
 }
 
 /// What came of asking for a client; that there is no such object means that there is no such client.
@@ -425,7 +442,13 @@ fn of<T>(client: &str, answer: zbus::Result<T>) -> Result<T, ApplianceError> {
     Ok(answer?)
 }
 
-fn report(client: &str, targets: &[Target], told: bool) -> Result<(), ApplianceError> {
+/// Tells of the copies after a push, which `job` was; they are told as JSON already if `told`.
+fn report(client: &str, targets: &[Target], job: Option<&Job>, told: bool) -> Result<(), ApplianceError> {
+    if job.is_some_and(|job| job.state == State::Stopped) {
+        return Err(ApplianceError::Push(format!(
+            "the push of {client} was stopped; what was sent stays, and the next one goes on from there"
+        )));
+    }
     let mut failed = Vec::new();
     for target in targets {
         if target.error.is_empty() && told {
@@ -446,6 +469,13 @@ fn report(client: &str, targets: &[Target], told: bool) -> Result<(), ApplianceE
             failed.push(format!("{client} at {}: {}", target.name, target.error));
         }
     }
+    // One that was killed could not say why.
+    if let (true, Some(job)) = (failed.is_empty(), job.filter(|job| job.state == State::Failed)) {
+        failed.push(format!(
+            "the push of {client} failed ({}); `strongroom logs --client {client}` tells more",
+            job.reason
+        ));
+    }
     if failed.is_empty() {
         Ok(())
     } else {
@@ -456,6 +486,44 @@ fn report(client: &str, targets: &[Target], told: bool) -> Result<(), ApplianceE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_push_that_was_stopped_or_killed_is_no_success() {
+        let job = |id: &str, started, state| Job {
+            id: id.into(),
+            kind: JobKind::Push,
+            subject: "asus".into(),
+            unit: String::new(),
+            started,
+            ended: Some(started + 9),
+            state,
+            reason: "oom-kill".into(),
+            done_bytes: 0,
+            total_bytes: 0,
+        };
+        let copy = Target {
+            transaction: Some(7),
+            ..Target::default()
+        };
+        let told = |jobs: &[Job], copy: &Target| {
+            let newest = newest_push(jobs, "asus");
+            let told = report("asus", std::slice::from_ref(copy), newest, true);
+            told.map_err(|error| error.to_string())
+        };
+        let earlier = job("a", 100, State::Succeeded);
+        assert_eq!(told(&[], &copy), Ok(()));
+        assert_eq!(told(&[earlier.clone(), job("b", 90, State::Failed)], &copy), Ok(()));
+        let stopped = told(&[earlier.clone(), job("b", 110, State::Stopped)], &copy);
+        assert!(stopped.unwrap_err().contains("was stopped"));
+        let killed = told(&[earlier, job("b", 110, State::Failed)], &copy);
+        assert!(killed.unwrap_err().contains("failed (oom-kill)"));
+        let reason = Target {
+            error: "no route".into(),
+            ..copy
+        };
+        let failed = told(&[job("b", 110, State::Failed)], &reason).unwrap_err();
+        assert!(failed.ends_with("no route"), "{failed}");
+    }
 
     #[test]
     fn a_client_that_is_no_object_is_told_by_name() {
