@@ -169,6 +169,14 @@ pub enum ConditionId {
     CopyForeign,
     /// A copy could not be compared with what was sent for long, though pushes end well.
     CopyUnverified,
+    /// A copy is to go to a disk that is not plugged in.
+    DiskAway,
+    /// What is plugged in can't be the disk for copies that is meant, or can't be used.
+    DiskUnfit,
+    /// A copy to a disk that is plugged in failed.
+    DiskCopyFailed,
+    /// A disk for copies has all that it should have, and can be pulled out.
+    DiskDone,
     /// A restore from a copy was tried and failed.
     DrillFailed,
     /// It is long since a restore was tried.
@@ -283,6 +291,10 @@ impl ConditionId {
             | Id::CopyDamaged
             | Id::CopyForeign
             | Id::CopyUnverified
+            | Id::DiskAway
+            | Id::DiskUnfit
+            | Id::DiskCopyFailed
+            | Id::DiskDone
             | Id::DrillFailed
             | Id::DrillDue
             | Id::RepositoryGone

@@ -135,7 +135,7 @@ fn damaged(client: &ClientName, target: &TargetName, check: &CopyCheck) -> Optio
     let (what, advice) = match (lost.count, altered.count) {
         (0, 0) => return None,
         (_, 0) => (
-            format!("{} of it are gone or of another size", lost.words()),
+            format!("{} of it are gone, damaged or of another size", lost.words()),
             format!(
                 "The next push sends them again from the array; `strongroom push {client}` does it now. Find out who deletes there: a person, a rule of the bucket, or a stranger with its key."
             ),
@@ -148,7 +148,7 @@ fn damaged(client: &ClientName, target: &TargetName, check: &CopyCheck) -> Optio
         ),
         _ => (
             format!(
-                "{} of it are gone or of another size, and {} not what was sent",
+                "{} of it are gone, damaged or of another size, and {} not what was sent",
                 lost.words(),
                 altered.words()
             ),

@@ -65,8 +65,9 @@ impl Job {
 }
 
 /// What systemd calls the units of jobs, for a list of them.
-pub const PATTERNS: [&str; 7] = [
+pub const PATTERNS: [&str; 8] = [
     "strongroom-push@*.service",
+    "strongroom-disk@*.service",
     "strongroom-scrub.service",
     "strongroom-verify@*.service",
     "strongroom-compact@*.service",
@@ -85,6 +86,8 @@ pub fn of_unit(unit: &str) -> Option<(JobKind, String)> {
     Some(match role {
         "scrub" if instance.is_empty() => (JobKind::Scrub, "the array".into()),
         "push" => (JobKind::Push, client?),
+        // systemd.unit(5): a dash in a target's name is escaped.
+        "disk" if !instance.is_empty() => (JobKind::Push, format!("the disk {}", instance.replace("\\x2d", "-"))),
         "verify" => (JobKind::Check, client.unwrap_or_else(|| "every repository".into())),
         "compact" => (JobKind::Compact, client?),
         "rollback" => (JobKind::Rollback, client?),
@@ -257,6 +260,8 @@ mod tests {
             of("strongroom-scrub.service"),
             Some((JobKind::Scrub, "the array".into()))
         );
+        let disk = Some((JobKind::Push, "the disk my-usb".into()));
+        assert_eq!(of("strongroom-disk@my\\x2dusb.service"), disk);
         let every = Some((JobKind::Check, "every repository".into()));
         assert_eq!(of("strongroom-verify@ALL.service"), every);
         assert_eq!(

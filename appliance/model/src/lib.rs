@@ -16,6 +16,7 @@ pub mod condition;
 pub mod config;
 pub mod copy_check;
 pub mod date;
+pub mod disk_copy;
 pub mod disk_health;
 pub mod drill;
 pub mod events;

@@ -9,8 +9,9 @@ use alloc::vec::Vec;
 /// A copy that lags behind for longer than this is an alarm: RAID0 has no other second copy. Seconds.
 pub const LAG_ALARM: u64 = 3 * 24 * 3600;
 
-/// Decides what a person should know about the copies of one client. `now` is `None` while the clock isn't trusted.
-pub fn decide(client: &Client, now: Option<u64>) -> Vec<Condition> {
+/// Decides what a person should know about the copies of one client. `now` is `None` while the clock isn't trusted. `disks`
+/// are the targets that are plugged in now and then: what there is to say of those is in [`crate::disk_copy`].
+pub fn decide(client: &Client, disks: &[TargetName], now: Option<u64>) -> Vec<Condition> {
     let mut conditions = Vec::new();
     if client.targets.is_empty() {
         conditions.push(Condition::new(
@@ -28,7 +29,7 @@ pub fn decide(client: &Client, now: Option<u64>) -> Vec<Condition> {
         client
             .targets
             .iter()
-            .filter_map(|target| of_target(client, target, now)),
+            .filter_map(|target| of_target(client, target, disks.contains(&target.name), now)),
     );
     conditions
 }
@@ -57,7 +58,7 @@ pub fn retirement_hindered(client: &ClientName, target: &TargetName, why: &str) 
     )
 }
 
-fn of_target(client: &Client, target: &Target, now: Option<u64>) -> Option<Condition> {
+fn of_target(client: &Client, target: &Target, is_disk: bool, now: Option<u64>) -> Option<Condition> {
     let subject = format!("{}@{}", client.name, target.name);
     if client.repository == RepositoryState::Empty
         && let Some(transaction) = target.transaction
@@ -72,6 +73,9 @@ fn of_target(client: &Client, target: &Target, now: Option<u64>) -> Option<Condi
             ),
             "Restore it with `strongroom restore` before the client runs `borg init`; docs/offsite.md shows how.",
         ));
+    }
+    if is_disk {
+        return None;
     }
     // Nothing was committed, so there is nothing to push.
     client.transaction?;
@@ -142,7 +146,10 @@ mod tests {
     }
 
     fn ids(client: &Client, now: Option<u64>) -> Vec<(ConditionId, Severity)> {
-        decide(client, now).into_iter().map(|c| (c.id, c.severity)).collect()
+        decide(client, &[], now)
+            .into_iter()
+            .map(|c| (c.id, c.severity))
+            .collect()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The off-site copy: encrypt, push, verify and restore, against S3-compatible storage.
+//! The off-site copy: encrypt, push, verify and restore, against S3-compatible storage or a directory.
 //!
 //! Owns the layout of a target (DESIGN.md, "Off-site layout"), its ledger, and the OpenPGP framing.
 //! Usable without an appliance: nothing here knows of systemd, D-Bus or the configuration file.
@@ -17,6 +17,7 @@ pub mod push;
 pub mod restore;
 pub mod retire;
 pub mod s3;
+mod store;
 pub mod target;
 pub mod trust;
 pub mod verify;

@@ -177,6 +177,23 @@ impl Sums {
 /// `RECOVERY.txt`: how to restore with common tools only. The tests run its commands.
 #[must_use]
 pub fn recovery(target: &Target) -> String {
+    if target.directory.is_some() {
+        return RECOVERY
+            .replace(
+                "You need: the secret key, gpg (2.2.21 or later), borg (1.x), and any program that copies from S3, such as rclone.\n",
+                "You need: the secret key, gpg (2.2.21 or later) and borg (1.x).\n",
+            )
+            .replace(&format!("{ALL_READABLE}\n"), "")
+            .replace(
+                "1. Copy everything into a new directory, and go there:",
+                "1. Go to the folder in which this file lies, and say where the repository is to be made:",
+            )
+            .replace(&format!("{COPY_ALL}    cd copy\n"), "    cd FOLDER\n    REPOSITORY=\"$HOME/repository\"\n")
+            .replace("\"repository/", "\"$REPOSITORY/")
+            .replace("--verify-data repository", "--verify-data \"$REPOSITORY\"")
+            .replace("list repository", "list \"$REPOSITORY\"")
+            .replace("certificates in this bucket", "certificates beside the copy");
+    }
     match &target.manifest_bucket {
         None => RECOVERY.to_owned(),
         Some(manifests) => RECOVERY
@@ -198,7 +215,6 @@ pub fn recovery(target: &Target) -> String {
             ),
     }
 }
-
 const ALL_READABLE: &str =
     "In an archive bucket, first restore all objects to the readable tier (the provider's console can do it).\n";
 const COPY_ALL: &str = "    rclone copy REMOTE:BUCKET/PREFIX copy\n";
@@ -277,6 +293,7 @@ mod tests {
             region: "r".into(),
             bucket: "vault".into(),
             manifest_bucket: None,
+            directory: None,
             prefix: "asus".into(),
             multipart: crate::target::Multipart::Auto,
             trust: crate::trust::Trust::default(),
@@ -286,6 +303,23 @@ mod tests {
         let text = recovery(&target);
         assert!(text.contains("REMOTE:small/PREFIX copy") && text.contains("REMOTE:vault/PREFIX/data copy/data"));
         assert!(text.lines().all(|line| line.len() <= 118), "{text}");
+    }
+
+    #[test]
+    fn the_instructions_for_a_directory_know_no_bucket() {
+        let text = recovery(&Target::in_directory("usb".into(), "/media/usb".into(), "asus".into()));
+        assert!(text.contains("\n    cd FOLDER\n    REPOSITORY="), "{text}");
+        for not in [
+            "bucket",
+            "S3",
+            "rclone",
+            "\"repository",
+            " repository\n",
+            "REMOTE",
+            "cd copy",
+        ] {
+            assert!(!text.contains(not), "{not}: {text}");
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Where a repository is pushed to, and with which credentials.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use strongroom_model::config;
+use strongroom_model::name::TargetName;
 use zeroize::Zeroizing;
 
 use crate::trust::Trust;
 
-/// A bucket, or a part of one, at an S3-compatible service.
+/// A bucket, or a part of one, at an S3-compatible service; or a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -23,6 +25,9 @@ pub struct Target {
     /// The bucket for what is small and read first: manifests, versions of `config`, the instructions. The same when absent.
     #[serde(default)]
     pub manifest_bucket: Option<String>,
+    /// The directory that takes the place of a bucket ([`Target::in_directory`]). What is said of a service above is empty then.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
     /// Keys start with this and a slash; empty for the whole bucket.
     #[serde(default)]
     pub prefix: String,
@@ -35,20 +40,44 @@ pub struct Target {
 }
 
 impl Target {
-    /// What a strongroom.toml says of it, below `prefix`.
+    /// A directory, below `prefix`. Objects are files; the messages of a service become those of the disk.
     #[must_use]
-    pub fn configured(target: &config::Target, prefix: String, trust: Trust) -> Self {
+    pub fn in_directory(name: String, directory: PathBuf, prefix: String) -> Self {
         Self {
-            name: target.name.get_ref().to_string(),
-            endpoint: target.endpoint.to_string(),
-            region: target.region.to_string(),
-            bucket: target.bucket.to_string(),
-            manifest_bucket: target
-                .manifest_bucket
-                .as_ref()
-                .map(|bucket| bucket.get_ref().to_string()),
+            name,
+            endpoint: String::new(),
+            region: String::new(),
+            bucket: String::new(),
+            manifest_bucket: None,
+            directory: Some(directory),
             prefix,
-            multipart: match target.multipart {
+            // Nothing is saved by parts where nothing is sent over a line.
+            multipart: Multipart::Never,
+            trust: Trust::default(),
+        }
+    }
+
+    /// Where it is, for people: the bucket's name, or the directory.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.directory {
+            Some(directory) => directory.display().to_string(),
+            None => self.bucket.clone(),
+        }
+    }
+
+    /// What a strongroom.toml says of a bucket, below `prefix`.
+    #[must_use]
+    pub fn configured(name: &TargetName, bucket: &config::AtService, prefix: String, trust: Trust) -> Self {
+        Self {
+            name: name.to_string(),
+            endpoint: bucket.endpoint.to_string(),
+            region: bucket.region.to_string(),
+            bucket: bucket.bucket.to_string(),
+            manifest_bucket: bucket.manifest_bucket.as_ref().map(|other| other.get_ref().to_string()),
+            directory: None,
+            prefix,
+            multipart: match bucket.multipart {
                 config::Multipart::Auto => Multipart::Auto,
                 config::Multipart::Never => Multipart::Never,
             },
@@ -83,6 +112,12 @@ impl Credentials {
             access_key: access_key.into(),
             secret_key,
         }
+    }
+
+    /// None: for a directory.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(String::new(), Zeroizing::default())
     }
 
     pub(crate) fn access_key(&self) -> &str {
@@ -131,11 +166,12 @@ impl Target {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || extra.as_bytes().contains(&b))
         };
-        if !plain(&self.region, "-_") {
+        let is_bucket = self.directory.is_none();
+        if is_bucket && !plain(&self.region, "-_") {
             return Err(BadTarget::Region(self.region.clone()));
         }
         for bucket in [&self.bucket].into_iter().chain(&self.manifest_bucket) {
-            if !plain(bucket, "-_.") || bucket.starts_with('.') || bucket.len() > 255 {
+            if is_bucket && (!plain(bucket, "-_.") || bucket.starts_with('.') || bucket.len() > 255) {
                 return Err(BadTarget::Bucket(bucket.clone()));
             }
         }
@@ -198,6 +234,7 @@ mod tests {
             region: "eu-frankfurt-1".into(),
             bucket: "backup".into(),
             manifest_bucket: None,
+            directory: None,
             prefix: prefix.into(),
             multipart: Multipart::Auto,
             trust: Trust::default(),

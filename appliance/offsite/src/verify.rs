@@ -1,17 +1,21 @@
 //! A cheap check of a target: is everything that was pushed there, with the size and ETag it had, and nothing else?
 //!
-//! Lists only, so it works while objects are archived, and costs a request per 1000 objects. It does not
-//! read content: that is what a restore does.
+//! In a bucket it lists only, so it works while objects are archived, and costs a request per 1000 objects. It does not
+//! read content: that is what a restore does. In a directory reading costs nothing but time, so a share of the files is also
+//! read and hashed, another one each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
+use crate::digest::Sha256Sum;
 use crate::layout::{Name, is_beside, object_of_segment, parse_manifest, parse_sums};
 use crate::ledger::{Contents, LedgerError, read_contents};
 use crate::push::Tuning;
-use crate::s3::{Client, Listed, S3Error};
+use crate::s3::{Listed, S3Error};
+use crate::store::Store;
 use crate::target::{Credentials, Target};
 
 /// What to check.
@@ -23,7 +27,12 @@ pub struct VerifyRequest {
     pub credentials: Credentials,
     /// The ledger's directory.
     pub ledger: PathBuf,
+    /// Of a directory: which comparison this is. Each reads one of [`SHARES`] shares of the files, in turn.
+    pub turn: u64,
 }
+
+/// In so many comparisons every file of a directory is read once.
+pub const SHARES: u64 = 8;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +43,12 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Objects that are gone.
     pub missing: Vec<String>,
-    /// Objects whose size or ETag differs.
+    /// Objects whose size, ETag or content differs.
     pub different: Vec<String>,
-    /// Those of them whose size differs, which certainly are others.
-    pub resized: Vec<String>,
+    /// Those of them whose size or content differs, which certainly are others.
+    pub replaced: Vec<String>,
+    /// Of a directory: objects whose content was read.
+    pub read: u64,
     /// Objects that no push of this ledger wrote: of another kind, or newer than all that it knows.
     pub foreign: Vec<String>,
 }
@@ -47,7 +58,7 @@ impl VerifyReport {
     /// alone differs may have been moved by the provider, or changed by somebody: a restore tells.
     #[must_use]
     pub fn lost(&self) -> Vec<String> {
-        self.missing.iter().chain(&self.resized).cloned().collect()
+        self.missing.iter().chain(&self.replaced).cloned().collect()
     }
 }
 
@@ -88,7 +99,7 @@ pub async fn verify(request: &VerifyRequest, tuning: &Tuning) -> Result<VerifyRe
         target: target.name.clone(),
         source,
     };
-    let client = Client::new(target, request.credentials.clone(), tuning.clock.clone(), tuning.retry).map_err(wrap)?;
+    let client = Store::open(target, &request.credentials, tuning).map_err(wrap)?;
     let below = if target.prefix.is_empty() {
         String::new()
     } else {
@@ -99,7 +110,37 @@ pub async fn verify(request: &VerifyRequest, tuning: &Tuning) -> Result<VerifyRe
         .iter()
         .filter_map(|listed| Some((target.object(&listed.key)?, listed)))
         .collect();
-    Ok(compare(contents, &there))
+    let hashes: Vec<(String, u64, Sha256Sum)> = contents
+        .items
+        .iter()
+        .filter(|item| share_of(&item.object) == request.turn % SHARES)
+        .filter_map(|item| Some((item.object.clone(), item.size, item.sha256?)))
+        .collect();
+    let mut report = compare(contents, &there);
+    let Store::Directory(directory, _) = &client else {
+        return Ok(report);
+    };
+    for (object, size, sum) in hashes {
+        if there.get(object.as_str()).is_none_or(|listed| listed.size != size) {
+            continue;
+        }
+        report.read += 1;
+        match directory.sha256(&target.key(&object)).await {
+            Ok(found) if found == sum => continue,
+            // It is the disk that can't be read any more, and not this file.
+            Err(error) if client.list(&below).await.is_err() => return Err(wrap(error)),
+            Ok(_) | Err(_) => {}
+        }
+        report.different.push(object.clone());
+        report.replaced.push(object);
+    }
+    Ok(report)
+}
+
+/// The share that an object belongs to: even, and always the same one.
+fn share_of(object: &str) -> u64 {
+    let sum: [u8; 32] = Sha256::digest(object).into();
+    u64::from(sum[0]) % SHARES
 }
 
 fn compare(contents: Contents, there: &BTreeMap<&str, &Listed>) -> VerifyReport {
@@ -122,7 +163,8 @@ fn compare(contents: Contents, there: &BTreeMap<&str, &Listed>) -> VerifyReport 
         bytes: 0,
         missing: Vec::new(),
         different: Vec::new(),
-        resized: Vec::new(),
+        replaced: Vec::new(),
+        read: 0,
         foreign: foreign.collect(),
     };
     if let Some(newest) = contents.manifest {
@@ -137,7 +179,7 @@ fn compare(contents: Contents, there: &BTreeMap<&str, &Listed>) -> VerifyReport 
         match there.get(item.object.as_str()) {
             None => report.missing.push(item.object),
             Some(listed) if listed.size != item.size => {
-                report.resized.push(item.object.clone());
+                report.replaced.push(item.object.clone());
                 report.different.push(item.object);
             }
             // Some services list no ETag.

@@ -414,6 +414,7 @@ async fn copies(other: &Other) -> Copy {
         target: other.target(),
         credentials: other.credentials(),
         ledger: copy.ledger(),
+        turn: 0,
     };
     let compared = verify(&request, &tuning()).await.unwrap();
     assert!(

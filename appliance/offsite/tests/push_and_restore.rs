@@ -1161,6 +1161,7 @@ async fn a_list_shows_what_is_gone_or_changed() {
         target: scene.target.clone(),
         credentials: credentials("ALL"),
         ledger: scene.ledger(),
+        turn: 0,
     };
     assert!(matches!(
         verify(&request, &tuning()).await,
@@ -1206,7 +1207,7 @@ async fn a_list_shows_what_is_gone_or_changed() {
     let newer = newer.strip_prefix("asus_home/").unwrap();
     assert_eq!(bad.foreign, ["holiday.jpg", newer]);
     assert_eq!(
-        (&bad.different, &bad.resized),
+        (&bad.different, &bad.replaced),
         (&vec!["data/0/1.gpg".to_owned()], &bad.different)
     );
     assert_eq!(bad.lost().len(), 3);
@@ -1398,6 +1399,7 @@ async fn manifests_in_a_bucket_of_their_own() {
         target: scene.target.clone(),
         credentials: credentials("ALL"),
         ledger: scene.ledger(),
+        turn: 0,
     };
     let good = verify(&request, &tuning()).await.unwrap();
     assert!(

@@ -226,6 +226,7 @@ async fn what_a_compaction_freed_goes_when_it_is_old() {
             target: target(&scene.server, bucket),
             credentials: credentials("ALL"),
             ledger: scene.request().ledger,
+            turn: 0,
         };
         let compared = verify(&request, &tuning()).await.unwrap();
         assert!(

@@ -144,8 +144,10 @@ fn conditions(paths: &Paths, failed: &[String]) -> Vec<Condition> {
             "If this comes again, the system disk may be failing: flash a new one; the array keeps the backups.",
         ));
     }
-    // A push is tried again by itself and has conditions of its own.
-    for unit in failed.iter().filter(|unit| !unit.starts_with("strongroom-push@")) {
+    // A push is tried again by itself and has conditions of its own; so has what goes to a disk, and its mount.
+    let told_elsewhere = ["strongroom-push@", "strongroom-disk@", "run-media-"];
+    let told_elsewhere = |unit: &&String| told_elsewhere.iter().any(|start| unit.starts_with(start));
+    for unit in failed.iter().filter(|unit| !told_elsewhere(unit)) {
         conditions.push(Condition::new(
             ConditionId::UnitFailed,
             Severity::Warning,

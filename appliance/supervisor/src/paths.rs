@@ -1,6 +1,7 @@
 //! Where everything lies on the appliance. The root is a parameter, so that tests can use a folder of their own.
 
 use std::path::{Path, PathBuf};
+use strongroom_model::config::Volume;
 use strongroom_model::name::{ClientName, TargetName};
 
 /// Where the array is mounted.
@@ -185,6 +186,24 @@ impl Paths {
             .join("report.json")
     }
 
+    /// Progress and outcome of the job that copies to a disk.
+    pub fn disk_report(&self, target: &TargetName) -> PathBuf {
+        self.at("/run/strongroom-disk")
+            .join(target.as_str())
+            .join("report.json")
+    }
+
+    /// Where the disk of a target is mounted while it is copied to.
+    pub fn disk_place(&self, target: &TargetName) -> PathBuf {
+        self.at("/run/media").join(target.as_str())
+    }
+
+    /// The device with a file system of this label or UUID, as udev links to it.
+    pub fn volume(&self, volume: &Volume) -> PathBuf {
+        let by = if volume.is_uuid() { "by-uuid" } else { "by-label" };
+        self.at("/dev/disk").join(by).join(udev_name(volume))
+    }
+
     /// What trying a target out found, by the unit's instance.
     pub fn probe_outcome(&self, instance: &str) -> PathBuf {
         self.at("/run/strongroom-probe").join(format!("{instance}.json"))
@@ -323,4 +342,13 @@ pub const REPOSITORY_ENDING: &str = "_repository";
 /// Name of a client's repository on the array.
 pub fn repository_name(client: &ClientName) -> String {
     format!("{client}{REPOSITORY_ENDING}")
+}
+
+/// As udev links to it: the UUID of exFAT in capitals, others in small letters, labels as they are.
+pub fn udev_name(volume: &Volume) -> String {
+    match volume.as_str() {
+        uuid if volume.is_uuid() && uuid.len() == "ABCD-1234".len() => uuid.to_ascii_uppercase(),
+        uuid if volume.is_uuid() => uuid.to_ascii_lowercase(),
+        label => label.into(),
+    }
 }

@@ -69,7 +69,7 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         if let Some(watched) = reports.watch.part.clients.get(&client.name) {
             watched.enter(&mut client);
         }
-        for condition in strongroom_model::offsite::decide(&client, now) {
+        for condition in strongroom_model::offsite::decide(&client, &reports.offsite.part.disks, now) {
             conditions.raise(condition);
         }
         let offsite = &reports.offsite.part;

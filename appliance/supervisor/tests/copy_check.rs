@@ -86,6 +86,7 @@ async fn a_copy_is_compared_daily_and_what_is_gone_is_sent_again() {
         target: target(server, "plain"),
         credentials: credentials(who),
         ledger: paths.ledger(name, at),
+        turn: 0,
     };
     let after = async |who: &str, now: u64| {
         after_push(paths, name, at, &compared(who), tuning, now).await.unwrap();

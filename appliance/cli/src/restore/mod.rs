@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use strongroom_borg::SegmentNumber;
 use strongroom_model::config::ConfigError;
-use strongroom_model::name::{ClientName, NameError};
+use strongroom_model::name::{ClientName, NameError, TargetName};
 use strongroom_offsite::restore::{self, DOWNLOADS_MAX, RestoreRequest};
 use strongroom_offsite::{ArchiveRequest, Consent, OpenError, TrustError, Tuning};
 use zeroize::Zeroizing;
@@ -137,6 +137,12 @@ pub enum RestoreFailure {
     /// There is no such target, or the choice is not clear.
     #[error("choose one of the targets with --target: {0}")]
     WhichTarget(String),
+    /// The target is on a disk, which may be mounted anywhere.
+    #[error("target {0} is on a disk: plug it in here, mount it, and say where its folder `{1}` is with --directory")]
+    WhereIsDisk(TargetName, String),
+    /// A folder was given for what is a bucket.
+    #[error("target {0} is a bucket, with which --directory does not go; leave out one of the two")]
+    NoDisk(TargetName),
     /// A file of certificates is wrong.
     #[error("{0}: {1}")]
     Trust(PathBuf, TrustError),
@@ -372,6 +378,8 @@ mod tests {
             "restore asus --estimate --config c --line 5Mbit/s",
             "restore asus --segment 7 --output - --config c --key k",
             "restore --endpoint e --region r --bucket b --access-key-id a",
+            "restore --directory /media/usb/strongroom",
+            "restore asus folder --directory /media/usb/strongroom --config c --key k",
         ] {
             assert!(
                 parse(good).is_ok(),
@@ -390,6 +398,8 @@ mod tests {
             "restore asus folder --config c --passphrase-file p",
             "restore asus folder --config c --line 5Mbit/s",
             "restore asus folder --endpoint e",
+            "restore asus folder --directory d --endpoint e --region r --bucket b --access-key-id a",
+            "restore asus folder --directory d --secret-key-file s",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -1,10 +1,10 @@
-//! Which bucket it is, and with which credentials: named by the appliance's configuration, or given.
+//! Which bucket it is, and with which credentials, or which directory: named by the appliance's configuration, or given.
 
 use super::RestoreFailure;
 use crate::configured::{self, BadTrust};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use strongroom_model::config::{CLIENT_PLACEHOLDER, Config};
+use strongroom_model::config::{self, CLIENT_PLACEHOLDER, Config, Place};
 use strongroom_model::name::ClientName;
 use strongroom_model::recipient::is_fingerprint;
 use strongroom_offsite::{Credentials, Multipart, Target};
@@ -14,11 +14,19 @@ use zeroize::Zeroizing;
 #[derive(Args)]
 pub struct SourceArguments {
     /// The appliance's strongroom.toml, which names the target; its secret file is looked for beside it.
-    #[arg(long, required_unless_present = "endpoint")]
+    #[arg(long, required_unless_present_any = ["endpoint", "directory"])]
     config: Option<PathBuf>,
     /// Which target of the configuration; needed when there are several.
     #[arg(long, requires = "config")]
     target: Option<String>,
+    /// A folder with copies, such as that of a target on a USB disk, mounted here: what holds a folder for each client. Needs
+    /// no credentials. With a configuration, the target on a disk that it is of.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with_all = ["endpoint", "region", "bucket", "manifest_bucket", "access_key_id", "secret_key_file"]
+    )]
+    directory: Option<PathBuf>,
     /// Without a configuration: address of the S3 service.
     #[arg(long, conflicts_with = "config", requires_all = ["region", "bucket", "access_key_id"])]
     endpoint: Option<String>,
@@ -59,7 +67,7 @@ fn fingerprint(text: &str) -> Result<String, String> {
     }
 }
 
-/// A bucket, or the part of it that one client has.
+/// A bucket or a directory, or the part of it that one client has.
 pub struct Source {
     /// With the client's prefix; without a client, with what the prefixes of all have in common.
     pub target: Target,
@@ -100,9 +108,28 @@ fn common(pattern: &str) -> &str {
 impl SourceArguments {
     /// Finds the target, of one client or of all.
     pub fn source(&self, client: Option<&ClientName>) -> Result<Source, RestoreFailure> {
-        match &self.config {
-            Some(path) => self.configured(path, client),
-            None => self.given(client),
+        match (&self.config, &self.directory) {
+            (Some(path), _) => self.configured(path, client),
+            (None, Some(directory)) => Ok(self.in_directory("the given folder".into(), directory, client)),
+            (None, None) => self.given(client),
+        }
+    }
+
+    fn in_directory(&self, name: String, directory: &Path, client: Option<&ClientName>) -> Source {
+        let prefix = self.prefix.clone().or(client.map(ToString::to_string));
+        Source {
+            target: Target::in_directory(name, directory.into(), prefix.unwrap_or_default()),
+            credentials: Credentials::none(),
+            signer: self.signer.clone(),
+            pattern: None,
+        }
+    }
+
+    /// Whether a target of the configuration may be meant: of disks, those alone whose folder is given.
+    fn may_be(&self, target: &config::Target) -> bool {
+        match &self.target {
+            Some(name) => target.name.get_ref().as_str() == name,
+            None => target.disk().is_some() == self.directory.is_some(),
         }
     }
 
@@ -114,17 +141,33 @@ impl SourceArguments {
             Some(declared) => config.targets_of(declared).collect(),
             None => config.offsite.target.iter().collect(),
         };
-        let wanted: Vec<_> = targets
-            .iter()
-            .filter(|target| {
-                self.target
-                    .as_deref()
-                    .is_none_or(|name| target.name.get_ref().as_str() == name)
-            })
-            .collect();
+        let wanted: Vec<_> = targets.iter().filter(|target| self.may_be(target)).collect();
         let [target] = wanted.as_slice() else {
             let names: Vec<String> = targets.iter().map(|target| target.name.get_ref().to_string()).collect();
             return Err(RestoreFailure::WhichTarget(names.join(", ")));
+        };
+        let signer = self.signer.clone();
+        let signer = signer.or_else(|| config.offsite.signer.as_ref().map(|signer| signer.as_str().to_owned()));
+        let pattern = target.prefix.get_ref();
+        let prefix = match client {
+            Some(client) => pattern.for_client(client),
+            None => common(pattern.as_str()).into(),
+        };
+        let name = target.name.get_ref();
+        let bucket = match (&target.place, &self.directory) {
+            (Place::Bucket(bucket), None) => bucket,
+            (Place::Disk(_), Some(directory)) => {
+                return Ok(Source {
+                    target: Target::in_directory(name.to_string(), directory.clone(), prefix),
+                    credentials: Credentials::none(),
+                    signer,
+                    pattern: Some(pattern.as_str().into()),
+                });
+            }
+            (Place::Disk(disk), None) => {
+                return Err(RestoreFailure::WhereIsDisk(name.clone(), disk.folder.to_string()));
+            }
+            (Place::Bucket(_), Some(_)) => return Err(RestoreFailure::NoDisk(name.clone())),
         };
         let folder = path.parent().unwrap_or(Path::new(""));
         let named = config
@@ -133,21 +176,13 @@ impl SourceArguments {
             .iter()
             .map(|name| folder.join(name.get_ref().as_str()));
         let trust = configured::trust(named.chain(self.trust.iter().cloned()))?;
-        let pattern = target.prefix.get_ref();
-        let prefix = match client {
-            Some(client) => pattern.for_client(client),
-            None => common(pattern.as_str()).into(),
-        };
         Ok(Source {
-            target: Target::configured(target, prefix, trust),
+            target: Target::configured(name, bucket, prefix, trust),
             credentials: Credentials::new(
-                target.access_key_id.as_str(),
-                self.secret(Some(folder.join(target.secret_key.as_str())))?,
+                bucket.access_key_id.as_str(),
+                self.secret(Some(folder.join(bucket.secret_key.as_str())))?,
             ),
-            signer: self
-                .signer
-                .clone()
-                .or_else(|| config.offsite.signer.as_ref().map(|signer| signer.as_str().to_owned())),
+            signer,
             pattern: Some(pattern.as_str().into()),
         })
     }
@@ -163,6 +198,7 @@ impl SourceArguments {
                 region: given(&self.region),
                 bucket: given(&self.bucket),
                 manifest_bucket: self.manifest_bucket.clone(),
+                directory: None,
                 prefix: prefix.unwrap_or_default(),
                 multipart: Multipart::Auto,
                 trust: configured::trust(self.trust.iter().cloned())?,

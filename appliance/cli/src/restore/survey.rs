@@ -83,18 +83,18 @@ pub async fn list(source: &Source, client: Option<&str>, all: bool, json: bool) 
             .collect();
         println!("{:#}", serde_json::Value::from(value));
     } else {
-        print!("{}", list_text(&listed, &source.target.bucket, shown, now()));
+        print!("{}", list_text(&listed, &source.target.place(), shown, now()));
     }
     Ok(())
 }
 
-fn list_text(listed: &[Listed], bucket: &str, shown: usize, now: u64) -> String {
+fn list_text(listed: &[Listed], place: &str, shown: usize, now: u64) -> String {
     if listed.is_empty() {
-        return format!("There is no copy here in the bucket {bucket}; check the bucket and the prefix.\n");
+        return format!("There is no copy in {place}; check the place and the prefix.\n");
     }
     let mut text = String::new();
     for Listed { client, prefix, states } in listed {
-        let _ = writeln!(text, "{client} ({bucket}/{prefix})");
+        let _ = writeln!(text, "{client} ({place}/{prefix})");
         for state in states.iter().take(shown) {
             let _ = writeln!(
                 text,
@@ -159,6 +159,7 @@ pub async fn estimate(
             measured: line.is_none(),
             days,
             is_oracle,
+            is_directory: source.target.directory.is_some(),
             prices: &prices,
             cost: &cost,
         };
@@ -241,6 +242,7 @@ struct Words<'a> {
     measured: bool,
     days: u32,
     is_oracle: bool,
+    is_directory: bool,
     prices: &'a Prices,
     cost: &'a Cost,
 }
@@ -280,6 +282,9 @@ impl Words<'_> {
     }
 
     fn money(&self) -> Vec<String> {
+        if self.is_directory {
+            return vec!["nothing".into()];
+        }
         let mut lines = Vec::new();
         let estimate = self.estimate;
         if estimate.archived > 0 {
@@ -340,6 +345,7 @@ mod tests {
             measured: true,
             days: 7,
             is_oracle,
+            is_directory: false,
             prices: &prices,
             cost: &estimate.cost(&prices, 7),
         };

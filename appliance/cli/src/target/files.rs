@@ -22,10 +22,6 @@ pub fn add(
     secret_file: &Path,
     secret: &Zeroizing<String>,
 ) -> Result<(), TargetFailure> {
-    // A link stays one.
-    let config = config
-        .canonicalize()
-        .map_err(|error| TargetFailure::Read(config.into(), error))?;
     let line = Zeroizing::new(format!("{}\n", secret.as_str()));
     put(
         secret_file,
@@ -40,7 +36,7 @@ pub fn add(
             TargetFailure::Write(secret_file.into(), error)
         }
     })?;
-    let replaced = replace(&config, old, new);
+    let replaced = replace(config, old, new);
     if replaced.is_err() {
         // It is of no use, and would stand in the way.
         let _ = fs::remove_file(secret_file);
@@ -48,9 +44,13 @@ pub fn add(
     replaced
 }
 
-fn replace(config: &Path, old: &str, new: &str) -> Result<(), TargetFailure> {
+/// Writes `new` in place of `old` as the configuration. A link stays one.
+pub fn replace(config: &Path, old: &str, new: &str) -> Result<(), TargetFailure> {
+    let config = &config
+        .canonicalize()
+        .map_err(|error| TargetFailure::Read(config.into(), error))?;
     if read_text(config)? != old {
-        return Err(TargetFailure::Changed(config.into()));
+        return Err(TargetFailure::Changed(config.clone()));
     }
     let write = || {
         put(
@@ -60,7 +60,7 @@ fn replace(config: &Path, old: &str, new: &str) -> Result<(), TargetFailure> {
             RenameFlags::empty(),
         )
     };
-    write().map_err(|error| TargetFailure::Write(config.into(), error))
+    write().map_err(|error| TargetFailure::Write(config.clone(), error))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `strongroom target`: adds an off-site target to a strongroom.toml, and tries a target's bucket out. On any computer;
+//! `strongroom target`: adds an off-site target to a strongroom.toml, a bucket or a disk, and tries a bucket out. On any computer;
 //! on the appliance, which keeps its secrets to itself, a target that is in force is tried out by a job of its own.
 
 mod ask;
@@ -11,7 +11,7 @@ use crate::configured::{self, BadTrust};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use strongroom_model::config::{self, Config, ConfigError};
+use strongroom_model::config::{self, AtService, Config, ConfigError};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_offsite::oracle::{self, OracleError};
 use strongroom_offsite::probe::{self, Report};
@@ -53,6 +53,29 @@ pub enum Kind {
         #[command(flatten)]
         common: Box<AddArguments>,
     },
+    /// A USB disk that is plugged into the appliance now and then.
+    Disk(DiskArguments),
+}
+
+#[derive(Args)]
+pub struct DiskArguments {
+    /// The new target's name.
+    name: TargetName,
+    /// The strongroom.toml to add it to.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Label or UUID of the disk's file system, as `lsblk -f` shows them. It has to be ext4 or exFAT.
+    #[arg(long, value_name = "LABEL")]
+    disk: Option<String>,
+    /// The folder on it; `strongroom` when absent.
+    #[arg(long)]
+    folder: Option<String>,
+    /// What object names begin with; `{client}` stands for the client's name, and is what is used when absent.
+    #[arg(long)]
+    prefix: Option<String>,
+    /// A recipient of the configuration that is to read the copies; may be given several times. All when absent.
+    #[arg(long, value_name = "NAME")]
+    recipient: Vec<TargetName>,
 }
 
 #[derive(Args)]
@@ -134,6 +157,9 @@ pub enum TargetFailure {
     /// There is none of that name.
     #[error("{0} has no target `{1}`; it has {2}")]
     Unknown(PathBuf, TargetName, String),
+    /// There is nothing to try out.
+    #[error("target `{0}` is a disk, of which there is nothing to try out: plug it in, and the copy begins")]
+    IsDisk(TargetName),
     /// Nobody could read the copies.
     #[error(
         "{0} has no [[offsite.recipient]] yet, so nobody could read the copies. Make a key and add it first: docs/offsite.md"
@@ -200,25 +226,57 @@ pub async fn run(verb: TargetVerb) -> Result<ExitCode, TargetFailure> {
     }
 }
 
+/// The text of a configuration that a target of this name may be added to, and the recipients that are to read its copies:
+/// those that are named, or all. Before anybody is asked anything.
+fn prepare(
+    path: &Path,
+    name: &TargetName,
+    named: &[TargetName],
+) -> Result<(String, Config, Vec<TargetName>), TargetFailure> {
+    let text = files::read_text(path)?;
+    let config = Config::parse(&text).map_err(|error| TargetFailure::Config(path.into(), error))?;
+    if config.offsite.target.iter().any(|known| known.name.get_ref() == name) {
+        return Err(TargetFailure::IsThere(name.clone()));
+    }
+    if config.offsite.recipient.is_empty() {
+        return Err(TargetFailure::NoRecipient(path.into()));
+    }
+    let recipients = if named.is_empty() {
+        let all = config.offsite.recipient.iter();
+        all.map(|recipient| recipient.name.get_ref().clone()).collect()
+    } else {
+        named.to_vec()
+    };
+    Ok((text, config, recipients))
+}
+
+fn add_disk(arguments: &DiskArguments) -> Result<(), TargetFailure> {
+    let (name, path) = (&arguments.name, &arguments.config);
+    let (text, _, recipients) = prepare(path, name, &arguments.recipient)?;
+    let section = section::DiskSection {
+        name: name.clone(),
+        disk: ask::given_or_asked("Label or UUID of the disk's file system", "--disk", &arguments.disk)?,
+        folder: arguments.folder.clone(),
+        prefix: arguments.prefix.clone(),
+        recipients,
+    };
+    let new = section.appended(&text)?;
+    files::replace(path, &text, &new)?;
+    println!(
+        "Added target `{name}` to {}. Offer the file to the appliance (docs/configuration.md) and plug the disk in: the first \
+         copy begins by itself.",
+        path.display()
+    );
+    Ok(())
+}
+
 async fn add(kind: Kind) -> Result<(), TargetFailure> {
     let common = match &kind {
         Kind::Oracle { common, .. } | Kind::S3 { common, .. } => common,
+        Kind::Disk(arguments) => return add_disk(arguments),
     };
     let path = &common.config;
-    let text = files::read_text(path)?;
-    let config = Config::parse(&text).map_err(|error| TargetFailure::Config(path.clone(), error))?;
-    // Before anybody is asked anything.
-    if config
-        .offsite
-        .target
-        .iter()
-        .any(|known| *known.name.get_ref() == common.name)
-    {
-        return Err(TargetFailure::IsThere(common.name.clone()));
-    }
-    if config.offsite.recipient.is_empty() {
-        return Err(TargetFailure::NoRecipient(path.clone()));
-    }
+    let (text, config, recipients) = prepare(path, &common.name, &common.recipient)?;
     let secret_key = format!("{}-secret", common.name);
     let secret_file = path.with_file_name(&secret_key);
     if secret_file.symlink_metadata().is_ok() {
@@ -235,12 +293,7 @@ async fn add(kind: Kind) -> Result<(), TargetFailure> {
             ask::given_or_asked("Address of the service (https://…)", "--endpoint", endpoint)?,
             region(common)?,
         ),
-    };
-    let recipients = if common.recipient.is_empty() {
-        let all = config.offsite.recipient.iter();
-        all.map(|recipient| recipient.name.get_ref().clone()).collect()
-    } else {
-        common.recipient.clone()
+        Kind::Disk(arguments) => return add_disk(arguments),
     };
     let mut section = section::Section {
         name: common.name.clone(),
@@ -252,7 +305,7 @@ async fn add(kind: Kind) -> Result<(), TargetFailure> {
                 "Second bucket, of the standard tier, for manifests (empty: none)",
                 &common.manifest_bucket,
             )?,
-            Kind::S3 { .. } => common.manifest_bucket.clone(),
+            Kind::S3 { .. } | Kind::Disk(_) => common.manifest_bucket.clone(),
         },
         prefix: common.prefix.clone(),
         access_key_id: ask::given_or_asked("Id of the access key", "--access-key-id", &common.access_key_id)?,
@@ -266,9 +319,11 @@ async fn add(kind: Kind) -> Result<(), TargetFailure> {
         eprintln!("Trying the bucket out …");
         let trust = trust_of(path, &config)?;
         let client = ClientName::new(PROBE_CLIENT).unwrap_or_default();
-        let access_key_id = target.access_key_id.as_str();
-        let mut target = target_of(&target, &client, trust);
-        let seen = observe(&target, access_key_id, secret.clone()).await?;
+        let bucket = target
+            .bucket()
+            .ok_or_else(|| TargetFailure::IsDisk(common.name.clone()))?;
+        let mut target = target_of(&target, bucket, &client, trust);
+        let seen = observe(&target, bucket.access_key_id.as_str(), secret.clone()).await?;
         // What fits is written.
         target.multipart = probe::judge_target(&seen, &target).multipart;
         section.once_only = target.multipart == Multipart::Never;
@@ -303,13 +358,15 @@ async fn probe_here(path: &Path, arguments: &ProbeArguments) -> Result<Report, T
         };
         return Err(TargetFailure::Unknown(path.into(), arguments.name.clone(), names));
     };
-    let beside = path.with_file_name(target.secret_key.as_str());
+    let bucket = target
+        .bucket()
+        .ok_or_else(|| TargetFailure::IsDisk(arguments.name.clone()))?;
+    let beside = path.with_file_name(bucket.secret_key.as_str());
     let secret = ask::secret(Some(arguments.secret_key_file.as_deref().unwrap_or(&beside)))?;
     let client = arguments.client.clone();
     let client = client.unwrap_or_else(|| ClientName::new(PROBE_CLIENT).unwrap_or_default());
-    let access_key_id = target.access_key_id.as_str();
-    let target = target_of(target, &client, trust_of(path, &config)?);
-    let seen = observe(&target, access_key_id, secret).await?;
+    let target = target_of(target, bucket, &client, trust_of(path, &config)?);
+    let seen = observe(&target, bucket.access_key_id.as_str(), secret).await?;
     Ok(probe::judge_target(&seen, &target))
 }
 
@@ -322,8 +379,9 @@ async fn observe(
     Ok(probe::probe_target(target, &credentials).await?)
 }
 
-fn target_of(target: &config::Target, client: &ClientName, trust: Trust) -> Target {
-    Target::configured(target, target.prefix.get_ref().for_client(client), trust)
+fn target_of(target: &config::Target, bucket: &AtService, client: &ClientName, trust: Trust) -> Target {
+    let prefix = target.prefix.get_ref().for_client(client);
+    Target::configured(target.name.get_ref(), bucket, prefix, trust)
 }
 
 /// The authorities that the configuration names, from the files beside it.

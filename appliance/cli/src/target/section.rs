@@ -23,28 +23,75 @@ pub struct Section {
     pub once_only: bool,
 }
 
+/// A target on a disk to be.
+#[derive(Clone, Debug)]
+pub struct DiskSection {
+    pub name: TargetName,
+    /// Label or UUID.
+    pub disk: String,
+    pub folder: Option<String>,
+    pub prefix: Option<String>,
+    pub recipients: Vec<TargetName>,
+}
+
+/// The owner's text with a section behind it.
+fn appended(text: &str, section: &str) -> String {
+    let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let mut all = text.to_owned();
+    if !all.is_empty() && !all.ends_with('\n') {
+        all.push_str(line_end);
+    }
+    for line in section.lines() {
+        all.push_str(line);
+        all.push_str(line_end);
+    }
+    all
+}
+
+/// The last target of a configuration, which has to be of this name; an error if it would be wrong.
+fn added(text: &str, name: &TargetName) -> Result<config::Target, TargetFailure> {
+    let config = Config::parse(text).map_err(TargetFailure::WouldBeWrong)?;
+    let added = config.offsite.target.into_iter().next_back();
+    added
+        .filter(|target| target.name.get_ref() == name)
+        .ok_or_else(|| TargetFailure::IsThere(name.clone()))
+}
+
+fn recipients(names: &[TargetName]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quoted(name.as_str())).collect();
+    format!("recipients = [{}]\n", names.join(", "))
+}
+
+impl DiskSection {
+    /// The owner's text with this behind it; an error if the configuration would be wrong.
+    pub fn appended(&self, text: &str) -> Result<String, TargetFailure> {
+        let mut section = String::from("\n[[offsite.target]]\n");
+        let mut line = |key: &str, value: &str| {
+            let _ = writeln!(section, "{key} = {}", quoted(value));
+        };
+        line("name", self.name.as_str());
+        line("disk", &self.disk);
+        if let Some(folder) = &self.folder {
+            line("folder", folder);
+        }
+        if let Some(prefix) = &self.prefix {
+            line("prefix", prefix);
+        }
+        section += &recipients(&self.recipients);
+        let all = appended(text, &section);
+        added(&all, &self.name).map(|_| all)
+    }
+}
+
 impl Section {
     /// The owner's text with this behind it.
     pub fn appended(&self, text: &str) -> String {
-        let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
-        let mut all = text.to_owned();
-        if !all.is_empty() && !all.ends_with('\n') {
-            all.push_str(line_end);
-        }
-        for line in self.text().lines() {
-            all.push_str(line);
-            all.push_str(line_end);
-        }
-        all
+        appended(text, &self.text())
     }
 
     /// The target, as a configuration with this in it has it; an error if that would be wrong.
     pub fn checked(&self, text: &str) -> Result<config::Target, TargetFailure> {
-        let config = Config::parse(&self.appended(text)).map_err(TargetFailure::WouldBeWrong)?;
-        let added = config.offsite.target.into_iter().next_back();
-        added
-            .filter(|target| *target.name.get_ref() == self.name)
-            .ok_or_else(|| TargetFailure::IsThere(self.name.clone()))
+        added(&self.appended(text), &self.name)
     }
 
     fn text(&self) -> String {
@@ -71,9 +118,7 @@ impl Section {
                 "   # these credentials can't send an object in parts, or not take it back",
             );
         }
-        let recipients: Vec<String> = self.recipients.iter().map(|name| quoted(name.as_str())).collect();
-        let _ = writeln!(text, "recipients = [{}]", recipients.join(", "));
-        text
+        text + &recipients(&self.recipients)
     }
 }
 
@@ -125,8 +170,39 @@ mod tests {
             )));
             assert_eq!(all.matches('\n').count(), all.matches(end).count());
             let target = section().checked(&text).unwrap();
-            assert_eq!(target.multipart, config::Multipart::Never);
-            assert_eq!(target.secret_key.as_str(), "oracle-secret");
+            let bucket = target.bucket().unwrap();
+            assert_eq!(bucket.multipart, config::Multipart::Never);
+            assert_eq!(bucket.secret_key.as_str(), "oracle-secret");
+        }
+    }
+
+    #[test]
+    fn a_disk_is_added_behind_what_is_there() {
+        let disk = DiskSection {
+            name: TargetName::new("usb").unwrap(),
+            disk: "BACKUP".into(),
+            folder: Some("copies".into()),
+            prefix: None,
+            recipients: vec![TargetName::new("owner").unwrap()],
+        };
+        let text = format!("# mine\n{RECIPIENT}");
+        let all = disk.appended(&text).unwrap();
+        assert!(all.starts_with(&text), "{all}");
+        let config = Config::parse(&all).unwrap();
+        let added = config.offsite.target[0].disk().unwrap();
+        assert_eq!(
+            (added.disk.get_ref().as_str(), added.folder.as_str()),
+            ("BACKUP", "copies")
+        );
+        for wrong in ["", "a b", "\"\nname = \"x", "../x"] {
+            let disk = DiskSection {
+                disk: wrong.into(),
+                ..disk.clone()
+            };
+            assert!(
+                matches!(disk.appended(&text), Err(TargetFailure::WouldBeWrong(_))),
+                "{wrong}"
+            );
         }
     }
 
@@ -160,11 +236,12 @@ mod tests {
                 _ => section.endpoint = format!("https://{typed}"),
             }
             if let Ok(target) = section.checked(RECIPIENT) {
+                let bucket = target.bucket().unwrap();
                 let found = [
-                    target.bucket.as_str(),
-                    target.region.as_str(),
-                    target.access_key_id.as_str(),
-                    target.endpoint.as_str(),
+                    bucket.bucket.as_str(),
+                    bucket.region.as_str(),
+                    bucket.access_key_id.as_str(),
+                    bucket.endpoint.as_str(),
                 ];
                 prop_assert!(found[which].ends_with(&typed));
                 prop_assert_eq!(target.name.get_ref().as_str(), "oracle");

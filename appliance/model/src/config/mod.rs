@@ -111,7 +111,8 @@ impl Config {
     pub fn secrets(&self) -> Vec<(&'static str, &FileName)> {
         let mqtt = self.mqtt.iter().flat_map(Mqtt::secrets).map(|name| (usage::MQTT, name));
         let targets = self.offsite.target.iter();
-        let offsite = targets.map(|target| (usage::OFFSITE, &target.secret_key));
+        let offsite = targets.filter_map(Target::bucket);
+        let offsite = offsite.map(|bucket| (usage::OFFSITE, &bucket.secret_key));
         let notices = self.notify.iter().map(|notify| notify.url.get_ref());
         let notices = notices.chain(self.ping.iter().map(|ping| ping.url.get_ref()));
         let notices = notices.map(|name| (usage::NOTICES, name));
@@ -435,46 +436,17 @@ fn validate_offsite(config: &Config) -> Result<(), Fault> {
             "Give each recipient a name of its own.",
         ));
     }
+    validate_apart(&config.offsite.target)?;
     for target in &config.offsite.target {
-        if !(1..=UPLOADS_MAX).contains(target.uploads.get_ref()) {
-            return Err(fault(
-                &target.uploads,
-                alloc::format!("`uploads` is {}", target.uploads.get_ref()),
-                "It is the number of files, or parts of files, that are on their way at a time: 1 to 4; 3 is usual.",
-            ));
-        }
-        if let Some(rate) = &target.bandwidth
-            && rate.get_ref().bytes() < BANDWIDTH_MIN
-        {
-            return Err(fault(
-                rate,
-                alloc::format!("`bandwidth` is {}", rate.get_ref()),
-                "Leave a push at least 500 kbit/s, or it never ends; for a push at other hours see `push` in [schedule].",
-            ));
-        }
-        if let Some(manifests) = &target.manifest_bucket
-            && *manifests.get_ref() == target.bucket
-        {
-            return Err(fault(
-                manifests,
-                alloc::format!("`manifest_bucket` is `bucket` itself, {}", target.bucket),
-                "Name a second bucket, of the standard tier, or leave it out: manifests then lie beside the rest.",
-            ));
+        match &target.place {
+            Place::Bucket(bucket) => validate_bucket(bucket)?,
+            Place::Disk(disk) => validate_disk(disk)?,
         }
         if !KEEP_DAYS.contains(target.keep_days.get_ref()) {
             return Err(fault(
                 &target.keep_days,
                 alloc::format!("`keep_days` is {}", target.keep_days.get_ref()),
                 "It is how many days back any state can be restored when old objects are deleted: 7 to 3650; 90 is usual.",
-            ));
-        }
-        if let Some(days) = &target.minimum_age_days
-            && *days.get_ref() > MINIMUM_AGE_DAYS_MAX
-        {
-            return Err(fault(
-                days,
-                alloc::format!("`minimum_age_days` is {}", days.get_ref()),
-                "It is for how many days the service has an object paid for at least: 90 in Oracle's archive tier, at most 365.",
             ));
         }
         if target.recipients.is_empty() {
@@ -514,6 +486,91 @@ fn validate_offsite(config: &Config) -> Result<(), Fault> {
                     target.name.get_ref()
                 ),
                 "Put `{client}` into its `prefix`, as in \"{client}\".",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn validate_bucket(bucket: &AtService) -> Result<(), Fault> {
+    if !(1..=UPLOADS_MAX).contains(bucket.uploads.get_ref()) {
+        return Err(fault(
+            &bucket.uploads,
+            alloc::format!("`uploads` is {}", bucket.uploads.get_ref()),
+            "It is the number of files, or parts of files, that are on their way at a time: 1 to 4; 3 is usual.",
+        ));
+    }
+    if let Some(rate) = &bucket.bandwidth
+        && rate.get_ref().bytes() < BANDWIDTH_MIN
+    {
+        return Err(fault(
+            rate,
+            alloc::format!("`bandwidth` is {}", rate.get_ref()),
+            "Leave a push at least 500 kbit/s, or it never ends; for a push at other hours see `push` in [schedule].",
+        ));
+    }
+    if let Some(manifests) = &bucket.manifest_bucket
+        && *manifests.get_ref() == bucket.bucket
+    {
+        return Err(fault(
+            manifests,
+            alloc::format!("`manifest_bucket` is `bucket` itself, {}", bucket.bucket),
+            "Name a second bucket, of the standard tier, or leave it out: manifests then lie beside the rest.",
+        ));
+    }
+    if let Some(days) = &bucket.minimum_age_days
+        && *days.get_ref() > MINIMUM_AGE_DAYS_MAX
+    {
+        return Err(fault(
+            days,
+            alloc::format!("`minimum_age_days` is {}", days.get_ref()),
+            "It is for how many days the service has an object paid for at least: 90 in Oracle's archive tier, at most 365.",
+        ));
+    }
+    Ok(())
+}
+
+fn validate_disk(disk: &OnDisk) -> Result<(), Fault> {
+    if disk.disk.get_ref().as_str().eq_ignore_ascii_case("strongroom") {
+        return Err(fault(
+            &disk.disk,
+            alloc::format!(
+                "a disk labelled `{}` is a stick with a configuration",
+                disk.disk.get_ref()
+            ),
+            "Give the disk for copies another label, such as BACKUP.",
+        ));
+    }
+    if !REMIND_DAYS.contains(disk.remind_days.get_ref()) {
+        return Err(fault(
+            &disk.remind_days,
+            alloc::format!("`remind_days` is {}", disk.remind_days.get_ref()),
+            "It is how old the copy may become, in days, before you are asked to plug the disk in: 1 to 365; 14 is usual.",
+        ));
+    }
+    Ok(())
+}
+
+/// Two targets that would write the same files of the same disk.
+fn validate_apart(targets: &[Target]) -> Result<(), Fault> {
+    let on_disks = |target: &'_ Target| {
+        target
+            .disk()
+            .map(|disk| (disk.disk.get_ref().clone(), disk.folder.clone()))
+    };
+    for (at, target) in targets.iter().enumerate() {
+        let same = on_disks(target).is_some_and(|place| {
+            let before = targets.iter().take(at);
+            before.filter_map(on_disks).any(|other| other == place)
+        });
+        if same {
+            return Err(fault(
+                &target.name,
+                alloc::format!(
+                    "target `{}` is the same folder of the same disk as another",
+                    target.name.get_ref()
+                ),
+                "Give each its own `folder`.",
             ));
         }
     }

@@ -5,6 +5,7 @@ use crate::condition::Severity;
 use crate::name::{ClientName, TargetName};
 use crate::ssh_key::SshPublicKey;
 use crate::superblock::ArrayUuid;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -104,6 +105,27 @@ checked_string!(
     Bucket,
     |text| (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
     "the name of a bucket (letters, digits, `.`, `_`, `-`)"
+);
+checked_string!(
+    /// Label or UUID of a file system: letters, digits, `.`, `_`, `-`. Labels with other characters have to be changed, which
+    /// is done in a moment.
+    Volume,
+    |text| {
+        (1..=36).contains(&text.len())
+            && !text.starts_with(['.', '-'])
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    },
+    "the label or the UUID of a disk's file system (letters, digits, `.`, `_`, `-`; `lsblk -f` shows both)"
+);
+checked_string!(
+    /// A folder on a disk. No leading or trailing `/`; no part begins with a dot.
+    Folder,
+    |text| {
+        text.len() <= 100
+            && text.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
+    },
+    "a folder on the disk (letters, digits, `.`, `_`, `-`, and `/` between them)"
 );
 checked_string!(
     /// Prefix of a target's objects; `{client}` stands for the client's name. No leading or trailing `/`.
@@ -422,12 +444,38 @@ pub enum Encryption {
     Ocb,
 }
 
-/// `[[offsite.target]]`: a bucket and its credentials.
+/// `[[offsite.target]]`: where copies go, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "TargetTable")]
 pub struct Target {
     /// Its name.
     pub name: Spanned<TargetName>,
+    /// A bucket, or a disk.
+    pub place: Place,
+    /// What object names begin with; `{client}` by default.
+    pub prefix: Spanned<Prefix>,
+    /// Names of the recipients that copies are encrypted to.
+    pub recipients: Vec<Spanned<TargetName>>,
+    /// How what is pushed is encrypted.
+    pub encryption: Encryption,
+    /// Whether objects that nothing needs any more are deleted; otherwise it is only told how much that would free.
+    pub retire: bool,
+    /// How many days back any state stays restorable when they are: 7 to 3650; 90 by default.
+    pub keep_days: Spanned<u16>,
+}
+
+/// Where a target's copies lie.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Place {
+    /// In a bucket.
+    Bucket(AtService),
+    /// On a disk that is plugged in for the purpose.
+    Disk(OnDisk),
+}
+
+/// A bucket at an S3 service, and its credentials.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AtService {
     /// Where the S3 service is.
     pub endpoint: Endpoint,
     /// Region that requests are signed for.
@@ -437,40 +485,140 @@ pub struct Target {
     /// A second bucket for what is small and read first: manifests, versions of `config`, the instructions. Of the
     /// standard tier where the other is an archive; the same endpoint, region and credentials.
     pub manifest_bucket: Option<Spanned<Bucket>>,
-    /// What object names begin with; `{client}` by default.
-    #[serde(default = "prefix")]
-    pub prefix: Spanned<Prefix>,
     /// Id of the access key (Oracle: of the Customer Secret Key).
     pub access_key_id: Word,
     /// Name of the secret file with the secret access key.
     pub secret_key: FileName,
-    /// Names of the recipients that copies are encrypted to.
-    pub recipients: Vec<Spanned<TargetName>>,
     /// Whether large objects may be sent in parts.
-    #[serde(default)]
     pub multipart: Multipart,
-    /// How what is pushed is encrypted.
-    #[serde(default)]
-    pub encryption: Encryption,
     /// How many files, or parts of files, are on their way at a time: 1 to 4; 3 by default.
-    #[serde(default = "uploads")]
     pub uploads: Spanned<u8>,
     /// Most that is sent; as much as the line takes when absent.
     pub bandwidth: Option<Spanned<Rate>>,
-    /// Whether objects that nothing needs any more are deleted; otherwise it is only told how much that would free.
-    #[serde(default)]
-    pub retire: bool,
-    /// How many days back any state stays restorable when they are: 7 to 3650; 90 by default.
-    #[serde(default = "keep_days")]
-    pub keep_days: Spanned<u16>,
     /// How many days the service has an object paid for at least, 0 to 365; by default what is known of the service.
     pub minimum_age_days: Option<Spanned<u16>>,
+}
+
+/// A USB disk, by what its file system says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OnDisk {
+    /// Label or UUID of the file system.
+    pub disk: Spanned<Volume>,
+    /// The folder on it; `strongroom` by default.
+    pub folder: Folder,
+    /// How old the copy may become, in days, before it is asked for that the disk be plugged in: 1 to 365; 14 by default.
+    pub remind_days: Spanned<u16>,
+}
+
+/// A target as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetTable {
+    name: Spanned<TargetName>,
+    endpoint: Option<Endpoint>,
+    region: Option<Word>,
+    bucket: Option<Bucket>,
+    manifest_bucket: Option<Spanned<Bucket>>,
+    disk: Option<Spanned<Volume>>,
+    folder: Option<Folder>,
+    remind_days: Option<Spanned<u16>>,
+    #[serde(default = "prefix")]
+    prefix: Spanned<Prefix>,
+    access_key_id: Option<Word>,
+    secret_key: Option<FileName>,
+    recipients: Vec<Spanned<TargetName>>,
+    multipart: Option<Multipart>,
+    #[serde(default)]
+    encryption: Encryption,
+    uploads: Option<Spanned<u8>>,
+    bandwidth: Option<Spanned<Rate>>,
+    #[serde(default)]
+    retire: bool,
+    #[serde(default = "keep_days")]
+    keep_days: Spanned<u16>,
+    minimum_age_days: Option<Spanned<u16>>,
+}
+
+impl TryFrom<TargetTable> for Target {
+    type Error = String;
+
+    fn try_from(table: TargetTable) -> Result<Self, String> {
+        let name = table.name.get_ref().as_str();
+        let (of_bucket, of_disk) = (table.of_bucket(), table.of_disk());
+        let place = match table.disk {
+            Some(disk) => {
+                if let Some(key) = of_bucket {
+                    return Err(format!("target `{name}` has a `disk`, with which `{key}` does not go"));
+                }
+                Place::Disk(OnDisk {
+                    disk,
+                    folder: table.folder.unwrap_or_else(folder),
+                    remind_days: table.remind_days.unwrap_or_else(remind_days),
+                })
+            }
+            None => {
+                if let Some(key) = of_disk {
+                    return Err(format!("target `{name}` has a `{key}`, which goes with a `disk` alone"));
+                }
+                let missing = |key: &str| format!("missing field `{key}` in target `{name}`");
+                Place::Bucket(AtService {
+                    endpoint: table.endpoint.ok_or_else(|| missing("endpoint"))?,
+                    region: table.region.ok_or_else(|| missing("region"))?,
+                    bucket: table.bucket.ok_or_else(|| missing("bucket"))?,
+                    manifest_bucket: table.manifest_bucket,
+                    access_key_id: table.access_key_id.ok_or_else(|| missing("access_key_id"))?,
+                    secret_key: table.secret_key.ok_or_else(|| missing("secret_key"))?,
+                    multipart: table.multipart.unwrap_or_default(),
+                    uploads: table.uploads.unwrap_or_else(uploads),
+                    bandwidth: table.bandwidth,
+                    minimum_age_days: table.minimum_age_days,
+                })
+            }
+        };
+        Ok(Self {
+            place,
+            name: table.name,
+            prefix: table.prefix,
+            recipients: table.recipients,
+            encryption: table.encryption,
+            retire: table.retire,
+            keep_days: table.keep_days,
+        })
+    }
+}
+
+impl TargetTable {
+    /// A key that says something of a bucket.
+    fn of_bucket(&self) -> Option<&'static str> {
+        let keys = [
+            ("endpoint", self.endpoint.is_some()),
+            ("region", self.region.is_some()),
+            ("bucket", self.bucket.is_some()),
+            ("manifest_bucket", self.manifest_bucket.is_some()),
+            ("access_key_id", self.access_key_id.is_some()),
+            ("secret_key", self.secret_key.is_some()),
+            ("multipart", self.multipart.is_some()),
+            ("uploads", self.uploads.is_some()),
+            ("bandwidth", self.bandwidth.is_some()),
+            ("minimum_age_days", self.minimum_age_days.is_some()),
+        ];
+        keys.into_iter().find_map(|(key, is_there)| is_there.then_some(key))
+    }
+
+    /// A key that says something of a disk, beside `disk` itself.
+    fn of_disk(&self) -> Option<&'static str> {
+        match (&self.folder, &self.remind_days) {
+            (Some(_), _) => Some("folder"),
+            (None, Some(_)) => Some("remind_days"),
+            (None, None) => None,
+        }
+    }
 }
 
 /// Days for which Oracle's archive tier is paid at least (its documentation).
 const ORACLE_DAYS: u16 = 90;
 
-impl Target {
+impl AtService {
     /// How many days the service has an object paid for at least: as said, or 90 at Oracle, whose buckets for copies are
     /// of the archive tier, or none.
     pub fn minimum_age(&self) -> u16 {
@@ -481,6 +629,24 @@ impl Target {
         let usual = oracle.iter().any(|end| host.ends_with(end)).then_some(ORACLE_DAYS);
         let said = self.minimum_age_days.as_ref().map(|days| *days.get_ref());
         said.or(usual).unwrap_or_default()
+    }
+}
+
+impl Target {
+    /// The bucket, if it is one.
+    pub fn bucket(&self) -> Option<&AtService> {
+        match &self.place {
+            Place::Bucket(bucket) => Some(bucket),
+            Place::Disk(_) => None,
+        }
+    }
+
+    /// The disk, if it is one.
+    pub fn disk(&self) -> Option<&OnDisk> {
+        match &self.place {
+            Place::Bucket(_) => None,
+            Place::Disk(disk) => Some(disk),
+        }
     }
 
     /// Whether its copies are encrypted to this recipient.
@@ -499,6 +665,17 @@ pub(super) const KEEP_DAYS: core::ops::RangeInclusive<u16> = 7..=3650;
 /// Most of `minimum_age_days`.
 pub(super) const MINIMUM_AGE_DAYS_MAX: u16 = 365;
 
+/// Bounds of `remind_days`.
+pub(super) const REMIND_DAYS: core::ops::RangeInclusive<u16> = 1..=365;
+
+fn remind_days() -> Spanned<u16> {
+    Spanned::new(0..0, 14)
+}
+
+fn folder() -> Folder {
+    Folder("strongroom".into())
+}
+
 fn keep_days() -> Spanned<u16> {
     Spanned::new(0..0, 90)
 }
@@ -509,6 +686,30 @@ fn uploads() -> Spanned<u8> {
 
 fn prefix() -> Spanned<Prefix> {
     Spanned::new(0..0, Prefix(CLIENT_PLACEHOLDER.into()))
+}
+
+impl Volume {
+    /// Whether it is a UUID: that of ext4 (RFC 9562's form), or the eight digits of exFAT.
+    pub fn is_uuid(&self) -> bool {
+        let groups = |lengths: &[usize]| {
+            let parts: Vec<&str> = self.as_str().split('-').collect();
+            parts.len() == lengths.len()
+                && parts
+                    .iter()
+                    .zip(lengths)
+                    .all(|(part, length)| part.len() == *length && part.bytes().all(|b| b.is_ascii_hexdigit()))
+        };
+        groups(&[8, 4, 4, 4, 12]) || groups(&[4, 4])
+    }
+
+    /// Whether a file system of this label and this UUID is meant. Case counts in labels alone.
+    pub fn is_of(&self, label: Option<&str>, uuid: Option<&str>) -> bool {
+        if self.is_uuid() {
+            uuid.is_some_and(|uuid| uuid.eq_ignore_ascii_case(self.as_str()))
+        } else {
+            label == Some(self.as_str())
+        }
+    }
 }
 
 /// `[[client]]`: a machine that backs up here.

@@ -41,6 +41,10 @@ push = "*-*-* 04:00"
     )
 }
 
+fn bucket(config: &Config) -> &AtService {
+    config.offsite.target[0].bucket().unwrap()
+}
+
 fn line_containing(text: &str, needle: &str) -> usize {
     text.lines().position(|line| line.contains(needle)).unwrap() + 1
 }
@@ -143,7 +147,7 @@ fn encryption_of_a_target() {
 #[test]
 fn how_much_a_push_may_take() {
     let with = |line: &str| full().replace("recipients = [\"owner\"]", &format!("recipients = [\"owner\"]\n{line}"));
-    let target = |line: &str| Config::parse(&with(line)).unwrap().offsite.target.remove(0);
+    let target = |line: &str| bucket(&Config::parse(&with(line)).unwrap()).clone();
     let usual = target("");
     assert_eq!((*usual.uploads.get_ref(), usual.bandwidth), (3, None));
     let limited = target("uploads = 1\nbandwidth = \"20 Mbit/s\"");
@@ -175,10 +179,80 @@ fn how_much_a_push_may_take() {
 fn manifests_may_have_a_bucket_of_their_own() {
     let with = |line: &str| full().replace("recipients = [\"owner\"]", &format!("recipients = [\"owner\"]\n{line}"));
     let config = Config::parse(&with("manifest_bucket = \"small\"")).unwrap();
-    let target = &config.offsite.target[0];
+    let target = bucket(&config);
     assert_eq!(target.manifest_bucket.as_ref().unwrap().get_ref().as_str(), "small");
     let same = format!("manifest_bucket = \"{}\"", target.bucket);
     refused(&with(&same), "manifest_bucket", "`bucket` itself", "standard tier");
+}
+
+/// [`full`], with a disk in the bucket's place.
+fn with_disk(lines: &str) -> String {
+    let text = full();
+    let (before, rest) = text.split_once("endpoint").unwrap();
+    let (_, after) = rest.split_once("recipients").unwrap();
+    format!("{before}{lines}\nrecipients{after}")
+}
+
+#[test]
+fn a_target_may_be_a_disk() {
+    let config = Config::parse(&with_disk("disk = \"BACKUP\"")).unwrap();
+    let target = &config.offsite.target[0];
+    let disk = target.disk().unwrap();
+    assert!(target.bucket().is_none() && config.secrets().is_empty());
+    assert_eq!((disk.folder.as_str(), *disk.remind_days.get_ref()), ("strongroom", 14));
+    let (label, uuid) = (Some("BACKUP"), Some("0a1b2c3d-0000-4000-8000-00000000abcd"));
+    assert!(disk.disk.get_ref().is_of(label, uuid));
+    assert!(!disk.disk.get_ref().is_of(Some("backup"), uuid) && !disk.disk.get_ref().is_of(None, uuid));
+    for named in ["0A1B2C3D-0000-4000-8000-00000000ABCD", "12AB-34CD"] {
+        let volume = Volume::new(named).unwrap();
+        assert!(
+            volume.is_uuid()
+                && volume.is_of(None, Some(&named.to_ascii_lowercase()))
+                && !volume.is_of(Some(named), None)
+        );
+    }
+    assert!(!Volume::new("my-disk-2026").unwrap().is_uuid());
+    let said = Config::parse(&with_disk("disk = \"BACKUP\"\nfolder = \"a/b\"\nremind_days = 60")).unwrap();
+    let said = said.offsite.target[0].disk().unwrap();
+    assert_eq!((said.folder.as_str(), *said.remind_days.get_ref()), ("a/b", 60));
+}
+
+#[test]
+fn what_does_not_go_with_a_disk_is_refused() {
+    let told = |text: &str| Config::parse(text).unwrap_err().to_string();
+    let both = told(&with_disk("disk = \"BACKUP\"\nbucket = \"b\""));
+    assert!(both.contains("`bucket` does not go"), "{both}");
+    let alone = told(&full().replace("region =", "folder = \"x\"\nregion ="));
+    assert!(alone.contains("`folder`, which goes with a `disk` alone"), "{alone}");
+    let nothing = told(&with_disk(""));
+    assert!(
+        nothing.contains("missing field `endpoint` in target `oracle`"),
+        "{nothing}"
+    );
+    for disk in ["", "../x", "a b", ".hidden", "/dev/sdb1"] {
+        let refused = told(&with_disk(&format!("disk = \"{disk}\"")));
+        assert!(refused.contains("label or the UUID"), "{refused}");
+    }
+    for folder in ["", "/a", "a/", "a/../b", ".a"] {
+        let refused = told(&with_disk(&format!("disk = \"D\"\nfolder = \"{folder}\"")));
+        assert!(refused.contains("a folder on the disk"), "{refused}");
+    }
+    refused(
+        &with_disk("disk = \"Strongroom\""),
+        "Strongroom",
+        "stick with a configuration",
+        "BACKUP",
+    );
+    for wrong in ["0", "366"] {
+        let text = with_disk(&format!("disk = \"D\"\nremind_days = {wrong}"));
+        refused(&text, "remind_days", "`remind_days` is", "14 is usual");
+    }
+    let twice = with_disk("disk = \"D\"").replace(
+        "[[client]]\nname = \"asus_home\"",
+        "[[offsite.target]]\nname = \"again\"\ndisk = \"D\"\nrecipients = [\"owner\"]\n[[client]]\nname = \"asus_home\"",
+    );
+    refused(&twice, "again", "same folder of the same disk", "own `folder`");
+    assert!(Config::parse(&twice.replace("name = \"again\"", "name = \"again\"\nfolder = \"other\"")).is_ok());
 }
 
 #[test]
@@ -189,7 +263,11 @@ fn what_is_retired_when() {
     assert_eq!((usual.retire, *usual.keep_days.get_ref()), (false, 90));
     let said = target(&with("retire = true\nkeep_days = 365\nminimum_age_days = 31"));
     assert_eq!(
-        (said.retire, *said.keep_days.get_ref(), said.minimum_age()),
+        (
+            said.retire,
+            *said.keep_days.get_ref(),
+            said.bucket().unwrap().minimum_age()
+        ),
         (true, 365, 31)
     );
     for (endpoint, days) in [
@@ -201,7 +279,7 @@ fn what_is_retired_when() {
         ("https://s3.example.org", 0),
         ("https://oraclecloud.com.example.org", 0),
     ] {
-        let mut other = usual.clone();
+        let mut other = usual.bucket().unwrap().clone();
         other.endpoint = super::Endpoint::new(endpoint).unwrap();
         assert_eq!(other.minimum_age(), days, "{endpoint}");
     }

@@ -432,6 +432,7 @@ mod tests {
             region: "here".into(),
             bucket: "b".into(),
             manifest_bucket: None,
+            directory: None,
             prefix: String::new(),
             multipart: Multipart::Auto,
             trust: Trust::default(),

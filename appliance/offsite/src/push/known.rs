@@ -200,7 +200,7 @@ async fn abort_leftovers(sender: &Sender<'_>, prefix: &str) -> Result<(), S3Erro
         Err(error) => return Err(error),
     };
     for upload in uploads {
-        match sender.client.abort_multipart(&upload.key, &upload.id).await {
+        match sender.client.bucket()?.abort_multipart(&upload.key, &upload.id).await {
             Err(error) if !error.is_denied() => return Err(error),
             _ => {}
         }

@@ -37,7 +37,8 @@ use crate::ledger::{Distrusted, Identity, Ledger, Summary};
 use crate::openpgp::{Encryption, Mode, RecipientError, Recipients, Seal, Signer, sealed_length};
 use crate::progress::{OnProgress, Phase, Progress};
 use crate::retire::{Retirement, Rules};
-use crate::s3::{Client, Clock, Retry, system_clock};
+use crate::s3::{Clock, Retry, system_clock};
+use crate::store::Store;
 use crate::target::{Credentials, Multipart, Target};
 
 /// Size of a part, in bytes: Oracle's minimum, since there is one in memory for each upload, and one more.
@@ -197,8 +198,7 @@ pub async fn push(
         target: target.name.clone(),
         source,
     };
-    let mut client =
-        Client::new(target, request.credentials.clone(), tuning.clock.clone(), tuning.retry).map_err(wrap)?;
+    let mut client = Store::open(target, &request.credentials, tuning).map_err(wrap)?;
     if let Some(rate) = request.limits.bandwidth {
         client.limit(rate);
     }
@@ -219,9 +219,11 @@ pub async fn push(
         transaction,
         segments: &segments,
     };
+    let place = client.identity(target).await.map_err(wrap)?;
+    client.sweep(&target.key("")).await.map_err(wrap)?;
     let identity = Identity {
         repository: &id,
-        bucket: &target.bucket,
+        bucket: &place,
         prefix: &target.prefix,
     };
     let ledger = Ledger::open(&request.ledger, identity, request.now)?;

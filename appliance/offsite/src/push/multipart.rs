@@ -19,7 +19,7 @@ use crate::digest::{Digest, Md5Sum, Sha256Sum};
 use crate::layout::Name;
 use crate::ledger::{Item, What};
 use crate::openpgp::Seal;
-use crate::s3::{Arrived, S3Error};
+use crate::s3::{Arrived, Client, S3Error};
 
 impl Sender<'_> {
     /// Aborts the uploads that the ledger knows, but for those that can be gone on with. Those that these credentials may
@@ -39,13 +39,17 @@ impl Sender<'_> {
         Ok(())
     }
 
+    fn bucket(&self) -> Result<&Client, PushError> {
+        self.client.bucket().map_err(|error| self.wrap(error))
+    }
+
     /// Aborts an upload; one without an id was to be started when the ledger ends.
     async fn abort(&self, object: &str, id: &str) -> Result<(), S3Error> {
         let key = self.target.key(object);
         if id.is_empty() {
-            self.client.clear_multipart(&key).await
+            self.client.bucket()?.clear_multipart(&key).await
         } else {
-            self.client.abort_multipart(&key, id).await
+            self.client.bucket()?.abort_multipart(&key, id).await
         }
     }
 
@@ -54,7 +58,7 @@ impl Sender<'_> {
         self.ledger().upload(object.to_owned(), String::new())?;
         let mut failed = 0;
         let id = loop {
-            match self.client.create_multipart_once(&self.target.key(object)).await {
+            match self.bucket()?.create_multipart_once(&self.target.key(object)).await {
                 Ok(id) => break id,
                 Err(error) => {
                     failed += 1;
@@ -83,7 +87,7 @@ impl Sender<'_> {
         };
         let (object, id) = (&begun.facts.object, &begun.facts.id);
         if self.is_free(object).await? {
-            match self.client.list_parts(&self.target.key(object), id).await {
+            match self.bucket()?.list_parts(&self.target.key(object), id).await {
                 Ok(arrived) => return Ok(Some(Running { begun, arrived })),
                 Err(error) if error.is_transient() => return Err(self.wrap(error)),
                 Err(_) => {}
@@ -125,7 +129,7 @@ impl Sender<'_> {
             segment, object, id, ..
         } = &begun.facts;
         self.unfinished.forget(*segment)?;
-        match self.client.abort_multipart(&self.target.key(object), id).await {
+        match self.bucket()?.abort_multipart(&self.target.key(object), id).await {
             Ok(()) => Ok(self.ledger().upload_ended(object.clone(), id.clone())?),
             // It is in the ledger, for others or for later.
             Err(_) => Ok(()),
@@ -242,6 +246,7 @@ impl Sender<'_> {
         let _turn = self.turn().await;
         let etag = self
             .client
+            .bucket()?
             .upload_part(key, id, part.number, part.bytes, &part.payload)
             .await?;
         Ok((part.number, size, etag))
@@ -250,7 +255,7 @@ impl Sender<'_> {
     async fn complete(&self, key: &str, id: &str, parts: &[(u32, String)], item: &Item) -> Result<String, S3Error> {
         let mut failed = 0;
         loop {
-            let error = match self.client.complete_multipart_once(key, id, parts).await {
+            let error = match self.client.bucket()?.complete_multipart_once(key, id, parts).await {
                 Ok(etag) => return Ok(etag),
                 Err(error) => error,
             };

@@ -19,12 +19,13 @@ use super::unfinished::{Begun, Unfinished};
 use crate::digest::Sha256Sum;
 use crate::layout::Name;
 use crate::ledger::{Item, Ledger, What};
-use crate::s3::{Client, Payload, S3Error};
+use crate::s3::{Payload, S3Error};
+use crate::store::Store;
 use crate::target::Target;
 
 /// Sends objects to one target and keeps the ledger.
 pub(super) struct Sender<'a> {
-    pub client: Client,
+    pub client: Store,
     pub target: &'a Target,
     ledger: Mutex<Ledger>,
     pub pool: Arc<Pool>,
@@ -63,7 +64,7 @@ enum Body {
 
 impl<'a> Sender<'a> {
     pub fn new(
-        client: Client,
+        client: Store,
         target: &'a Target,
         ledger: Ledger,
         unfinished: Unfinished,

@@ -44,7 +44,8 @@ use crate::manifest::{FileEntry, Manifest};
 use crate::openpgp::{OpenError, Opener};
 use crate::progress::{OnProgress, Phase, Progress, Told};
 use crate::push::Tuning;
-use crate::s3::{Client, S3Error};
+use crate::s3::S3Error;
+use crate::store::Store;
 use crate::target::{Credentials, Target};
 
 /// Most downloads at a time.
@@ -160,7 +161,7 @@ pub struct State {
 const MAX_MANIFEST: u64 = 256 * 1024 * 1024;
 
 /// The states that can be restored, oldest first.
-async fn states(client: &Client, target: &Target) -> Result<Vec<State>, S3Error> {
+async fn states(client: &Store, target: &Target) -> Result<Vec<State>, S3Error> {
     let listed = client.list(&target.key("manifest/")).await?;
     let mut states: Vec<_> = listed
         .iter()
@@ -354,7 +355,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
 }
 
 struct Run<'a> {
-    client: Client,
+    client: Store,
     request: &'a RestoreRequest,
     /// The owner agreed that the archive is asked.
     agreed: AtomicBool,
@@ -363,13 +364,10 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(request: &'a RestoreRequest, tuning: &Tuning, agreed: bool) -> Result<Self, RestoreError> {
         let target = &request.target;
-        let client =
-            Client::new(target, request.credentials.clone(), tuning.clock.clone(), tuning.retry).map_err(|source| {
-                RestoreError::Target {
-                    target: target.name.clone(),
-                    source,
-                }
-            })?;
+        let client = Store::open(target, &request.credentials, tuning).map_err(|source| RestoreError::Target {
+            target: target.name.clone(),
+            source,
+        })?;
         Ok(Self {
             client,
             request,

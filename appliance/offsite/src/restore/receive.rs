@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use super::create;
 use crate::digest::{Digest, Sha256Sum};
 use crate::openpgp::{OpenError, Opener};
-use crate::s3::{Client, S3Error};
+use crate::s3::S3Error;
+use crate::store::Store;
 
 /// Where the content goes.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ pub(super) enum ReceiveError {
 pub(super) type OnBytes<'a> = &'a mut (dyn FnMut(u64) + Send);
 
 pub(super) async fn receive(
-    client: &Client,
+    client: &Store,
     key: &str,
     opener: Opener,
     into: Into,

@@ -12,7 +12,8 @@ use super::RestoreError;
 use crate::digest::Sha256Sum;
 use crate::layout;
 use crate::openpgp::sign;
-use crate::s3::{Client, S3Error};
+use crate::s3::S3Error;
+use crate::store::Store;
 use crate::target::Target;
 
 /// The clear sums of 20,000 segments have 3 MB.
@@ -66,7 +67,7 @@ pub(super) fn objects(manifest: &str) -> Vec<String> {
 /// # Errors
 /// [`RestoreError::Signature`] when `signer` is given and did not; [`RestoreError::Target`], also for what is archived.
 pub(super) async fn check(
-    client: &Client,
+    client: &Store,
     target: &Target,
     manifest: &str,
     sha256: Sha256Sum,
@@ -117,7 +118,7 @@ impl Evidence {
 
 /// Fetches what it takes, or tells why it can't be had.
 async fn evidence(
-    client: &Client,
+    client: &Store,
     target: &Target,
     manifest: &str,
     signer: Option<&str>,
@@ -149,12 +150,7 @@ async fn evidence(
 }
 
 /// An object, or why there is none to be read.
-async fn fetch(
-    client: &Client,
-    target: &Target,
-    object: &str,
-    most: usize,
-) -> Result<Result<Vec<u8>, String>, S3Error> {
+async fn fetch(client: &Store, target: &Target, object: &str, most: usize) -> Result<Result<Vec<u8>, String>, S3Error> {
     match client.get_small(&target.key(object), most).await {
         Ok(bytes) => Ok(Ok(bytes)),
         Err(S3Error::NoSuchKey { .. }) => Ok(Err(format!("there is no {object}"))),

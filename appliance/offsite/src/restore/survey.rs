@@ -16,7 +16,8 @@ use crate::layout::{object_of_segment, parse_manifest, sums_of_manifest};
 use crate::manifest::Sums;
 use crate::progress::{OnProgress, Phase, Progress, Told};
 use crate::push::Tuning;
-use crate::s3::{Archive, Client, Listed, S3Error};
+use crate::s3::{Archive, Listed, S3Error};
+use crate::store::Store;
 use crate::target::{Credentials, Target};
 
 /// The sums of a state of 20,000 segments have 4 MB.
@@ -230,7 +231,7 @@ pub async fn estimate(
     let told = Told::new(progress, on_progress);
     let archive = |object: &str| {
         let (client, key) = (&client, target.key(object));
-        async move { Ok::<_, S3Error>(client.head(&key).await?.map_or(Archive::Readable, |head| head.archive)) }
+        async move { client.archive(&key).await }
     };
     let archives: Vec<Archive> = stream::iter(&wanted)
         .map(|(object, _)| archive(object))
@@ -268,7 +269,7 @@ pub async fn estimate(
 }
 
 /// What the line carries, in bytes per second, seen from the first byte of an object on.
-async fn speed(client: &Client, key: &str) -> Result<Option<u64>, S3Error> {
+async fn speed(client: &Store, key: &str) -> Result<Option<u64>, S3Error> {
     let operation = format!("GET {key}");
     let mut response = client.get(key).await?;
     // What came with the headers took no time that could be measured.
@@ -296,9 +297,9 @@ async fn look(
     target: &Target,
     credentials: &Credentials,
     tuning: &Tuning,
-) -> Result<(Client, Vec<Listed>), RestoreError> {
+) -> Result<(Store, Vec<Listed>), RestoreError> {
     let wrap = |source| refused(target, source);
-    let client = Client::new(target, credentials.clone(), tuning.clock.clone(), tuning.retry).map_err(wrap)?;
+    let client = Store::open(target, credentials, tuning).map_err(wrap)?;
     let below = if target.prefix.is_empty() {
         String::new()
     } else {
@@ -350,7 +351,7 @@ fn manifests(target: &Target, listed: &[Listed]) -> Vec<Found> {
 }
 
 /// The clear sums of a state; `None` while they can't be read, or are none.
-async fn sums(client: &Client, target: &Target, manifest: &Found) -> Result<Option<Sums>, S3Error> {
+async fn sums(client: &Store, target: &Target, manifest: &Found) -> Result<Option<Sums>, S3Error> {
     let Some(object) = sums_of_manifest(&manifest.object) else {
         return Ok(None);
     };
@@ -418,6 +419,7 @@ mod tests {
             region: "r".into(),
             bucket: "b".into(),
             manifest_bucket: None,
+            directory: None,
             prefix: "asus".into(),
             multipart: Multipart::Auto,
             trust: Trust::default(),

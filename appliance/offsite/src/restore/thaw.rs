@@ -165,9 +165,8 @@ impl Run<'_> {
 
     /// One that is not there counts as readable: reading it says what is wrong.
     async fn archive(&self, object: &str) -> Result<Archive, RestoreError> {
-        let head = self.client.head(&self.request.target.key(object)).await;
-        let head = head.map_err(|error| self.wrap(error))?;
-        Ok(head.map_or(Archive::Readable, |head| head.archive))
+        let archive = self.client.archive(&self.request.target.key(object)).await;
+        archive.map_err(|error| self.wrap(error))
     }
 
     async fn ask(&self, object: &str) -> Result<(), RestoreError> {

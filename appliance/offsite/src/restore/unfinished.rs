@@ -28,6 +28,7 @@ const FORMAT: &str = "strongroom-restore-1";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     format: String,
+    /// The bucket, or the directory.
     bucket: String,
     prefix: String,
     /// Unix seconds, by this computer's clock.
@@ -89,7 +90,7 @@ impl Unfinished {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Record {
                     format: FORMAT.into(),
-                    bucket: target.bucket.clone(),
+                    bucket: target.place(),
                     prefix: target.prefix.clone(),
                     begun: since.as_secs(),
                     state: None,
@@ -171,8 +172,8 @@ fn fits(record: &Record, target: &Target, wanted: Option<SegmentNumber>) -> Resu
     if record.format != FORMAT {
         return Err("a restore by another version of this program".into());
     }
-    if (bucket, prefix) != (&target.bucket, &target.prefix) {
-        return Err(format!("a restore of {prefix} from bucket {bucket}"));
+    if (bucket, prefix) != (&target.place(), &target.prefix) {
+        return Err(format!("a restore of {prefix} from {bucket}"));
     }
     match &record.state {
         Some(state) if wanted.is_some_and(|wanted| wanted != state.transaction) => {
@@ -227,6 +228,7 @@ mod tests {
             region: "r".into(),
             bucket: "b".into(),
             manifest_bucket: None,
+            directory: None,
             prefix: prefix.into(),
             multipart: Multipart::Auto,
             trust: Trust::default(),

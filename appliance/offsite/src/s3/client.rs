@@ -125,6 +125,12 @@ impl Client {
     /// # Errors
     /// [`S3Error::Target`] when the target is not valid, [`S3Error::Connect`] when TLS cannot be set up.
     pub fn new(target: &Target, credentials: Credentials, clock: Clock, retry: Retry) -> Result<Self, S3Error> {
+        if target.directory.is_some() {
+            return Err(S3Error::Directory {
+                operation: target.place(),
+                why: "this is a directory, and no bucket".into(),
+            });
+        }
         let sender = Sender::new(target, credentials, clock)?;
         let other = target.manifest_bucket.as_ref().filter(|other| **other != target.bucket);
         Ok(Self {

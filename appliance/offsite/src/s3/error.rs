@@ -137,6 +137,14 @@ pub enum S3Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A directory that takes the place of a bucket can't be used so.
+    #[error("{operation}: {why}")]
+    Directory {
+        /// What was done.
+        operation: String,
+        /// What went wrong, and what to do.
+        why: String,
+    },
     /// The target itself is not valid.
     #[error(transparent)]
     Target(#[from] crate::target::BadTarget),

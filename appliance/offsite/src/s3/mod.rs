@@ -19,3 +19,4 @@ pub use http::{Clock, system_clock};
 pub use multipart::{Arrived, Upload};
 pub use patience::Retry;
 pub use stream::BodySender;
+pub(crate) use stream::pieces;

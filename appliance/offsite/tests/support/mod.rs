@@ -53,6 +53,7 @@ pub fn target_at(endpoint: String, bucket: &str) -> Target {
         region: REGION.into(),
         bucket: bucket.into(),
         manifest_bucket: None,
+        directory: None,
         prefix: "asus_home".into(),
         multipart: Multipart::Auto,
         trust: Trust::default(),

@@ -1,7 +1,9 @@
 //! What other programs read, made from the configuration. Pure.
 
+use crate::offsite::disks;
+use crate::paths::Paths;
 use std::fmt::Write;
-use strongroom_model::config::{Config, Network};
+use strongroom_model::config::{Config, Network, Target};
 use strongroom_offsite::Trust;
 
 /// One generated file.
@@ -59,6 +61,7 @@ pub fn files(config: &Config, id: &str, trust: &Trust) -> Vec<Generated> {
             format!("[Timer]\nOnCalendar=\nOnCalendar={}\n", config.schedule.check),
         ),
     ];
+    files.extend(config.offsite.target.iter().filter_map(disk_mount));
     let network = &config.network;
     match &network.vlan {
         None => files.push(file(NETWORK, format!("{PORTS}{}", addresses(network)))),
@@ -95,6 +98,30 @@ pub fn files(config: &Config, id: &str, trust: &Trust) -> Vec<Generated> {
         files.push(file(TRUST, trust.to_pem()));
     }
     files
+}
+
+/// Where units are made.
+pub const UNITS: &str = "/run/systemd/system";
+
+/// Whether a file of this name among the units is the mount of a disk; one that no target names any more goes.
+pub fn is_disk_mount(name: &str) -> bool {
+    name.starts_with("run-media-") && name.ends_with(".mount")
+}
+
+/// How systemd mounts the disk of a target, for as long as a unit needs it. Neither programs nor devices on it count, nor do
+/// links. What is given here wins over what an ext4 superblock asks for, such as a panic on errors.
+fn disk_mount(target: &Target) -> Option<Generated> {
+    let paths = Paths::new("/");
+    let name = target.name.get_ref();
+    let volume = paths.volume(target.disk()?.disk.get_ref());
+    let content = format!(
+        "[Unit]\nDescription=Strongroom: the disk of the target {name}\nStopWhenUnneeded=yes\nCollectMode=inactive-or-failed\n\n\
+         [Mount]\nWhat={}\nWhere={}\nOptions=nosuid,nodev,noexec,nosymfollow,noatime,errors=remount-ro\n\
+         DirectoryMode=0755\nTimeoutSec=5min\n",
+        volume.display(),
+        paths.disk_place(name).display()
+    );
+    Some(file(&format!("{UNITS}/{}", disks::mount_unit(name)), content))
 }
 
 /// Rules of the chain of what comes in: the private ranges (RFC 1918, 3927, 4193, 4291), which are the LAN's.
@@ -196,4 +223,47 @@ fn ntp_servers(config: &Config) -> String {
         let _ = writeln!(text, "server {server} iburst nts");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_mounted_by_its_name_and_nothing_else_is() {
+        let text = r#"
+            [[offsite.recipient]]
+            name = "owner"
+            certificate = "owner.asc"
+            [[offsite.target]]
+            name = "my-usb"
+            disk = "BACKUP"
+            recipients = ["owner"]
+            [[offsite.target]]
+            name = "other"
+            disk = "12ab-34cd"
+            recipients = ["owner"]
+        "#;
+        let config = Config::parse(text).unwrap();
+        let files = files(&config, "strongroom_1", &Trust::default());
+        let mounts: Vec<&Generated> = files.iter().filter(|file| file.path.ends_with(".mount")).collect();
+        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts[0].path, "/run/systemd/system/run-media-my\\x2dusb.mount");
+        for line in [
+            "What=/dev/disk/by-label/BACKUP",
+            "Where=/run/media/my-usb",
+            "StopWhenUnneeded=yes",
+        ] {
+            assert!(
+                mounts[0].content.lines().any(|other| other == line),
+                "{}",
+                mounts[0].content
+            );
+        }
+        assert!(mounts[0].content.contains("nosuid,nodev,noexec,nosymfollow"));
+        assert!(mounts[1].content.contains("What=/dev/disk/by-uuid/12AB-34CD\n"));
+        let named = |file: &&Generated| is_disk_mount(file.path.rsplit('/').next().unwrap());
+        assert!(mounts.iter().all(named));
+        assert!(!is_disk_mount("mnt-raid.mount") && !is_disk_mount("run-media-x.service"));
+    }
 }

@@ -315,10 +315,14 @@ fn generate(paths: &Paths) -> io::Result<BTreeSet<String>> {
     let config = in_force(paths);
     let files = generate::files(&config, &identity::of(paths), &trusted(paths, &config));
     let mut changed = BTreeSet::new();
-    for path in generate::OPTIONAL {
-        if !files.iter().any(|file| file.path == path) && paths.at(path).exists() {
-            fs::remove_file(paths.at(path))?;
-            changed.insert(path.to_string());
+    let optional = generate::OPTIONAL
+        .map(String::from)
+        .into_iter()
+        .chain(disk_mounts(paths));
+    for path in optional {
+        if !files.iter().any(|file| file.path == path) && paths.at(&path).exists() {
+            fs::remove_file(paths.at(&path))?;
+            changed.insert(path);
         }
     }
     for file in files {
@@ -333,6 +337,16 @@ fn generate(paths: &Paths) -> io::Result<BTreeSet<String>> {
         rustix::system::sethostname(config.network.hostname.as_str().as_bytes())?;
     }
     Ok(changed)
+}
+
+/// The mounts of disks that were made before.
+fn disk_mounts(paths: &Paths) -> Vec<String> {
+    let entries = fs::read_dir(paths.at(generate::UNITS)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| generate::is_disk_mount(name))
+        .map(|name| format!("{}/{name}", generate::UNITS))
+        .collect()
 }
 
 /// The owner's authorities, as they were checked when they were taken over.

@@ -1,17 +1,15 @@
-//! A USB stick with a configuration, whoever made it and whatever is on it: judged by what it is ([`device`]), mounted
+//! A USB stick with a configuration, whoever made it and whatever is on it: judged by what it is ([`crate::services::usb`]), mounted
 //! where nobody else sees it, read, and let go before anything is done. Only then is a report written beside the file.
 //! It may be pulled at any time: the offer is in memory by then, or is refused.
 //!
 //! Runs in a unit of its own (`strongroom-stick@.service`), with its own view of mounts and bounded memory.
-
-mod device;
 
 use super::sources::Source;
 use super::{CONFIG_NAME, Outcome, REPORT_NAME, conclude, in_force, incoming, letterhead, note, take_incoming};
 use crate::durable;
 use crate::paths::Paths;
 use crate::services::command;
-use device::{FileSystem, Stick};
+use crate::services::usb::{self, FileSystem, Purpose, Stick};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
 use std::fs;
@@ -25,7 +23,7 @@ const GRACE_US: u64 = 30_000_000;
 /// Runs the role for one stick.
 pub fn run(paths: &Paths, name: &str) -> io::Result<()> {
     let config = in_force(paths);
-    let stick = match device::look(name, config.array.as_ref()) {
+    let stick = match usb::look(name, Purpose::Configuration, config.array.as_ref()) {
         Ok(stick) => stick,
         Err(unfit) => {
             eprintln!("{name} is labelled like a stick with a configuration, but is left alone: {unfit}.");

@@ -6,6 +6,7 @@
 
 use super::perform::{self, Performed, Running};
 use crate::configuration::apply;
+use crate::offsite::{disk_job, disks};
 use crate::paths::Paths;
 use crate::services::command;
 use crate::sessions::unit::{SessionId, UNIT_PATTERN};
@@ -116,10 +117,14 @@ fn running(paths: &Paths) -> Result<Running, command::CommandError> {
     let patterns: Vec<String> = JOBS.iter().map(|(start, _)| format!("{start}*.service")).collect();
     arguments.push(UNIT_PATTERN);
     arguments.extend(patterns.iter().map(String::as_str));
+    arguments.push("strongroom-disk@*.service");
     let listed = command::run("systemctl", &arguments, "")?;
     let mut running = Running::default();
     for unit in listed.lines().filter_map(|line| line.split_whitespace().next()) {
         running.sessions.extend(SessionId::of_unit(unit));
+        // It works for all clients, on one at a time.
+        let copied = disks::target_of(unit).and_then(|target| disk_job::progress(paths, &target).client);
+        running.jobs.extend(copied.map(|client| (client, "a copy to a disk")));
         for (start, words) in JOBS {
             let instance = unit.strip_prefix(start).and_then(|rest| rest.strip_suffix(".service"));
             let Some(instance) = instance else { continue };

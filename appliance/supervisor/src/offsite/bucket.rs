@@ -1,28 +1,38 @@
-//! A target's bucket and its credentials, for the roles that speak to it. Reads the configuration in force, the owner's
+//! Where a target is and its credentials, for the roles that speak to it. Reads the configuration in force, the owner's
 //! authorities and the secrets that systemd gave to the role.
 
 use crate::configuration::seal;
 use crate::paths::Paths;
 use std::fs;
 use std::path::Path;
-use strongroom_model::config;
+use strongroom_model::config::{self, Place};
 use strongroom_model::name::ClientName;
 use strongroom_offsite::{Credentials, Target, Trust, trust};
 
-/// The bucket, below the prefix of one client. Errors are in words.
+/// The target, below the prefix of one client: a bucket, or a folder of the disk, which is mounted. Errors are in words.
 pub fn target(paths: &Paths, target: &config::Target, client: &ClientName) -> Result<Target, String> {
     let prefix = target.prefix.get_ref().for_client(client);
-    Ok(Target::configured(target, prefix, trust(paths)?))
+    let name = target.name.get_ref();
+    Ok(match &target.place {
+        Place::Bucket(bucket) => Target::configured(name, bucket, prefix, trust(paths)?),
+        Place::Disk(disk) => {
+            let folder = paths.disk_place(name).join(disk.folder.as_str());
+            Target::in_directory(name.to_string(), folder, prefix)
+        }
+    })
 }
 
-/// Its credentials. Errors are in words.
+/// Its credentials; a disk needs none. Errors are in words.
 pub fn credentials(target: &config::Target) -> Result<Credentials, String> {
+    let Some(bucket) = target.bucket() else {
+        return Ok(Credentials::none());
+    };
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
         .ok_or("no secrets were given to the job; start it by the command `strongroom`")?;
-    let name = &target.secret_key;
+    let name = &bucket.secret_key;
     let secret = seal::given(Path::new(&folder), seal::OFFSITE, name)
         .map_err(|error| format!("the secret `{name}` could not be read: {error}"))?;
-    Ok(Credentials::new(target.access_key_id.as_str(), secret))
+    Ok(Credentials::new(bucket.access_key_id.as_str(), secret))
 }
 
 /// The owner's own authorities, if there are any. Errors are in words.

@@ -53,7 +53,7 @@ async fn compare(request: &VerifyRequest, tuning: &Tuning) -> Result<CopyCheck, 
     let altered = report
         .different
         .iter()
-        .filter(|object| !report.resized.contains(object));
+        .filter(|object| !report.replaced.contains(object));
     let found = CopyCheck {
         objects: report.checked,
         bytes: report.bytes,

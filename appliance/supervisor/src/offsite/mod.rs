@@ -5,6 +5,8 @@
 pub(crate) mod bucket;
 pub mod challenges;
 pub mod copy_check;
+pub mod disk_job;
+pub mod disks;
 pub mod drills;
 pub mod probe_job;
 pub mod push_job;
@@ -13,6 +15,7 @@ pub mod recipients;
 use crate::paths::Paths;
 use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError, UnitState};
+use disks::Disks;
 use push_job::PushProgress;
 use recipients::Known;
 use std::collections::BTreeMap;
@@ -47,6 +50,8 @@ pub struct Offsite {
     pub next: BTreeMap<ClientName, u64>,
     /// Pushes that are running.
     pub jobs: Vec<Job>,
+    /// The targets that are plugged in now and then.
+    pub disks: Vec<TargetName>,
     /// The recipients of the configuration.
     pub recipients: Vec<Recipient>,
     /// Whether pushes wait for the recipients' proofs.
@@ -75,13 +80,17 @@ pub async fn run(
     let mut recipients = Known::default();
     let mut next = BTreeMap::new();
     let mut next_read: Option<Instant> = None;
+    let mut disks = Disks::default();
+    let mut scheduled = BTreeMap::new();
     loop {
         let states = if units.is_empty() {
             Vec::new()
         } else {
             systemd.states(&units).await?
         };
-        let mut new = observe(&paths, &config, &clients, &states);
+        let now = crate::clock_now().unwrap_or_default();
+        let on_disks = disks.look(&paths, &config, &systemd, &scheduled, now).await?;
+        let mut new = observe(&paths, &config, &clients, &states, on_disks);
         new.part.recipients = recipients.look(&paths, &config).to_vec();
         new.part.proof_required = config.offsite.proof == Proof::Required;
         let running = !new.part.jobs.is_empty();
@@ -93,6 +102,9 @@ pub async fn run(
                     Some(time) => next.insert(client.clone(), time),
                     None => next.remove(client),
                 };
+                if let Some(time) = systemd.last_elapse(&timer(client)).await? {
+                    scheduled.insert(client.clone(), time);
+                }
             }
         }
         new.part.next = next.clone();
@@ -101,6 +113,7 @@ pub async fn run(
             () = tokio::time::sleep(if running { POLL_RUNNING } else { POLL_IDLE }) => {}
             push = pushes.recv() => match push {
                 Some(client) if clients.contains(&client) => {
+                    disks.ask(&config, &client);
                     systemd.start(&unit(&client)).await?;
                     // Let the job come up before its state is read.
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -120,11 +133,21 @@ fn timer(client: &ClientName) -> String {
     format!("strongroom-push@{client}.timer")
 }
 
-fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[UnitState]) -> Report<Offsite> {
-    let mut conditions = Vec::new();
+fn observe(
+    paths: &Paths,
+    config: &Config,
+    clients: &[ClientName],
+    states: &[UnitState],
+    on_disks: disks::Seen,
+) -> Report<Offsite> {
+    let mut conditions = on_disks.conditions;
     let mut part = Offsite {
         drills: drills::read(paths),
         drill_days: *config.offsite.drill_days.get_ref(),
+        jobs: on_disks.jobs,
+        disks: disks::targets(config)
+            .map(|(target, _)| target.name.get_ref().clone())
+            .collect(),
         ..Offsite::default()
     };
     for (client, state) in clients.iter().zip(states) {
@@ -144,7 +167,8 @@ fn observe(paths: &Paths, config: &Config, clients: &[ClientName], states: &[Uni
                 .errors
                 .iter()
                 .find(|(failed, _)| *failed == name)
-                .map(|(_, error)| error.as_str());
+                .map(|(_, error)| error.as_str())
+                .or(on_disks.errors.get(&(client.clone(), name.clone())).map(String::as_str));
             let mut status = Target {
                 error: error.unwrap_or_default().into(),
                 ..Target::default()

@@ -94,6 +94,12 @@ async fn try_out(paths: &Paths, subject: &Subject) -> Result<Report, String> {
         .clone()
         .find(|target| *target.name.get_ref() == subject.target)
         .ok_or_else(|| format!("there is no target `{}`", subject.target))?;
+    if target.disk().is_some() {
+        return Err(format!(
+            "target `{}` is a disk, of which there is nothing to try out: plug it in, and the copy begins",
+            subject.target
+        ));
+    }
     let nobody = || ClientName::new(NOBODY).unwrap_or_default();
     let client = subject.client.clone().unwrap_or_else(nobody);
     let credentials = bucket::credentials(target)?;

@@ -1,6 +1,6 @@
-//! The role `strongroom-push NAME`: pushes one client's repository to each of its targets, compares each copy with what was
+//! The role `strongroom-push NAME`: pushes one client's repository to each of its buckets, compares each copy with what was
 //! sent, once a day, and leaves its progress and its errors where the offsite duty reads them. It ends with an error if any
-//! target failed; systemd tries again.
+//! target failed; systemd tries again. Disks, which are not always there, have a job of their own ([`super::disk_job`]).
 
 use super::{bucket, copy_check};
 use crate::clock;
@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use strongroom_model::config::{self, Config, Proof};
+use strongroom_model::config::{self, AtService, Config, Proof};
 use strongroom_model::name::{ClientName, TargetName};
-use strongroom_offsite::VerifyRequest;
 use strongroom_offsite::openpgp::{Encryption, Mode, Signer};
 use strongroom_offsite::push::{self, Limits, PushRequest, Tuning};
-use strongroom_offsite::retire::Rules;
+use strongroom_offsite::retire::{DAY, Rules};
+use strongroom_offsite::{OnProgress, VerifyRequest};
 use zeroize::Zeroizing;
 
 /// Least time between two writes of the progress.
@@ -79,7 +79,8 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    let targets: Vec<&config::Target> = config.targets_of(client).collect();
+    let targets = config.targets_of(client).filter(|target| target.bucket().is_some());
+    let targets: Vec<&config::Target> = targets.collect();
     // An error of a target that was removed from the configuration goes.
     progress
         .errors
@@ -93,7 +94,16 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
             if let Some(why) = clock::untrusted(&Chronyd::default()).await {
                 return Err(format!("nothing is pushed while the clock is not to be trusted: {why}"));
             }
-            push_to(paths, &config, &name, target, &report, &progress).await
+            let mut progress = progress.clone();
+            let mut written = Instant::now();
+            let mut on_progress = |now: strongroom_offsite::Progress| {
+                if written.elapsed() >= PROGRESS_PERIOD {
+                    written = Instant::now();
+                    (progress.done_bytes, progress.total_bytes) = (now.bytes_done, now.bytes_total);
+                    write(&report, &progress);
+                }
+            };
+            push_to(paths, &config, &name, target, &mut on_progress).await
         });
         progress.errors.retain(|(name, _)| name != target.name.get_ref());
         match outcome {
@@ -118,13 +128,13 @@ fn write(report: &std::path::Path, progress: &PushProgress) {
     }
 }
 
-async fn push_to(
+/// Pushes one repository to one target, and compares the copy if that is due. Tells what was done, or why not, in words.
+pub(super) async fn push_to(
     paths: &Paths,
     config: &Config,
     client: &ClientName,
     target: &config::Target,
-    report: &std::path::Path,
-    progress: &PushProgress,
+    on_progress: OnProgress<'_>,
 ) -> Result<String, String> {
     if let Some(why) = (config.offsite.proof == Proof::Required)
         .then(|| recipients::unproven(paths, config, target))
@@ -151,33 +161,29 @@ async fn push_to(
         },
         signer: signer(),
         limits: Limits {
-            uploads: *target.uploads.get_ref(),
-            bandwidth: target.bandwidth.as_ref().map(|rate| rate.get_ref().bytes()),
+            // A disk is fastest when it writes one file after another.
+            uploads: target.bucket().map_or(1, |bucket| *bucket.uploads.get_ref()),
+            bandwidth: target
+                .bucket()
+                .and_then(|bucket| bucket.bandwidth.as_ref())
+                .map(|rate| rate.get_ref().bytes()),
         },
         retirement: Rules {
             act: target.retire && !is_held(paths, client),
-            minimum_age_days: target.minimum_age(),
+            minimum_age_days: target.bucket().map_or(0, AtService::minimum_age),
             keep_days: *target.keep_days.get_ref(),
         },
         ledger: paths.ledger(client, target.name.get_ref()),
         now: crate::clock_now().unwrap_or_default(),
     };
-    let mut progress = progress.clone();
-    let mut written = Instant::now();
-    let mut on_progress = |now: strongroom_offsite::Progress| {
-        if written.elapsed() >= PROGRESS_PERIOD {
-            written = Instant::now();
-            (progress.done_bytes, progress.total_bytes) = (now.bytes_done, now.bytes_total);
-            write(report, &progress);
-        }
-    };
     let tuning = Tuning::default();
-    match push::push(&request, &tuning, &mut on_progress).await {
+    match push::push(&request, &tuning, on_progress).await {
         Ok(done) => {
             let compared = VerifyRequest {
                 target: request.target,
                 credentials: request.credentials,
                 ledger: request.ledger,
+                turn: request.now / DAY,
             };
             let name = target.name.get_ref();
             let checked = copy_check::after_push(paths, client, name, &compared, &tuning, request.now).await;

@@ -15,3 +15,4 @@ pub mod notify;
 pub mod projects;
 pub mod smart;
 pub mod systemd;
+pub mod usb;

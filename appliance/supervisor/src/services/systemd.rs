@@ -400,6 +400,17 @@ impl Systemd {
         read.await.map_err(error("tell the next time of", timer))
     }
 
+    /// When a timer elapsed last, in Unix seconds; `None` when it never did.
+    pub async fn last_elapse(&self, timer: &str) -> Result<Option<u64>, SystemdError> {
+        let read = async {
+            let object = self.manager.load_unit(timer).await?;
+            let properties = self.properties(&object).await?;
+            let us = u64::try_from(properties.get(TIMER, "LastTriggerUSec").await?)?;
+            Ok((us != 0 && us != u64::MAX).then_some(us / 1_000_000))
+        };
+        read.await.map_err(error("tell the last time of", timer))
+    }
+
     /// States of the named units, in the order of `names`.
     pub async fn states(&self, names: &[&str]) -> Result<Vec<UnitState>, SystemdError> {
         let rows = self

@@ -13,7 +13,7 @@ use std::io;
 use std::path::Path;
 use strongroom_model::condition::Condition;
 use strongroom_model::config::Config;
-use strongroom_model::name::ClientName;
+use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::session;
 use strongroom_model::status::{ArrayState, Job, JobKind, Status};
 use strongroom_model::upkeep::compaction::{self, Reading, Situation};
@@ -64,9 +64,15 @@ pub fn look(
         .and_then(|number| u32::try_from(number).ok());
     // What the last look saw may be newer than what the snapshot shows.
     let transaction = transaction.max(record.seen.transaction.filter(|_| transaction.is_some()));
-    let copies: Vec<(String, Option<u64>)> = client
-        .into_iter()
-        .flat_map(|client| &client.targets)
+    let on_disk = |name: &TargetName| {
+        let mut targets = config.offsite.target.iter();
+        targets.any(|target| target.name.get_ref() == name && target.disk().is_some())
+    };
+    let targets = || client.into_iter().flat_map(|client| &client.targets);
+    // A disk in another house holds nothing up, where there is a bucket as well.
+    let has_bucket = targets().any(|target| !on_disk(&target.name));
+    let copies: Vec<(String, Option<u64>)> = targets()
+        .filter(|target| !has_bucket || !on_disk(&target.name))
         .map(|target| (target.name.to_string(), target.transaction))
         .collect();
     let busy = status.jobs.iter().find_map(|job| busy(job, name));

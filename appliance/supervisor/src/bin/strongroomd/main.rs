@@ -5,6 +5,7 @@ mod array;
 mod boot;
 mod clients;
 mod configure;
+mod disk;
 mod health;
 mod mirror;
 mod pair;
@@ -29,11 +30,12 @@ use std::process::ExitCode;
 type Role = fn() -> ExitCode;
 
 /// Names, and what goes by them.
-const ROLES: [(&str, Role); 19] = [
+const ROLES: [(&str, Role); 20] = [
     ("strongroom-array", array::main),
     ("strongroom-boot", boot::main),
     ("strongroom-clients", clients::main),
     ("strongroom-configure", configure::main),
+    ("strongroom-disk", disk::main),
     ("strongroom-health", health::main),
     ("strongroom-mirror", mirror::main),
     ("strongroom-pair", pair::main),

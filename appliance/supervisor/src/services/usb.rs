@@ -1,12 +1,42 @@
-//! Which block device may be a stick with a configuration: a label alone says nothing. Pure but for [`look`], which asks
-//! lsblk.
+//! Which block device may be a stick with a configuration, or a disk for copies: a label alone says nothing. Pure but for
+//! [`look`], which asks lsblk.
 
 use crate::services::command::{self, CommandError};
 use serde::Deserialize;
 use std::path::PathBuf;
-use strongroom_model::config::Array;
+use strongroom_model::config::{Array, Volume};
 
-/// File systems that sticks are mounted with; the kernel's drivers for others are never reached by a stick.
+/// What a device is to be used for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose<'a> {
+    /// A stick with a configuration, labelled STRONGROOM.
+    Configuration,
+    /// A disk for copies, of this label or UUID.
+    Copies(&'a Volume),
+}
+
+impl Purpose<'_> {
+    fn is_named(self, device: &Device) -> bool {
+        let (label, uuid) = (device.label.as_deref(), device.uuid.as_deref());
+        match self {
+            Self::Configuration => label.is_some_and(|label| label.eq_ignore_ascii_case(LABEL)),
+            Self::Copies(volume) => volume.is_of(label, uuid),
+        }
+    }
+
+    /// Which file systems it may have, in words where it has another. FAT holds no file of 4 GiB, which a segment may have.
+    fn file_system(self, name: Option<&str>) -> Result<FileSystem, Unfit> {
+        let found = name.and_then(FileSystem::new);
+        match self {
+            Self::Configuration => found.ok_or(Unfit::FileSystem("FAT, exFAT nor ext4")),
+            Self::Copies(_) => found
+                .filter(|found| *found != FileSystem::Vfat)
+                .ok_or(Unfit::FileSystem("ext4 nor exFAT")),
+        }
+    }
+}
+
+/// File systems that are mounted; the kernel's drivers for others are never reached by a stick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileSystem {
     /// FAT.
@@ -37,7 +67,7 @@ impl FileSystem {
     }
 }
 
-/// A device that may be read as a stick.
+/// A device that may be used so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stick {
     /// The device with the file system.
@@ -48,7 +78,7 @@ pub struct Stick {
     pub id: String,
 }
 
-/// Why a device is no such stick.
+/// Why a device is none that may be used so.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
     /// lsblk failed.
@@ -73,11 +103,11 @@ pub enum Unfit {
     #[error("something on the same disk is mounted or in use")]
     InUse,
     /// The label is another by now.
-    #[error("its label is not STRONGROOM")]
+    #[error("its label or UUID is another by now")]
     Label,
-    /// A file system that sticks are not read with.
-    #[error("its file system is neither FAT, exFAT nor ext4")]
-    FileSystem,
+    /// A file system that it is not mounted with. Those that it is.
+    #[error("its file system is neither {0}")]
+    FileSystem(&'static str),
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,12 +148,12 @@ const MEMBER_TYPES: [&str; 2] = [
 const ID_MAX: usize = 64;
 
 /// Judges the device of that name.
-pub fn look(name: &str, array: Option<&Array>) -> Result<Stick, Unfit> {
+pub fn look(name: &str, purpose: Purpose<'_>, array: Option<&Array>) -> Result<Stick, Unfit> {
     let text = command::run("lsblk", &["--json", "--bytes", "--tree=NAME", "--output", COLUMNS], "")?;
-    judge(&text, name, array)
+    judge(&text, name, purpose, array)
 }
 
-fn judge(listing: &str, name: &str, array: Option<&Array>) -> Result<Stick, Unfit> {
+fn judge(listing: &str, name: &str, purpose: Purpose<'_>, array: Option<&Array>) -> Result<Stick, Unfit> {
     let listing: Listing = serde_json::from_str(listing)?;
     let disk = listing
         .blockdevices
@@ -159,18 +189,10 @@ fn judge(listing: &str, name: &str, array: Option<&Array>) -> Result<Stick, Unfi
         return Err(Unfit::InUse);
     }
     let device = all().find(|device| device.name == name).ok_or(Unfit::Gone)?;
-    if !device
-        .label
-        .as_deref()
-        .is_some_and(|label| label.eq_ignore_ascii_case(LABEL))
-    {
+    if !purpose.is_named(device) {
         return Err(Unfit::Label);
     }
-    let file_system = device
-        .fstype
-        .as_deref()
-        .and_then(FileSystem::new)
-        .ok_or(Unfit::FileSystem)?;
+    let file_system = purpose.file_system(device.fstype.as_deref())?;
     let id = device.uuid.as_deref().unwrap_or("unknown");
     Ok(Stick {
         device: PathBuf::from("/dev").join(&device.name),
@@ -199,8 +221,12 @@ mod tests {
     const FAT: &str = r#""fstype": "vfat", "label": "STRONGROOM", "uuid": "12AB-34CD","#;
 
     fn judged(listing: &str) -> Result<Stick, String> {
+        judged_for(listing, Purpose::Configuration)
+    }
+
+    fn judged_for(listing: &str, purpose: Purpose<'_>) -> Result<Stick, String> {
         let config = Config::parse("[array]\nsystem_disk = \"SYS\"\ndata_disks = [\"DATA\"]\n").unwrap();
-        judge(listing, "sdb1", config.array.as_ref()).map_err(|unfit| unfit.to_string())
+        judge(listing, "sdb1", purpose, config.array.as_ref()).map_err(|unfit| unfit.to_string())
     }
 
     #[test]
@@ -238,5 +264,43 @@ mod tests {
         refused(&listing("usb", "", &FAT.replace("vfat", "btrfs"), ""), "neither FAT");
         refused(&listing("usb", "", &FAT.replace("STRONGROOM", "OTHER"), ""), "label");
         refused(r#"{"blockdevices": []}"#, "gone");
+    }
+
+    #[test]
+    fn a_disk_for_copies_is_the_one_that_is_named() {
+        let label = Volume::new("BACKUP").unwrap();
+        let uuid = Volume::new("12ab-34cd").unwrap();
+        let part = FAT.replace("vfat", "exfat").replace("STRONGROOM", "BACKUP");
+        let disk = listing("usb", "", &part, "");
+        for volume in [&label, &uuid] {
+            let found = judged_for(&disk, Purpose::Copies(volume)).unwrap();
+            assert_eq!(
+                (found.device, found.file_system),
+                (PathBuf::from("/dev/sdb1"), FileSystem::Exfat)
+            );
+        }
+        let other = Volume::new("OTHER").unwrap();
+        assert!(
+            judged_for(&disk, Purpose::Copies(&other))
+                .unwrap_err()
+                .contains("another by now")
+        );
+        assert!(judged(&disk).is_err());
+        for bad in ["vfat", "ntfs", "btrfs"] {
+            let told = judged_for(&disk.replace("exfat", bad), Purpose::Copies(&label)).unwrap_err();
+            assert!(told.contains("neither ext4 nor exFAT"), "{told}");
+        }
+        for (from, to, why) in [
+            ("\"usb\"", "\"sata\"", "not connected by USB"),
+            ("STICK-1", "DATA", "array"),
+            (
+                "\"label\": \"BACKUP\"",
+                "\"label\": \"BACKUP\", \"partlabel\": \"state\"",
+                "Strongroom system",
+            ),
+        ] {
+            let told = judged_for(&disk.replace(from, to), Purpose::Copies(&label)).unwrap_err();
+            assert!(told.contains(why), "{told}");
+        }
     }
 }

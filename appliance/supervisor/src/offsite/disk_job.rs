@@ -1,0 +1,162 @@
+//! The role `strongroom-disk TARGET`: copies the repositories of all clients that have this target to its disk, one after the
+//! other, and leaves its progress and its outcome where the offsite duty reads them. It runs while the disk is mounted, which
+//! systemd sees to: the unit needs the mount, and the mount goes with the unit ([`super::disks`]).
+//!
+//! A copy that fails is an outcome like another: the duty decides when it is tried again.
+
+use super::push_job::push_to;
+use crate::clock;
+use crate::configuration::in_force;
+use crate::durable;
+use crate::paths::Paths;
+use crate::services::chrony::Chronyd;
+use crate::upkeep::hold;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use strongroom_model::config::{self, Config};
+use strongroom_model::disk_copy::Attempt;
+use strongroom_model::name::{ClientName, TargetName};
+
+/// Least time between two writes of the progress.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
+/// Longest report, in bytes: an error for each of 64 clients.
+const REPORT_BYTES_MAX: u64 = 256 * 1024;
+
+/// What the job is doing and what went wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskProgress {
+    /// The client whose repository is copied now; none before the first.
+    pub client: Option<ClientName>,
+    /// Bytes of it done.
+    pub done_bytes: u64,
+    /// Bytes of it in all; 0 while unknown.
+    pub total_bytes: u64,
+    /// Clients that failed, with the reason. Those of an earlier run stand until the client has been tried again.
+    pub errors: Vec<(ClientName, String)>,
+    /// How the last run ended.
+    pub last: Option<Attempt>,
+}
+
+/// Why nothing could be copied at all.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The name is of the wrong form.
+    #[error("strongroom-disk needs the name of a target")]
+    NoName,
+    /// No such target, or a bucket.
+    #[error("there is no target `{0}` on a disk")]
+    NoDisk(TargetName),
+    /// A runtime could not be made, or the outcome not be written.
+    #[error("the job could not be done: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs the role to its end.
+pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), DiskError> {
+    let name = name
+        .and_then(|name| TargetName::new(name).ok())
+        .ok_or(DiskError::NoName)?;
+    let config = in_force(paths);
+    let mut targets = config.offsite.target.iter();
+    let target = targets
+        .find(|target| *target.name.get_ref() == name && target.disk().is_some())
+        .ok_or_else(|| DiskError::NoDisk(name.clone()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = paths.disk_report(&name);
+    let mut progress = self::progress(paths, &name);
+    let clients = clients_of(&config, &name);
+    progress.errors.retain(|(client, _)| clients.contains(client));
+    let mut failed = Vec::new();
+    for client in &clients {
+        progress.client = Some(client.clone());
+        (progress.done_bytes, progress.total_bytes) = (0, 0);
+        write(&report, &progress)?;
+        let outcome = runtime.block_on(copy(paths, &config, target, client, &report, &progress));
+        progress.errors.retain(|(other, _)| other != client);
+        match outcome {
+            Ok(words) => eprintln!("{client} to {name}: {words}"),
+            Err(error) => {
+                eprintln!("{client} to {name}: {error}");
+                failed.push(format!("{client}: {error}"));
+                progress.errors.push((client.clone(), error));
+            }
+        }
+    }
+    progress.client = None;
+    progress.last = Some(Attempt {
+        at: crate::clock_now().unwrap_or_default(),
+        error: summary(&failed),
+    });
+    Ok(write(&report, &progress)?)
+}
+
+/// What the job of a target left; nothing before it ran.
+pub fn progress(paths: &Paths, target: &TargetName) -> DiskProgress {
+    durable::read_json(&paths.disk_report(target), REPORT_BYTES_MAX).unwrap_or_default()
+}
+
+/// The clients that are copied to this target.
+pub fn clients_of(config: &Config, target: &TargetName) -> Vec<ClientName> {
+    let has_it = |client: &&config::Client| config.targets_of(client).any(|other| other.name.get_ref() == target);
+    let clients = config.client.iter().filter(has_it);
+    clients.map(|client| client.name.get_ref().clone()).collect()
+}
+
+/// The first failure, and how many others there are.
+fn summary(failed: &[String]) -> String {
+    match failed {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first, others @ ..] => format!("{first} ({} more failed)", others.len()),
+    }
+}
+
+async fn copy(
+    paths: &Paths,
+    config: &Config,
+    target: &config::Target,
+    client: &ClientName,
+    report: &Path,
+    progress: &DiskProgress,
+) -> Result<String, String> {
+    if hold::of(paths, client) != hold::Hold::Open {
+        return Ok("not before the repository's compaction, rollback or repair has ended".into());
+    }
+    // What is retired is chosen by age, and a manifest tells its time.
+    if let Some(why) = clock::untrusted(&Chronyd::default()).await {
+        return Err(format!("nothing is copied while the clock is not to be trusted: {why}"));
+    }
+    let mut progress = progress.clone();
+    let mut written = Instant::now();
+    let mut on_progress = |now: strongroom_offsite::Progress| {
+        if written.elapsed() >= PROGRESS_PERIOD {
+            written = Instant::now();
+            (progress.done_bytes, progress.total_bytes) = (now.bytes_done, now.bytes_total);
+            if let Err(error) = write(report, &progress) {
+                eprintln!("the progress could not be written: {error}");
+            }
+        }
+    };
+    push_to(paths, config, client, target, &mut on_progress).await
+}
+
+fn write(report: &Path, progress: &DiskProgress) -> std::io::Result<()> {
+    let text = serde_json::to_vec(progress)?;
+    durable::write(report, &text, 0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_short() {
+        assert_eq!(summary(&[]), "");
+        assert_eq!(summary(&["asus: full".into()]), "asus: full");
+        assert_eq!(
+            summary(&["asus: full".into(), "b: x".into(), "c: x".into()]),
+            "asus: full (2 more failed)"
+        );
+    }
+}
