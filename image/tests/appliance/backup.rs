@@ -379,7 +379,7 @@ pub fn checked(trial: &Trial, repository: &Path, name: &str, archives: &[&str]) 
 }
 
 /// The owner's secret key, in a file.
-fn secret_key(trial: &Trial) -> std::path::PathBuf {
+pub fn secret_key(trial: &Trial) -> std::path::PathBuf {
     let key = trial.folder.join("owner-secret.asc");
     let export = Command::new("gpg")
         .arg("--homedir")
@@ -392,7 +392,7 @@ fn secret_key(trial: &Trial) -> std::path::PathBuf {
 }
 
 /// Our own command on a workstation, still to be told what to do.
-fn our_command(trial: &Trial) -> Command {
+pub fn our_command(trial: &Trial) -> Command {
     let programs = image::programs::build(&Workspace::here()).unwrap();
     let program = programs
         .iter()

@@ -69,6 +69,25 @@ pub fn ext4(file: &Path, folder: &Path) {
     );
 }
 
+/// An empty disk of this file system (`ext4`, `exfat`, `vfat`), labelled BACKUP.
+pub fn backup_disk(file: &Path, file_system: &str, size: u64) {
+    let image = empty(file, size);
+    let label = if file_system == "vfat" { "-n" } else { "-L" };
+    let mut arguments = vec![label, "BACKUP", &image];
+    if file_system == "ext4" {
+        arguments.splice(0..0, ["-q", "-F"]);
+    }
+    run(&format!("mkfs.{file_system}"), &arguments);
+}
+
+/// Takes a folder out of an ext4 disk that is not plugged in.
+pub fn taken_out(disk: &Path, folder: &str, into: &Path) {
+    let _ = std::fs::remove_dir_all(into);
+    std::fs::create_dir_all(into).unwrap();
+    let command = format!("rdump {folder} {}", into.display());
+    run("debugfs", &["-R", &command, disk.to_str().unwrap()]);
+}
+
 /// Runs a command of debugfs(8) on an ext4 stick that is not plugged in.
 pub fn debugfs(stick: &Path, command: &str) -> String {
     let output = run("debugfs", &["-w", "-R", command, stick.to_str().unwrap()]);

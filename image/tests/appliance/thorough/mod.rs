@@ -17,4 +17,5 @@ mod media;
 mod missing;
 mod recovery;
 mod stick;
+mod usb_copy;
 mod watchdog;
