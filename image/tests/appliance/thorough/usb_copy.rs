@@ -51,6 +51,9 @@ fn a_usb_disk_is_copied_to_when_it_is_plugged_in_and_restored_from() {
     let mut hardware = trial.hardware("usb_copy", Firmware::Bios);
     hardware.extra = usb();
     let mut machine = switch_on(&trial, &hardware);
+    wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, |status| {
+        status["array"]["state"] == "mounted" && status["clock"]["state"] == "synchronised"
+    });
     let admin = trial.admin(&machine);
     let client = Client::new(CLIENT, trial.client(&machine), &trial.folder);
     let files = trial.folder.join("files");
