@@ -19,6 +19,7 @@ use crate::process;
 
 /// The address at which the machine reaches the host's loopback.
 pub const HOST: &str = "10.0.2.2";
+const PRESS_AGAIN: Duration = Duration::from_secs(30);
 /// A check by ssh takes as long, and nearly all of an emulated processor.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -220,16 +221,22 @@ impl Machine {
         }
     }
 
-    /// Presses the power button and waits until the machine is off.
+    /// Presses the power button and waits until the machine is off; again now and then, as a person does whose first press
+    /// came before logind listened.
     ///
     /// # Errors
     /// [`Error::Machine`] when it isn't off in time.
     pub fn shut_down(mut self, within: Duration) -> Result<()> {
-        self.command("system_powerdown", json!({}))?;
         let end = Instant::now() + within;
+        let mut press = Instant::now();
         while Instant::now() < end {
             if let Ok(Some(_)) = self.child.try_wait() {
                 return Ok(());
+            }
+            if Instant::now() >= press {
+                // It may go off at this very moment.
+                let _ = self.command("system_powerdown", json!({}));
+                press += PRESS_AGAIN;
             }
             std::thread::sleep(POLL);
         }
