@@ -219,7 +219,14 @@ async fn wait(appliance: &Connection, client: &str, before: &Upkeep, kind: JobKi
     loop {
         tokio::time::sleep(POLL).await;
         let upkeep = appliance.upkeep(client).await?;
-        if upkeep.standing.is_none()
+        let status = appliance.status().await?;
+        let running = status
+            .jobs
+            .iter()
+            .any(|job| job.kind == kind && job.client.as_ref().is_some_and(|of| of.as_str() == client));
+        // The job is told as running for a moment longer, and as long the next one would be refused.
+        if !running
+            && upkeep.standing.is_none()
             && upkeep.last != before.last
             && let Some(last) = upkeep.last
         {
@@ -229,11 +236,6 @@ async fn wait(appliance: &Connection, client: &str, before: &Upkeep, kind: JobKi
                 Err(ApplianceError::Upkeep(last.error))
             };
         }
-        let status = appliance.status().await?;
-        let running = status
-            .jobs
-            .iter()
-            .any(|job| job.kind == kind && job.client.as_ref().is_some_and(|of| of.as_str() == client));
         if running || upkeep.standing.is_some() {
             quiet_since = Instant::now();
         } else if quiet_since.elapsed() > START {
