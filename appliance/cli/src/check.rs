@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
-use strongroom_model::status::{JobKind, Status};
+use strongroom_model::status::{Job, JobKind, Status};
 use strongroom_model::verification::{Compared, Damage, Touched, Verification, touched_words};
 use strongroom_model::watch::{Archives, Remembered};
 
@@ -56,6 +56,11 @@ pub async fn run(client: Option<&str>, json: bool, wait: bool) -> Result<ExitCod
             }
         }
     }
+    // The job is told as running for a moment longer, and as long a repair would be refused.
+    let over = std::time::Instant::now();
+    while over.elapsed() < START && is_checked(&*appliance.status().await?, &names) {
+        tokio::time::sleep(POLL).await;
+    }
     eprint!("\r{:60}\r", "");
     let sound = done
         .iter()
@@ -72,6 +77,15 @@ pub async fn run(client: Option<&str>, json: bool, wait: bool) -> Result<ExitCod
         }
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether one of these clients' repositories is being checked, as far as the appliance tells.
+fn is_checked(status: &Status, names: &[String]) -> bool {
+    let of_these = |job: &Job| {
+        let client = job.client.as_ref();
+        job.kind == JobKind::Check && client.is_some_and(|of| names.iter().any(|name| name == of.as_str()))
+    };
+    status.jobs.iter().any(of_these)
 }
 
 /// Whether a check is running.
