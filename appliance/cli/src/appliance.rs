@@ -11,7 +11,7 @@ use strongroom_model::name::ClientName;
 use strongroom_model::recipient::{Challenge, Listing};
 use strongroom_model::registry::{Answer, ListedClient, Request};
 use strongroom_model::session::Session;
-use strongroom_model::status::{JobKind, Status, Target};
+use strongroom_model::status::{self, JobKind, Status, Target};
 use strongroom_model::upkeep::Upkeep;
 use strongroom_model::watch::Remembered;
 use zbus::DBusError;
@@ -369,11 +369,7 @@ impl Connection {
         loop {
             tokio::time::sleep(POLL).await;
             let status = self.status().await?;
-            let job = status
-                .jobs
-                .iter()
-                .find(|job| job.kind == JobKind::Push && job.client.as_ref().is_some_and(|of| of.as_str() == client));
-            if let Some(job) = job {
+            if let Some(job) = running(&status, JobKind::Push, client) {
                 seen_running = true;
                 if watched {
                     eprint!(
@@ -417,6 +413,12 @@ impl Connection {
             return report(client, &targets, job, json);
         }
     }
+}
+
+/// A client's job of this kind, as far as the appliance tells that one is running.
+pub fn running<'a>(status: &'a Status, kind: JobKind, client: &str) -> Option<&'a status::Job> {
+    let mut jobs = status.jobs.iter();
+    jobs.find(|job| job.kind == kind && job.client.as_ref().is_some_and(|of| of.as_str() == client))
 }
 
 /// A client's push that began last.

@@ -1,12 +1,12 @@
 //! `strongroom check`, `strongroom client show` and `strongroom client accept`: what is known of clients' repositories.
 
-use crate::appliance::{ApplianceError, Connection};
+use crate::appliance::{ApplianceError, Connection, running};
 use crate::words;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
-use strongroom_model::status::{Job, JobKind, Status};
+use strongroom_model::status::{JobKind, Status};
 use strongroom_model::verification::{Compared, Damage, Touched, Verification, touched_words};
 use strongroom_model::watch::{Archives, Remembered};
 
@@ -58,7 +58,11 @@ pub async fn run(client: Option<&str>, json: bool, wait: bool) -> Result<ExitCod
     }
     // The job is told as running for a moment longer, and as long a repair would be refused.
     let over = std::time::Instant::now();
-    while over.elapsed() < START && is_checked(&*appliance.status().await?, &names) {
+    let is_checked = |status: &Status| {
+        let mut names = names.iter();
+        names.any(|name| running(status, JobKind::Check, name).is_some())
+    };
+    while over.elapsed() < START && is_checked(&*appliance.status().await?) {
         tokio::time::sleep(POLL).await;
     }
     eprint!("\r{:60}\r", "");
@@ -77,15 +81,6 @@ pub async fn run(client: Option<&str>, json: bool, wait: bool) -> Result<ExitCod
         }
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Whether one of these clients' repositories is being checked, as far as the appliance tells.
-fn is_checked(status: &Status, names: &[String]) -> bool {
-    let of_these = |job: &Job| {
-        let client = job.client.as_ref();
-        job.kind == JobKind::Check && client.is_some_and(|of| names.iter().any(|name| name == of.as_str()))
-    };
-    status.jobs.iter().any(of_these)
 }
 
 /// Whether a check is running.

@@ -1,7 +1,7 @@
 //! `strongroom compact` and `strongroom rollback`: show what would happen and what stands against it, ask, and wait for the
 //! end. `strongroom repair` passes on what it is given, and waits in the same way.
 
-use crate::appliance::{ApplianceError, Connection};
+use crate::appliance::{self, ApplianceError, Connection};
 use crate::{confirm, now, words};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -220,10 +220,7 @@ async fn wait(appliance: &Connection, client: &str, before: &Upkeep, kind: JobKi
         tokio::time::sleep(POLL).await;
         let upkeep = appliance.upkeep(client).await?;
         let status = appliance.status().await?;
-        let running = status
-            .jobs
-            .iter()
-            .any(|job| job.kind == kind && job.client.as_ref().is_some_and(|of| of.as_str() == client));
+        let running = appliance::running(&status, kind, client).is_some();
         // The job is told as running for a moment longer, and as long the next one would be refused.
         if !running
             && upkeep.standing.is_none()

@@ -13,13 +13,10 @@ use crate::services::chrony::Chronyd;
 use crate::upkeep::hold;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::time::{Duration, Instant};
 use strongroom_model::config::{self, Config};
 use strongroom_model::disk_copy::Attempt;
 use strongroom_model::name::{ClientName, TargetName};
 
-/// Least time between two writes of the progress.
-const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 /// Longest report, in bytes: an error for each of 64 clients.
 const REPORT_BYTES_MAX: u64 = 256 * 1024;
 
@@ -128,17 +125,13 @@ async fn copy(
         return Err(format!("nothing is copied while the clock is not to be trusted: {why}"));
     }
     let mut progress = progress.clone();
-    let mut written = Instant::now();
-    let mut on_progress = |now: strongroom_offsite::Progress| {
-        if written.elapsed() >= PROGRESS_PERIOD {
-            written = Instant::now();
-            (progress.done_bytes, progress.total_bytes) = (now.bytes_done, now.bytes_total);
-            if let Err(error) = write(report, &progress) {
-                eprintln!("the progress could not be written: {error}");
-            }
+    let tell = |done, total| {
+        (progress.done_bytes, progress.total_bytes) = (done, total);
+        if let Err(error) = write(report, &progress) {
+            eprintln!("the progress could not be written: {error}");
         }
     };
-    push_to(paths, config, client, target, &mut on_progress).await
+    push_to(paths, config, client, target, tell).await
 }
 
 fn write(report: &Path, progress: &DiskProgress) -> std::io::Result<()> {

@@ -20,10 +20,10 @@ use strongroom_model::name::{ClientName, TargetName};
 use strongroom_offsite::openpgp::{Encryption, Mode, Signer};
 use strongroom_offsite::push::{self, Limits, PushRequest, Tuning};
 use strongroom_offsite::retire::{DAY, Rules};
-use strongroom_offsite::{OnProgress, VerifyRequest};
+use strongroom_offsite::{Progress, VerifyRequest};
 use zeroize::Zeroizing;
 
-/// Least time between two writes of the progress.
+/// Least time between two tellings of the progress.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the job is doing and what went wrong.
@@ -95,15 +95,11 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
                 return Err(format!("nothing is pushed while the clock is not to be trusted: {why}"));
             }
             let mut progress = progress.clone();
-            let mut written = Instant::now();
-            let mut on_progress = |now: strongroom_offsite::Progress| {
-                if written.elapsed() >= PROGRESS_PERIOD {
-                    written = Instant::now();
-                    (progress.done_bytes, progress.total_bytes) = (now.bytes_done, now.bytes_total);
-                    write(&report, &progress);
-                }
+            let tell = |done, total| {
+                (progress.done_bytes, progress.total_bytes) = (done, total);
+                write(&report, &progress);
             };
-            push_to(paths, &config, &name, target, &mut on_progress).await
+            push_to(paths, &config, &name, target, tell).await
         });
         progress.errors.retain(|(name, _)| name != target.name.get_ref());
         match outcome {
@@ -128,13 +124,14 @@ fn write(report: &std::path::Path, progress: &PushProgress) {
     }
 }
 
-/// Pushes one repository to one target, and compares the copy if that is due. Tells what was done, or why not, in words.
+/// Pushes one repository to one target, and compares the copy if that is due. Tells what was done, or why not, in words;
+/// meanwhile now and then how many bytes are done, of how many.
 pub(super) async fn push_to(
     paths: &Paths,
     config: &Config,
     client: &ClientName,
     target: &config::Target,
-    on_progress: OnProgress<'_>,
+    mut tell: impl FnMut(u64, u64) + Send,
 ) -> Result<String, String> {
     if let Some(why) = (config.offsite.proof == Proof::Required)
         .then(|| recipients::unproven(paths, config, target))
@@ -177,7 +174,14 @@ pub(super) async fn push_to(
         now: crate::clock_now().unwrap_or_default(),
     };
     let tuning = Tuning::default();
-    match push::push(&request, &tuning, on_progress).await {
+    let mut told = Instant::now();
+    let mut on_progress = |now: Progress| {
+        if told.elapsed() >= PROGRESS_PERIOD {
+            told = Instant::now();
+            tell(now.bytes_done, now.bytes_total);
+        }
+    };
+    match push::push(&request, &tuning, &mut on_progress).await {
         Ok(done) => {
             let compared = VerifyRequest {
                 target: request.target,
