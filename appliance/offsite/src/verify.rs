@@ -110,6 +110,9 @@ pub async fn verify(request: &VerifyRequest, tuning: &Tuning) -> Result<VerifyRe
         .iter()
         .filter_map(|listed| Some((target.object(&listed.key)?, listed)))
         .collect();
+    let Store::Directory(directory, _) = &client else {
+        return Ok(compare(contents, &there));
+    };
     let hashes: Vec<(String, u64, Sha256Sum)> = contents
         .items
         .iter()
@@ -117,9 +120,6 @@ pub async fn verify(request: &VerifyRequest, tuning: &Tuning) -> Result<VerifyRe
         .filter_map(|item| Some((item.object.clone(), item.size, item.sha256?)))
         .collect();
     let mut report = compare(contents, &there);
-    let Store::Directory(directory, _) = &client else {
-        return Ok(report);
-    };
     for (object, size, sum) in hashes {
         if there.get(object.as_str()).is_none_or(|listed| listed.size != size) {
             continue;

@@ -11,7 +11,7 @@ use crate::paths::{ARRAY_MOUNT, Paths};
 use crate::services::mounts;
 use crate::services::systemd::{Systemd, SystemdError};
 use crate::services::usb::{self, Purpose};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use strongroom_model::condition::Condition;
 use strongroom_model::config::{Config, OnDisk, Target};
@@ -105,9 +105,10 @@ impl Disks {
         now: u64,
     ) -> Result<Seen, SystemdError> {
         let mut seen = Seen::default();
+        if targets(config).next().is_none() {
+            return Ok(seen);
+        }
         let is_mounted = mounts::at(paths, ARRAY_MOUNT).is_some();
-        let names: BTreeSet<&TargetName> = targets(config).map(|(target, _)| target.name.get_ref()).collect();
-        self.0.retain(|name, _| names.contains(name));
         for (target, disk) in targets(config) {
             let name = target.name.get_ref();
             let known = self.0.entry(name.clone()).or_default();

@@ -82,6 +82,7 @@ pub async fn run(
     let mut next_read: Option<Instant> = None;
     let mut disks = Disks::default();
     let mut scheduled = BTreeMap::new();
+    let has_disks = disks::targets(&config).next().is_some();
     loop {
         let states = if units.is_empty() {
             Vec::new()
@@ -94,7 +95,7 @@ pub async fn run(
         new.part.recipients = recipients.look(&paths, &config).to_vec();
         new.part.proof_required = config.offsite.proof == Proof::Required;
         let running = !new.part.jobs.is_empty();
-        // Two questions for each client: not at every look.
+        // Questions for each client: not at every look.
         if next_read.is_none_or(|read| read.elapsed() >= NEXT_PERIOD) {
             next_read = Some(Instant::now());
             for client in &clients {
@@ -102,7 +103,7 @@ pub async fn run(
                     Some(time) => next.insert(client.clone(), time),
                     None => next.remove(client),
                 };
-                if let Some(time) = systemd.last_elapse(&timer(client)).await? {
+                if has_disks && let Some(time) = systemd.last_elapse(&timer(client)).await? {
                     scheduled.insert(client.clone(), time);
                 }
             }
