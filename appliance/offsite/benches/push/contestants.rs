@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use strongroom_offsite::openpgp::Mode;
 use strongroom_offsite::retire::Rules;
-use strongroom_offsite::{Encryption, Limits, PushRequest, Target, Tuning, push, trust};
+use strongroom_offsite::{Encryption, Limits, PushRequest, Target, Tuning, VerifyRequest, push, trust, verify};
 
 use crate::measure::{self, Cost};
 use crate::support::{Gpg, credentials, run, target_at};
@@ -80,9 +80,10 @@ impl Drop for Place {
 }
 
 impl Place {
-    pub fn new(bytes: usize) -> Self {
+    /// With a repository of so many bytes, and the sink at the end of this line.
+    pub fn new(bytes: usize, line: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        corpus::write(&dir.path().join("repository"), bytes);
+        corpus::new(&dir.path().join("repository"));
         let gpg = Gpg::new();
         gpg.generate("owner", "rsa4096", "0", "");
         fs::write(dir.path().join("owner.pgp"), gpg.export("owner")).unwrap();
@@ -90,6 +91,7 @@ impl Place {
         let mut sink = Command::new(std::env::current_exe().unwrap())
             .arg("sink")
             .arg(dir.path())
+            .arg(line)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -97,32 +99,46 @@ impl Place {
         BufReader::new(sink.stdout.take().unwrap())
             .read_line(&mut port)
             .unwrap();
-        Self {
+        let place = Self {
             endpoint: format!("https://localhost:{}", port.trim()),
             dir,
             gpg,
             sink,
-        }
+        };
+        place.grow(bytes);
+        place
     }
 
-    pub fn run(&self, contestant: Contestant) -> Cost {
+    /// Adds so many bytes to the repository.
+    pub fn grow(&self, bytes: usize) {
+        corpus::grow(&self.dir.path().join("repository"), bytes);
+    }
+
+    /// Pushes everything to where nothing is yet.
+    pub fn full(&self, contestant: Contestant) -> Cost {
+        self.push(
+            contestant,
+            &std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos().to_string(),
+        )
+    }
+
+    /// Pushes what is not yet below this prefix.
+    pub fn push(&self, contestant: Contestant, prefix: &str) -> Cost {
         match contestant {
-            Contestant::Ours(mode) => {
-                let _ = fs::remove_dir_all(self.dir.path().join("ledger"));
-                measure::run(
-                    Command::new(std::env::current_exe().unwrap())
-                        .arg("push")
-                        .arg(self.dir.path())
-                        .arg(&self.endpoint)
-                        .arg(format!("{mode:?}")),
-                )
-            }
+            Contestant::Ours(mode) => measure::run(
+                Command::new(std::env::current_exe().unwrap())
+                    .arg("push")
+                    .arg(self.dir.path())
+                    .arg(&self.endpoint)
+                    .arg(format!("{mode:?}"))
+                    .arg(prefix),
+            ),
             Contestant::RcloneCrypt => {
                 let obscured = run(Command::new("rclone").args(["obscure", "a password of this bench"])).stdout;
                 let mut command = Command::new("rclone");
                 self.rclone(&mut command)
                     .env("RCLONE_CONFIG_CRYPTED_TYPE", "crypt")
-                    .env("RCLONE_CONFIG_CRYPTED_REMOTE", format!("sink:bucket/{}", self.fresh()))
+                    .env("RCLONE_CONFIG_CRYPTED_REMOTE", format!("sink:bucket/{prefix}"))
                     .env(
                         "RCLONE_CONFIG_CRYPTED_PASSWORD",
                         String::from_utf8(obscured).unwrap().trim(),
@@ -143,7 +159,7 @@ impl Place {
                     .args(["-c", script, "sh"])
                     .arg(self.dir.path())
                     .arg(self.gpg.home())
-                    .arg(format!("sink:bucket/{}", self.fresh()));
+                    .arg(format!("sink:bucket/{prefix}"));
                 measure::run(&mut command)
             }
         }
@@ -165,17 +181,12 @@ impl Place {
             .env("RCLONE_CONFIG_SINK_SECRET_ACCESS_KEY", "all-secret")
             .env("RCLONE_CONFIG_SINK_NO_CHECK_BUCKET", "true")
     }
-
-    /// A prefix that was not used before.
-    fn fresh(&self) -> u128 {
-        std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos()
-    }
 }
 
-/// The contestant that we are: one push, in this process.
+/// The contestant that we are: one push, and the comparison with a list of the bucket, in this process.
 pub fn push_here(arguments: &[String]) {
-    let [dir, endpoint, mode] = arguments else {
-        panic!("folder, endpoint and mode are wanted");
+    let [dir, endpoint, mode, prefix] = arguments else {
+        panic!("folder, endpoint, mode and prefix are wanted");
     };
     let dir = PathBuf::from(dir);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -186,7 +197,7 @@ pub fn push_here(arguments: &[String]) {
     let request = PushRequest {
         repository: dir.join("repository"),
         target: Target {
-            prefix: now.as_nanos().to_string(),
+            prefix: prefix.clone(),
             trust: trust::parse(&fs::read(dir.join("ca.pem")).unwrap()).unwrap(),
             ..target_at(endpoint.clone(), "bucket")
         },
@@ -196,10 +207,17 @@ pub fn push_here(arguments: &[String]) {
         signer: None,
         limits: Limits::default(),
         retirement: Rules::default(),
-        ledger: dir.join("ledger"),
+        ledger: dir.join(format!("ledger-{prefix}")),
         now: now.as_secs(),
     };
-    runtime
-        .block_on(push(&request, &Tuning::default(), &mut |_| {}))
-        .unwrap();
+    let tuning = Tuning::default();
+    runtime.block_on(push(&request, &tuning, &mut |_| {})).unwrap();
+    let compare = VerifyRequest {
+        target: request.target,
+        credentials: request.credentials,
+        ledger: request.ledger,
+        turn: 0,
+    };
+    let compared = runtime.block_on(verify(&compare, &tuning)).unwrap();
+    assert!(compared.missing.is_empty(), "{:?}", compared.missing);
 }

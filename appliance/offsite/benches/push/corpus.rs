@@ -9,13 +9,17 @@ use crate::support::noise;
 /// Borg's own limit.
 const SEGMENT: usize = 500_000_000;
 
-/// Writes `bytes` in segments, then a commit.
-pub fn write(repository: &Path, bytes: usize) {
+/// Writes an empty repository.
+pub fn new(repository: &Path) {
     fs::create_dir_all(repository.join("data/0")).unwrap();
     let config = format!("[repository]\nversion = 1\nid = {}\n", "ab".repeat(32));
     fs::write(repository.join("config"), config).unwrap();
+}
+
+/// Adds `bytes` in segments, then a commit.
+pub fn grow(repository: &Path, bytes: usize) {
     let block = noise(1 << 20, 3);
-    let (mut left, mut number) = (bytes, 0);
+    let (mut left, mut number) = (bytes, fs::read_dir(repository.join("data/0")).unwrap().count());
     while left > 0 {
         let mut here = left.min(SEGMENT);
         left -= here;
