@@ -71,6 +71,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     let (stop_sender, stop) = watch::channel(false);
 
     let (jobs_sender, jobs) = watch::channel(Arc::<Vec<Job>>::default());
+    let (heard_sender, heard) = watch::channel(0);
     let face = dbus::Needs {
         paths: paths.clone(),
         status: status.clone(),
@@ -88,7 +89,13 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
         let (systemd, status, duty) = (systemd.clone(), status.clone(), duty_sender.clone());
         tokio::spawn(async move {
             loop {
-                let ended = jobs::run(systemd.clone(), status.clone(), jobs_sender.clone()).await;
+                let ended = jobs::run(
+                    systemd.clone(),
+                    status.clone(),
+                    jobs_sender.clone(),
+                    heard_sender.clone(),
+                )
+                .await;
                 stopped("jobs", ended, &duty).await;
             }
         });
@@ -101,6 +108,7 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
         paths.clone(),
         in_force.clone(),
         surroundings.clone(),
+        heard.clone(),
         clients_sender,
     ));
     {
@@ -123,13 +131,18 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     }
     {
         let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
-        let (clients, surroundings, mut in_force) = (clients.clone(), surroundings.clone(), in_force.clone());
+        let mut in_force = in_force.clone();
+        let news = watched::News {
+            clients: clients.clone(),
+            around: surroundings,
+            heard: heard.clone(),
+        };
         tokio::spawn(async move {
             loop {
                 let config = in_force.borrow_and_update().config.clone();
                 let (paths, systemd) = (paths.clone(), systemd.clone());
-                let (clients, around, report) = (clients.clone(), surroundings.clone(), watch_sender.clone());
-                let watching = watched::run(paths, config, systemd, &mut watch_orders, clients, around, report);
+                let (news, report) = (news.clone(), watch_sender.clone());
+                let watching = watched::run(paths, config, systemd, &mut watch_orders, news, report);
                 tokio::select! {
                     ended = watching => stopped("watch", ended, &duty).await,
                     // It begins again with other clients.
@@ -140,13 +153,13 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
     }
     {
         let (paths, systemd, duty) = (paths.clone(), systemd.clone(), duty_sender.clone());
-        let (status, mut in_force) = (status.clone(), in_force.clone());
+        let (status, heard, mut in_force) = (status.clone(), heard.clone(), in_force.clone());
         tokio::spawn(async move {
             loop {
                 let config = in_force.borrow_and_update().config.clone();
                 let (paths, systemd) = (paths.clone(), systemd.clone());
-                let (around, status, report) = (surroundings.clone(), status.clone(), upkeep_sender.clone());
-                let working = upkeep::run(paths, config, systemd, &mut upkeep_orders, around, status, report);
+                let (heard, status, report) = (heard.clone(), status.clone(), upkeep_sender.clone());
+                let working = upkeep::run(paths, config, systemd, &mut upkeep_orders, heard, status, report);
                 tokio::select! {
                     ended = working => stopped("upkeep", ended, &duty).await,
                     Ok(()) = in_force.changed() => {}
@@ -160,7 +173,8 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
             loop {
                 let config = in_force.borrow_and_update().config.clone();
                 let (paths, systemd) = (paths.clone(), systemd.clone());
-                let pushing = offsite::run(paths, config, systemd, &mut push_requests, offsite_sender.clone());
+                let (heard, report) = (heard.clone(), offsite_sender.clone());
+                let pushing = offsite::run(paths, config, systemd, &mut push_requests, heard, report);
                 tokio::select! {
                     ended = pushing => stopped("offsite", ended, &duty_sender).await,
                     Ok(()) = in_force.changed() => {}

@@ -2,6 +2,7 @@
 
 use crate::configuration::InForce;
 use crate::enrol::pairing;
+use crate::jobs::Heard;
 use crate::paths::{ARRAY_MOUNT, Paths, REPOSITORY_ENDING};
 use crate::report::{Report, publish};
 use crate::watch;
@@ -17,8 +18,10 @@ use strongroom_model::status::{ArrayState, Behind, Client, RepositoryState, TARG
 use strongroom_offsite::ledger;
 use tokio::sync::watch as channel;
 
-/// How often repositories are looked at. Cheap: names and sizes, and the ends of the last segments.
-const POLL: Duration = Duration::from_secs(20);
+/// How often repositories are looked at, if no session ends: names and sizes, and the ends of the last segments.
+const POLL: Duration = Duration::from_secs(45);
+/// Between something that was heard and the look.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What the duty needs to know of the rest.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,6 +39,7 @@ pub async fn run(
     paths: Paths,
     mut in_force: channel::Receiver<Arc<InForce>>,
     mut surroundings: channel::Receiver<Surroundings>,
+    mut heard: Heard,
     report: channel::Sender<Report<Vec<Client>>>,
 ) {
     loop {
@@ -49,6 +53,8 @@ pub async fn run(
             () = tokio::time::sleep(POLL) => {}
             changed = surroundings.changed() => if changed.is_err() { return },
             changed = in_force.changed() => if changed.is_err() { return },
+            // More may end at the same time.
+            Ok(()) = heard.changed() => tokio::time::sleep(PAUSE).await,
         }
     }
 }

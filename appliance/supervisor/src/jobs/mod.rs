@@ -6,12 +6,19 @@ use crate::services::systemd::{Queued, Systemd, SystemdError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use strongroom_model::job::{Job, Jobs, PATTERNS, of_unit};
+use strongroom_model::job::{Job, Jobs, PATTERNS, State, of_unit};
 use strongroom_model::status::Status;
 use tokio::sync::watch;
 
 /// How soon a unit that is to be started is looked at again: it may have to wait for others.
 const COMING_UP: Duration = Duration::from_secs(1);
+
+/// Counts what came to its end among the appliance's own units, and the jobs that begin. The duties look again when it changes,
+/// so that they need not look often.
+pub type Heard = watch::Receiver<u64>;
+
+/// Units that live only while they run: the sessions of clients, and whoever changes something in the registry.
+const SHORT_LIVED: [&str; 2] = ["strongroom-session@", "strongroom-clients@"];
 
 /// Why it stopped.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +36,7 @@ pub async fn run(
     systemd: Systemd,
     mut status: watch::Receiver<Arc<Status>>,
     list: watch::Sender<Arc<Vec<Job>>>,
+    heard: watch::Sender<u64>,
 ) -> Result<(), JobsError> {
     let mut queue = systemd.queue().await?;
     let mut jobs = Jobs::default();
@@ -39,11 +47,19 @@ pub async fn run(
     }
     // Units that are to be started, and don't run yet.
     let mut coming = BTreeSet::<String>::new();
+    let mut running = BTreeSet::<String>::new();
     loop {
         jobs.progress(&status.borrow_and_update().jobs);
-        publish(&list, Arc::new(jobs.list()));
+        let now = jobs.list();
+        let run = now.iter().filter(|job| job.state == State::Running);
+        let run: BTreeSet<String> = run.map(|job| job.id.clone()).collect();
+        if run != running {
+            running = run;
+            tell(&heard);
+        }
+        publish(&list, Arc::new(now));
         tokio::select! {
-            heard = queue.next() => match heard {
+            queued = queue.next() => match queued {
                 Some(Queued::Begun(unit)) if of_unit(&unit).is_some() => {
                     // Otherwise systemd forgets it with its end.
                     if let Err(error) = systemd.pin(&unit).await {
@@ -64,6 +80,8 @@ pub async fn run(
                     // Not pinned when it was begun before this.
                     let _ = systemd.unref(&unit).await;
                 }
+                Some(Queued::Done(unit, _)) if unit.starts_with("strongroom-") => tell(&heard),
+                Some(Queued::Gone(unit)) if SHORT_LIVED.iter().any(|start| unit.starts_with(start)) => tell(&heard),
                 Some(_) => {}
                 None => return Ok(()),
             },
@@ -76,4 +94,8 @@ pub async fn run(
             }
         }
     }
+}
+
+fn tell(heard: &watch::Sender<u64>) {
+    heard.send_modify(|count| *count = count.wrapping_add(1));
 }

@@ -12,6 +12,7 @@ pub mod probe_job;
 pub mod push_job;
 pub mod recipients;
 
+use crate::jobs::Heard;
 use crate::paths::Paths;
 use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError, UnitState};
@@ -30,10 +31,17 @@ use strongroom_model::recipient::Recipient;
 use strongroom_model::status::{Job, JobKind, Obsolete, Target};
 use tokio::sync::{mpsc, watch};
 
-const POLL_IDLE: Duration = Duration::from_secs(10);
+/// How often it looks though nothing was heard. What stays so is told within a minute.
+const POLL_IDLE: Duration = Duration::from_secs(45);
+/// Where targets are disks: one that is plugged in is copied to soon.
+const POLL_DISKS: Duration = Duration::from_secs(10);
 const POLL_RUNNING: Duration = Duration::from_secs(2);
-/// How often systemd is asked when the timers elapse next.
-const NEXT_PERIOD: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_millis(200);
+/// How often systemd is asked when the timers elapse next, though none was seen to. They may after a step of the clock.
+const NEXT_PERIOD: Duration = Duration::from_secs(300);
+/// Where targets are disks: that it was time for one shows only there.
+const NEXT_PERIOD_DISKS: Duration = Duration::from_secs(60);
+const UNITS: &str = "strongroom-push@*.service";
 
 /// The duty's part of the status.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,6 +72,7 @@ pub async fn run(
     config: Arc<Config>,
     systemd: Systemd,
     pushes: &mut mpsc::Receiver<ClientName>,
+    mut heard: Heard,
     report: watch::Sender<Report<Offsite>>,
 ) -> Result<(), SystemdError> {
     let clients: Vec<ClientName> = config
@@ -75,29 +84,29 @@ pub async fn run(
     for client in &clients {
         systemd.restart_anew(&timer(client)).await?;
     }
-    let units: Vec<String> = clients.iter().map(unit).collect();
-    let units: Vec<&str> = units.iter().map(String::as_str).collect();
     let mut recipients = Known::default();
     let mut next = BTreeMap::new();
     let mut next_read: Option<Instant> = None;
     let mut disks = Disks::default();
     let mut scheduled = BTreeMap::new();
     let has_disks = disks::targets(&config).next().is_some();
+    let idle = if has_disks { POLL_DISKS } else { POLL_IDLE };
+    let mut before: Option<Vec<ClientName>> = None;
     loop {
-        let states = if units.is_empty() {
-            Vec::new()
-        } else {
-            systemd.states(&units).await?
-        };
+        let states = systemd.in_mind(&[UNITS]).await?;
+        let is_running = |client: &&ClientName| states.get(&unit(client)).is_some_and(UnitState::is_running);
+        let pushed: Vec<ClientName> = clients.iter().filter(is_running).cloned().collect();
         let now = crate::clock_now().unwrap_or_default();
         let on_disks = disks.look(&paths, &config, &systemd, &scheduled, now).await?;
-        let mut new = observe(&paths, &config, &clients, &states, on_disks);
+        let mut new = observe(&paths, &config, &clients, &pushed, on_disks);
         new.part.recipients = recipients.look(&paths, &config).to_vec();
         new.part.proof_required = config.offsite.proof == Proof::Required;
         let running = !new.part.jobs.is_empty();
-        // Questions for each client: not at every look.
-        if next_read.is_none_or(|read| read.elapsed() >= NEXT_PERIOD) {
+        // Questions for each client: when a timer may have elapsed, and now and then.
+        let period = if has_disks { NEXT_PERIOD_DISKS } else { NEXT_PERIOD };
+        if before.as_ref() != Some(&pushed) || next_read.is_none_or(|read| read.elapsed() >= period) {
             next_read = Some(Instant::now());
+            before = Some(pushed);
             for client in &clients {
                 match systemd.next_elapse(&timer(client)).await? {
                     Some(time) => next.insert(client.clone(), time),
@@ -111,18 +120,19 @@ pub async fn run(
         new.part.next = next.clone();
         publish(&report, new);
         tokio::select! {
-            () = tokio::time::sleep(if running { POLL_RUNNING } else { POLL_IDLE }) => {}
+            () = tokio::time::sleep(if running { POLL_RUNNING } else { idle }) => {}
+            Ok(()) = heard.changed() => {}
             push = pushes.recv() => match push {
                 Some(client) if clients.contains(&client) => {
                     disks.ask(&config, &client);
                     systemd.start(&unit(&client)).await?;
-                    // Let the job come up before its state is read.
-                    tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 Some(client) => eprintln!("{client} has no target to push to"),
                 None => return Ok(()),
             },
         }
+        // Let a job come up, and whatever else happens with it, before its state is read.
+        tokio::time::sleep(SETTLE).await;
     }
 }
 
@@ -138,7 +148,7 @@ fn observe(
     paths: &Paths,
     config: &Config,
     clients: &[ClientName],
-    states: &[UnitState],
+    pushed: &[ClientName],
     on_disks: disks::Seen,
 ) -> Report<Offsite> {
     let mut conditions = on_disks.conditions;
@@ -151,7 +161,7 @@ fn observe(
             .collect(),
         ..Offsite::default()
     };
-    for (client, state) in clients.iter().zip(states) {
+    for client in clients {
         let progress: PushProgress = std::fs::read(paths.push_report(client))
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
@@ -203,7 +213,7 @@ fn observe(
         });
         let targets = targets.collect();
         part.targets.insert(client.clone(), targets);
-        if state.is_running() {
+        if pushed.contains(client) {
             part.jobs.push(Job {
                 kind: JobKind::Push,
                 client: Some(client.clone()),

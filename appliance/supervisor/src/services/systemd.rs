@@ -1,5 +1,6 @@
 //! systemd over D-Bus (org.freedesktop.systemd1(5)): starting units and reading their states.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use strongroom_model::job::Seen;
 use zbus::export::ordered_stream::OrderedStreamExt;
@@ -66,6 +67,8 @@ trait Manager {
     fn job_new(&self, id: u32, job: zbus::OwnedObjectPath, unit: String) -> zbus::Result<()>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: zbus::OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
+    #[zbus(signal)]
+    fn unit_removed(&self, unit: String, object: zbus::OwnedObjectPath) -> zbus::Result<()>;
 }
 
 const UNIT: InterfaceName<'static> = InterfaceName::from_static_str_unchecked("org.freedesktop.systemd1.Unit");
@@ -161,6 +164,7 @@ impl Watched {
 pub struct Queue {
     begun: JobNewStream,
     done: JobRemovedStream,
+    gone: UnitRemovedStream,
 }
 
 /// What is heard of [`Queue`].
@@ -170,6 +174,8 @@ pub enum Queued {
     Begun(String),
     /// It is done with this unit, with this result: `done`, `canceled`, `failed`, …
     Done(String, String),
+    /// This unit is known no longer. Of one that lives only while it runs, that is its end.
+    Gone(String),
 }
 
 impl Queue {
@@ -187,6 +193,11 @@ impl Queue {
                 let done = done?;
                 let done = done.args().ok()?;
                 Some(Queued::Done(done.unit, done.result))
+            }
+            gone = self.gone.next() => {
+                let gone = gone?;
+                let gone = gone.args().ok()?;
+                Some(Queued::Gone(gone.unit))
             }
         }
     }
@@ -273,6 +284,7 @@ impl Systemd {
         let queue = Queue {
             begun: self.manager.receive_job_new().await?,
             done: self.manager.receive_job_removed().await?,
+            gone: self.manager.receive_unit_removed().await?,
         };
         match self.subscribe().await {
             // Since before this began anew.
@@ -409,6 +421,24 @@ impl Systemd {
             Ok((us != 0 && us != u64::MAX).then_some(us / 1_000_000))
         };
         read.await.map_err(error("tell the last time of", timer))
+    }
+
+    /// States of the units that systemd has in mind and that match one of these patterns, by name. Unlike [`Self::states`] it
+    /// makes systemd read nothing of those that did nothing lately, which are most.
+    pub async fn in_mind(&self, patterns: &[&str]) -> Result<BTreeMap<String, UnitState>, SystemdError> {
+        let rows = self
+            .manager
+            .list_units_by_patterns(&[], patterns)
+            .await
+            .map_err(error("tell the state of", "units"))?;
+        let states = rows.into_iter().map(|row| {
+            let state = UnitState {
+                active: row.3,
+                sub: row.4,
+            };
+            (row.0, state)
+        });
+        Ok(states.collect())
     }
 
     /// States of the named units, in the order of `names`.

@@ -15,6 +15,7 @@ pub mod repair_job;
 pub mod rollback_job;
 pub mod told;
 
+use crate::jobs::Heard;
 use crate::paths::Paths;
 use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError};
@@ -30,8 +31,10 @@ use strongroom_model::upkeep::Work;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-const POLL_IDLE: Duration = Duration::from_secs(10);
+/// How often it looks though nothing was heard. What stays so is told within a minute.
+const POLL_IDLE: Duration = Duration::from_secs(45);
 const POLL_RUNNING: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_millis(200);
 /// A job that was cut short is started again after this time.
 const AGAIN: Duration = Duration::from_secs(120);
 
@@ -60,14 +63,14 @@ pub async fn run(
     config: Arc<Config>,
     systemd: Systemd,
     orders: &mut mpsc::Receiver<Order>,
-    around: watch::Receiver<crate::clients::Surroundings>,
+    mut heard: Heard,
     status: watch::Receiver<Arc<Status>>,
     report: watch::Sender<Report<Vec<Job>>>,
 ) -> Result<(), SystemdError> {
     let mut asked: BTreeMap<ClientName, (Work, Instant)> = BTreeMap::new();
     let mut automatic = automatic::Automatic::default();
     loop {
-        let mounted = around.borrow().array == ArrayState::Mounted;
+        let mounted = status.borrow().array.state == ArrayState::Mounted;
         let mut new = Report::<Vec<Job>>::default();
         for client in &config.client {
             let name = client.name.get_ref();
@@ -117,17 +120,18 @@ pub async fn run(
         new.conditions.extend(automatic.conditions().cloned());
         publish(&report, new);
         tokio::select! {
-            () = tokio::time::sleep(if busy { POLL_RUNNING } else { POLL_IDLE }) => {}
+            () = tokio::time::sleep(if busy || !mounted { POLL_RUNNING } else { POLL_IDLE }) => {}
+            Ok(()) = heard.changed() => {}
             order = orders.recv() => match order {
                 Some(Order { client, work }) => {
                     systemd.start(&work.unit(&client)).await?;
                     asked.insert(client, (work, Instant::now()));
-                    // Let the job come up before its state is read.
-                    tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 None => return Ok(()),
             },
         }
+        // Let a job come up, and whatever else happens with it, before its state is read.
+        tokio::time::sleep(SETTLE).await;
     }
 }
 

@@ -11,6 +11,7 @@ pub mod verify_job;
 pub mod versions;
 pub mod watch_job;
 
+use crate::jobs::Heard;
 use crate::paths::Paths;
 use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError, UnitState};
@@ -31,8 +32,12 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::time::Instant;
 
 const CHECK_TIMER: &str = "strongroom-verify.timer";
-const POLL_IDLE: Duration = Duration::from_secs(10);
+/// How often it looks though nothing was heard. What stays so is told within a minute.
+const POLL_IDLE: Duration = Duration::from_secs(45);
 const POLL_RUNNING: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_millis(200);
+/// The units that it starts.
+const UNITS: [&str; 2] = ["strongroom-watch@*.service", "strongroom-verify@*.service"];
 /// Looks that run at once.
 const LOOKS_MAX: usize = 2;
 /// The same look is not asked for again within this time.
@@ -48,6 +53,29 @@ pub enum Request {
     Check(Option<ClientName>),
     /// The owner knows of all that stands about a client.
     Accept(ClientName),
+}
+
+/// What may give the duty something to do.
+#[derive(Clone)]
+pub struct News {
+    /// What the repositories show: transactions.
+    pub clients: channel::Receiver<Report<Vec<Client>>>,
+    /// The array and the clock.
+    pub around: channel::Receiver<crate::clients::Surroundings>,
+    /// What came to its end.
+    pub heard: Heard,
+}
+
+impl News {
+    /// Waits for any.
+    async fn come(&mut self) {
+        tokio::select! {
+            Ok(()) = self.clients.changed() => {}
+            Ok(()) = self.around.changed() => {}
+            Ok(()) = self.heard.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
 }
 
 /// What is known of one client's repository, for the status.
@@ -129,8 +157,7 @@ pub async fn run(
     config: Arc<Config>,
     systemd: Systemd,
     requests: &mut mpsc::Receiver<Request>,
-    clients: channel::Receiver<Report<Vec<Client>>>,
-    around: channel::Receiver<crate::clients::Surroundings>,
+    mut news: News,
     report: channel::Sender<Report<Watch>>,
 ) -> Result<(), SystemdError> {
     let names: Vec<ClientName> = config
@@ -138,15 +165,14 @@ pub async fn run(
         .iter()
         .map(|client| client.name.get_ref().clone())
         .collect();
-    let units = Units::new(&names);
     let mut kept: BTreeMap<ClientName, Kept> = names.iter().map(|name| (name.clone(), Kept::default())).collect();
     // Once the array is mounted: the schedule begins, and a check that was cut short is taken up again.
     let mut begin = true;
     loop {
-        let states = systemd.states(&units.all()).await?;
-        let (looks, checks) = states.split_at(names.len());
+        let states = systemd.in_mind(&UNITS).await?;
+        let is_running = |unit: &str| states.get(unit).is_some_and(UnitState::is_running);
         let (mounted, trusted) = {
-            let around = around.borrow();
+            let around = news.around.borrow_and_update();
             (
                 around.array == strongroom_model::status::ArrayState::Mounted,
                 around.clock_trusted,
@@ -156,22 +182,25 @@ pub async fn run(
             one.refresh(&paths.watch(name), name);
         }
         let now = crate::clock_now();
+        let instances = [verify_job::DUE, verify_job::ALL];
+        let instances = instances.into_iter().chain(names.iter().map(ClientName::as_str));
+        let checks: Vec<&str> = instances.filter(|instance| is_running(&check_unit(instance))).collect();
         publish(
             &report,
-            compose(&paths, &config, &kept, &units, checks, now.filter(|_| trusted)),
+            compose(&paths, &config, &kept, &checks, now.filter(|_| trusted)),
         );
-        let running = looks.iter().chain(checks).any(UnitState::is_running);
+        let mut looks = names.iter().filter(|name| is_running(&look_unit(name))).count();
+        let running = looks > 0 || !checks.is_empty();
         if mounted {
             if std::mem::take(&mut begin) {
                 systemd.restart_anew(CHECK_TIMER).await?;
                 let unfinished = kept.values().any(|one| one.verification.is_unfinished());
-                if unfinished && !checks.iter().any(UnitState::is_running) {
+                if unfinished && checks.is_empty() {
                     systemd.start(&check_unit(verify_job::DUE)).await?;
                 }
             }
-            let mut free = LOOKS_MAX.saturating_sub(looks.iter().filter(|state| state.is_running()).count());
-            let present = clients.borrow().part.clone();
-            for (name, state) in names.iter().zip(looks) {
+            let present = news.clients.borrow_and_update().part.clone();
+            for name in &names {
                 let transaction = present
                     .iter()
                     .find(|client| client.name == *name)
@@ -181,15 +210,17 @@ pub async fn run(
                     config: stamp(&paths.repository(name)),
                 };
                 let Some(one) = kept.get_mut(name) else { continue };
-                if free > 0 && !state.is_running() && one.wants(&seen, now.unwrap_or_default()) {
-                    free -= 1;
+                let unit = look_unit(name);
+                if looks < LOOKS_MAX && !is_running(&unit) && one.wants(&seen, now.unwrap_or_default()) {
+                    looks += 1;
                     one.asked = Some((seen, Instant::now()));
-                    systemd.start(&look_unit(name)).await?;
+                    systemd.start(&unit).await?;
                 }
             }
         }
         tokio::select! {
             () = tokio::time::sleep(if running { POLL_RUNNING } else { POLL_IDLE }) => {}
+            () = news.come() => {}
             request = requests.recv() => {
                 match request {
                     Some(Request::Check(None)) => systemd.start(&check_unit(verify_job::ALL)).await?,
@@ -197,10 +228,10 @@ pub async fn run(
                     Some(Request::Accept(name)) => systemd.start(&format!("strongroom-accept@{name}.service")).await?,
                     None => return Ok(()),
                 }
-                // Let the job come up before its state is read.
-                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
+        // Let a job come up, and whatever else happens with it, before its state is read.
+        tokio::time::sleep(SETTLE).await;
     }
 }
 
@@ -210,30 +241,6 @@ fn look_unit(name: &ClientName) -> String {
 
 fn check_unit(instance: &str) -> String {
     format!("strongroom-verify@{instance}.service")
-}
-
-/// The units whose states are asked for: the looks in the order of the clients, then the checks.
-struct Units {
-    looks: Vec<String>,
-    /// The instance, and the unit.
-    checks: Vec<(String, String)>,
-}
-
-impl Units {
-    fn new(names: &[ClientName]) -> Self {
-        let instances = [verify_job::DUE, verify_job::ALL]
-            .into_iter()
-            .chain(names.iter().map(ClientName::as_str));
-        Self {
-            looks: names.iter().map(look_unit).collect(),
-            checks: instances.map(|name| (name.into(), check_unit(name))).collect(),
-        }
-    }
-
-    fn all(&self) -> Vec<&str> {
-        let checks = self.checks.iter().map(|(_, unit)| unit.as_str());
-        self.looks.iter().map(String::as_str).chain(checks).collect()
-    }
 }
 
 impl Kept {
@@ -279,8 +286,7 @@ fn compose(
     paths: &Paths,
     config: &Config,
     kept: &BTreeMap<ClientName, Kept>,
-    units: &Units,
-    checks: &[UnitState],
+    checks: &[&str],
     now: Option<u64>,
 ) -> Report<Watch> {
     let mut report = Report::<Watch>::default();
@@ -294,17 +300,15 @@ fn compose(
             .extend(verification::decide(name, &one.verification, days, now));
         report.part.clients.insert(name.clone(), one.watched.clone());
     }
-    for ((instance, _), state) in units.checks.iter().zip(checks) {
-        if state.is_running() {
-            let progress = verify_job::progress(paths, instance);
-            report.part.jobs.push(Job {
-                kind: JobKind::Check,
-                client: progress.client.or_else(|| ClientName::new(instance).ok()),
-                target: None,
-                done_bytes: progress.done_bytes,
-                total_bytes: progress.total_bytes,
-            });
-        }
+    for instance in checks {
+        let progress = verify_job::progress(paths, instance);
+        report.part.jobs.push(Job {
+            kind: JobKind::Check,
+            client: progress.client.or_else(|| ClientName::new(instance).ok()),
+            target: None,
+            done_bytes: progress.done_bytes,
+            total_bytes: progress.total_bytes,
+        });
     }
     report
 }

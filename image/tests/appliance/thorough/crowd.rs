@@ -1,7 +1,7 @@
 //! As many clients as there may be, sixteen at once, on two cores and 1 GiB: each backs up, and every archive is intact.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -200,6 +200,25 @@ fn sixty_four_clients_back_up_sixteen_at_once() {
     let idle = "of=/proc/$(systemctl show -P MainPID strongroomd); cut -d ' ' -f 14,15 $of/stat; sleep 120; \
                 cut -d ' ' -f 14,15 $of/stat; grep -E '^(VmRSS|RssAnon)' $of/status";
     eprintln!("the idle supervisor:\n{}", admin.run(idle).unwrap());
+    for (what, command) in [("user", IN_USER_MODE), ("system", IN_THE_KERNEL)] {
+        let here = Command::new("sh").args(["-c", &timed(command)]).output().unwrap();
+        let here = String::from_utf8_lossy(&here.stdout).into_owned();
+        let there = admin.run(&timed(command)).unwrap();
+        eprintln!(
+            "the same {what} work, in hundredths of a second: {} here, {} in the machine",
+            here.trim(),
+            there.trim()
+        );
+    }
     is_sound(&trial, &machine);
     machine.shut_down(STOP).unwrap();
+}
+
+/// Work that shows how much slower the emulated machine is.
+const IN_USER_MODE: &str = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+const IN_THE_KERNEL: &str = "dd if=/dev/zero of=/dev/null bs=1 count=1000000 2>/dev/null";
+
+/// A command that prints what processor time it took: user and system, its own and its children's (proc_pid_stat(5)).
+fn timed(command: &str) -> String {
+    format!("{command}; cut -d ' ' -f 14-17 /proc/$$/stat")
 }
