@@ -1,7 +1,7 @@
 //! Pushes against other tools on this machine, over TLS to a sink on loopback that keeps nothing: everything, what came in
 //! since, and by a slow line.
 //!
-//! `cargo bench -p strongroom-offsite --bench push -- --mb 1300 --pairs 5`
+//! `cargo bench -p strongroom-offsite --bench push -- --mb 1300 --pairs 5`, and `full`, `more` or `line` for a part of it.
 //!
 //! Prints what each took, as ratios to ours; judges nothing. Every contestant is a process of its own, and they take turns,
 //! so that whatever else the machine does falls on all alike. Tools that are not installed are left out with a sentence.
@@ -36,9 +36,20 @@ fn main() {
         _ => {
             let (megabytes, rounds) = (number(&arguments, "--mb", 1300), number(&arguments, "--pairs", 5));
             let contestants: Vec<Contestant> = Contestant::ALL.into_iter().filter(|one| one.is_here()).collect();
-            everything(&contestants, megabytes, rounds);
-            a_twentieth_more(&contestants, megabytes, rounds);
-            line_of_a_home(megabytes / 10);
+            // All of them, or those that are named.
+            let is_wanted = |part: &str| {
+                let named = |part: &str| arguments.iter().any(|argument| argument == part);
+                named(part) || !["full", "more", "line"].into_iter().any(named)
+            };
+            if is_wanted("full") {
+                everything(&contestants, megabytes, rounds);
+            }
+            if is_wanted("more") {
+                a_twentieth_more(&contestants, megabytes, rounds);
+            }
+            if is_wanted("line") {
+                line_of_a_home(megabytes / 10);
+            }
         }
     }
 }

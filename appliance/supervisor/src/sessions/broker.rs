@@ -7,6 +7,7 @@
 use super::accounts::Account;
 use super::bounds;
 use super::history;
+use super::room::Room;
 use super::serve;
 use super::unit::{Right, Session, SessionId, properties};
 use super::wire::{self, Answer, Request};
@@ -19,7 +20,7 @@ use crate::services::systemd::{Ended, Systemd, SystemdError};
 use crate::upkeep::hold;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,7 +31,7 @@ use strongroom_model::name::ClientName;
 use strongroom_model::session::Past;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 use zbus::{Connection, Fd, Variant};
 
@@ -48,6 +49,8 @@ const IDLE: Duration = Duration::from_secs(600);
 const GRACE: Duration = Duration::from_secs(5);
 /// How often a session is looked at although nothing was heard of it.
 const LOOK: Duration = Duration::from_secs(60);
+/// How often it is looked for room although no session ended.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(2);
 
 /// Why the role could not run.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +71,12 @@ struct Broker {
     systemd: Systemd,
     running: RefCell<HashMap<ClientName, usize>>,
     connections: RefCell<usize>,
+    /// Sessions that were let in and are not over.
+    begun: Cell<usize>,
+    /// Told when one of them is over.
+    over: Notify,
+    /// Held by the first of those who wait for room; the others queue for it.
+    line: Mutex<()>,
     /// Told when systemd can't be reached any more.
     lost: Notify,
 }
@@ -86,6 +95,9 @@ pub async fn run(paths: Paths, socket: OwnedFd) -> Result<(), BrokerError> {
         systemd,
         running: RefCell::default(),
         connections: RefCell::default(),
+        begun: Cell::default(),
+        over: Notify::new(),
+        line: Mutex::default(),
         lost: Notify::new(),
     });
     let sessions = tokio::task::LocalSet::new();
@@ -127,9 +139,32 @@ async fn accept(broker: Rc<Broker>, socket: UnixListener) -> io::Result<()> {
     }
 }
 
+/// A session that was let in.
+struct Place<'a>(&'a Broker);
+
+impl<'a> Place<'a> {
+    fn new(broker: &'a Broker) -> Self {
+        broker.begun.set(broker.begun.get() + 1);
+        Self(broker)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.begun.set(self.0.begun.get() - 1);
+        self.0.over.notify_one();
+    }
+}
+
 fn too_many() -> Answer {
     Answer::Refused(format!(
         "there are {MAX} sessions already, which is the most; try again later"
+    ))
+}
+
+fn no_room(begun: usize) -> Answer {
+    Answer::Waits(format!(
+        "{begun} sessions run, and there is no memory for another at the moment; this one waits for its turn"
     ))
 }
 
@@ -157,7 +192,36 @@ impl Broker {
         answer
     }
 
+    /// Waits until the machine has memory for the session. `None`: its client did not wait as long.
+    async fn place(&self, connection: &UnixStream, client: &ClientName) -> Option<Place<'_>> {
+        if self.line.try_lock().is_ok() && self.has_room() {
+            return Some(Place::new(self));
+        }
+        eprintln!("{client} has to wait: the sessions that run take all memory that there is for them");
+        wire::send_answer(connection, &no_room(self.begun.get()));
+        tokio::select! {
+            place = self.in_turn() => Some(place),
+            () = is_gone(connection) => None,
+        }
+    }
+
+    async fn in_turn(&self) -> Place<'_> {
+        let _first = self.line.lock().await;
+        while !self.has_room() {
+            tokio::select! {
+                () = self.over.notified() => {}
+                () = tokio::time::sleep(LOOK_FOR_ROOM) => {}
+            }
+        }
+        Place::new(self)
+    }
+
+    fn has_room(&self) -> bool {
+        Room::read(&self.paths).is_there(self.begun.get())
+    }
+
     async fn session(&self, connection: &UnixStream, request: Request, descriptors: [OwnedFd; 3]) -> Option<Answer> {
+        let _place = self.place(connection, &request.client).await?;
         // Held for as long as the session runs: no compaction and no rollback begins meanwhile.
         let _entered = match hold::enter(&self.paths, &request.client) {
             Ok(entered) => entered,

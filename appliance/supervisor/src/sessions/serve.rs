@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use strongroom_model::config::Config;
@@ -88,11 +88,18 @@ fn attempt(paths: &Paths, request: &Request, fingerprint: &str) -> Result<u8, Se
     let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
     wire::send_request(&broker, request, [input.as_fd(), output.as_fd(), errors.as_fd()])
         .map_err(|error| ServeError::NoBroker(io::Error::from(error).to_string()))?;
-    match wait(&broker, &output) {
-        Some(Answer::Ended(code)) => Ok(code),
-        Some(Answer::NotYet) => Err(ServeError::NoRepository(request.client.clone())),
-        Some(Answer::Refused(why)) => Err(ServeError::Refused(why)),
-        None => Err(ServeError::Gone),
+    loop {
+        return match wait(&broker, &output) {
+            Some(Answer::Waits(why)) => {
+                // Whether anybody reads it or not.
+                let _ = writeln!(io::stderr(), "Strongroom: {why}");
+                continue;
+            }
+            Some(Answer::Ended(code)) => Ok(code),
+            Some(Answer::NotYet) => Err(ServeError::NoRepository(request.client.clone())),
+            Some(Answer::Refused(why)) => Err(ServeError::Refused(why)),
+            None => Err(ServeError::Gone),
+        };
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `strongroom-serve` and the broker say to each other, over a socket that keeps messages apart (SOCK_SEQPACKET).
 //!
-//! One request, with the three file descriptors of the connection; then one answer when the session is over or refused.
-//! Closing the socket before that ends the session.
+//! One request, with the three file descriptors of the connection; then one answer when the session is over or refused, and
+//! before it, where it has to wait, why. Closing the socket before that ends the session.
 
 use super::unit::{Level, Right};
 use rustix::io::Errno;
@@ -35,6 +35,8 @@ pub struct Request {
 pub enum Answer {
     /// The session is over; Borg ended with this code.
     Ended(u8),
+    /// The session has not begun yet, for a reason that the client's user is to read; another answer follows.
+    Waits(String),
     /// The repository is not ready yet: it is worth asking again.
     NotYet,
     /// There was no session, or it came to a bad end, for a reason that the client's user is to read.
@@ -74,6 +76,7 @@ impl Answer {
     pub fn to_message(&self) -> String {
         let mut message = match self {
             Self::Ended(code) => format!("ended {code}"),
+            Self::Waits(reason) => format!("waits {reason}"),
             Self::NotYet => "not-yet".to_string(),
             Self::Refused(reason) => format!("refused {reason}"),
         };
@@ -87,6 +90,7 @@ impl Answer {
         match text.split_once(' ') {
             None if text == "not-yet" => Some(Self::NotYet),
             Some(("ended", code)) => code.parse().ok().map(Self::Ended),
+            Some(("waits", reason)) => Some(Self::Waits(reason.to_string())),
             Some(("refused", reason)) => Some(Self::Refused(reason.to_string())),
             _ => None,
         }
@@ -210,6 +214,7 @@ mod tests {
         for answer in [
             Answer::Ended(2),
             Answer::NotYet,
+            Answer::Waits("for its turn".into()),
             Answer::Refused("the array: not ready".into()),
         ] {
             send_answer(&one, &answer);

@@ -161,6 +161,10 @@ fn sixty_four_clients_back_up_sixteen_at_once() {
             .unwrap()
     );
 
+    let waited = admin
+        .run("journalctl -b -q -o cat -u strongroom-sessions --grep 'has to wait' | wc -l")
+        .unwrap();
+    eprintln!("sessions that had to wait for memory: {}", waited.trim());
     // The appliance has seen each of them, and reads all that they stored.
     wait_for_sessions(&mut machine, &admin, 0);
     let mut check = admin.command("strongroom check");
