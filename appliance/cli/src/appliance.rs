@@ -500,6 +500,7 @@ mod tests {
             ended: Some(started + 9),
             state,
             reason: "oom-kill".into(),
+            working_on: String::new(),
             done_bytes: 0,
             total_bytes: 0,
         };

@@ -71,16 +71,23 @@ fn table(jobs: &[Job], now: u64) -> String {
 fn state(job: &Job) -> String {
     let took = words::duration(job.ended.unwrap_or(job.started).saturating_sub(job.started));
     match job.state {
-        State::Running if job.total_bytes > 0 => format!(
-            "running, {} of {}",
-            words::size(job.done_bytes),
-            words::size(job.total_bytes)
-        ),
-        State::Running => "running".into(),
+        State::Running => running(job),
         State::Succeeded => format!("done in {took}"),
         State::Stopped => format!("stopped after {took}"),
         State::Failed => format!("FAILED after {took} ({})", job.reason),
     }
+}
+
+fn running(job: &Job) -> String {
+    let mut text = String::from("running");
+    if !job.working_on.is_empty() {
+        let _ = write!(text, ", {}", job.working_on);
+    }
+    if job.total_bytes > 0 {
+        let (done, total) = (words::size(job.done_bytes), words::size(job.total_bytes));
+        let _ = write!(text, ", {done} of {total}");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -98,11 +105,18 @@ mod tests {
             ended,
             state,
             reason: reason.into(),
+            working_on: String::new(),
             done_bytes: 1 << 30,
             total_bytes: 4 << 30,
         };
+        let disk = Job {
+            subject: "the disk usb".into(),
+            working_on: "asus_home".into(),
+            ..job("d", State::Running, None, "")
+        };
         let jobs = [
             job("a", State::Running, None, ""),
+            disk,
             job("b", State::Failed, Some(1030), "exit-code"),
             job("c", State::Succeeded, Some(1300), ""),
         ];
@@ -115,13 +129,14 @@ mod tests {
             lines[1..],
             [
                 "aaaaaaaa push asus_home 2 h ago running, 1.0 GiB of 4.0 GiB",
+                "dddddddd push the disk usb 2 h ago running, asus_home, 1.0 GiB of 4.0 GiB",
                 "bbbbbbbb push asus_home 2 h ago FAILED after 30 s (exit-code)",
                 "cccccccc push asus_home 2 h ago done in 5 min",
             ]
         );
         assert_eq!(table(&[], 0), "Nothing is running, and nothing ran lately.\n");
         assert!(
-            find(&jobs, "dddd")
+            find(&jobs, "eeee")
                 .unwrap_err()
                 .to_string()
                 .contains("`strongroom jobs` lists")

@@ -85,6 +85,8 @@ fn journalctl(arguments: &LogsArguments, job: Option<String>) -> Vec<String> {
             format!("--unit=strongroom-*@{client}:*.service"),
             format!("--unit=strongroom-*@*.{client}.service"),
             format!("--unit=strongroom-session@{client}-[0-9]*.service"),
+            // It copies all clients, one after the other.
+            "--unit=strongroom-disk@*.service".into(),
         ]),
         (None, None) => words.extend(["--unit=strongroomd.service".into(), "--unit=strongroom*".into()]),
     }
@@ -138,7 +140,8 @@ mod tests {
                 "--unit=strongroom-*@asus.service",
                 "--unit=strongroom-*@asus:*.service",
                 "--unit=strongroom-*@*.asus.service",
-                "--unit=strongroom-session@asus-[0-9]*.service"
+                "--unit=strongroom-session@asus-[0-9]*.service",
+                "--unit=strongroom-disk@*.service"
             ]
         );
         assert_eq!(

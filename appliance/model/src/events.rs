@@ -296,6 +296,7 @@ mod tests {
                 kind,
                 client: client.map(|name| ClientName::new(name).unwrap()),
                 target: None,
+                on_disk: false,
                 done_bytes: 0,
                 total_bytes: 0,
             };

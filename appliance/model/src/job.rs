@@ -47,7 +47,10 @@ pub struct Job {
     pub state: State,
     /// Why it failed, as systemd calls it (`exit-code`, `timeout`, `oom-kill`, …); empty when it did not.
     pub reason: String,
-    /// Bytes done, as far as it tells.
+    /// Which of several it works on now: a push on a target; a copy to a disk, or a check of every repository, on a client.
+    /// Empty while unknown, and for jobs that work on one thing.
+    pub working_on: String,
+    /// Bytes done of that, as far as it tells.
     pub done_bytes: u64,
     /// Bytes in all; 0 while unknown, and for jobs that don't tell.
     pub total_bytes: u64,
@@ -87,7 +90,7 @@ pub fn of_unit(unit: &str) -> Option<(JobKind, String)> {
         "scrub" if instance.is_empty() => (JobKind::Scrub, "the array".into()),
         "push" => (JobKind::Push, client?),
         // systemd.unit(5): a dash in a target's name is escaped.
-        "disk" if !instance.is_empty() => (JobKind::Push, format!("the disk {}", instance.replace("\\x2d", "-"))),
+        "disk" if !instance.is_empty() => (JobKind::Push, disk(&instance.replace("\\x2d", "-"))),
         "verify" => (JobKind::Check, client.unwrap_or_else(|| "every repository".into())),
         "compact" => (JobKind::Compact, client?),
         "rollback" => (JobKind::Rollback, client?),
@@ -96,6 +99,32 @@ pub fn of_unit(unit: &str) -> Option<(JobKind, String)> {
         "probe" if !instance.is_empty() => (JobKind::Probe, instance.replacen('.', " for ", 1)),
         _ => return None,
     })
+}
+
+fn disk(target: &str) -> String {
+    format!("the disk {target}")
+}
+
+/// Whether that is told of this job.
+fn is_of(told: &status::Job, job: &Job) -> bool {
+    let of_subject = if told.on_disk {
+        told.target
+            .as_ref()
+            .is_some_and(|target| job.subject == disk(target.as_str()))
+    } else {
+        let of_client = told.client.as_ref().is_none_or(|client| client.as_str() == job.subject);
+        // A check of every repository works on one after the other.
+        of_client || (job.kind == JobKind::Check && ClientName::new(&job.subject).is_err())
+    };
+    told.kind == job.kind && of_subject
+}
+
+/// What the subject does not say of that which it works on.
+fn working_on(told: &status::Job, subject: &str) -> String {
+    let target = told.target.as_ref().filter(|_| !told.on_disk);
+    let client = told.client.as_ref().filter(|client| client.as_str() != subject);
+    let client = || client.map(ToString::to_string).unwrap_or_default();
+    target.map_or_else(client, ToString::to_string)
 }
 
 /// A unit as systemd tells of it.
@@ -162,16 +191,11 @@ impl Jobs {
         self.stopping.extend(running.map(|job| job.id.clone()));
     }
 
-    /// Takes over how far the running ones are. Jobs are the same when they do the same for the same client.
+    /// Takes over how far the running ones are.
     pub fn progress(&mut self, status: &[status::Job]) {
         for job in &mut self.running {
-            let told = status.iter().find(|told| {
-                let of_this = told.client.as_ref().is_none_or(|client| client.as_str() == job.subject);
-                // A check of every repository works on one after the other.
-                let of_all = job.kind == JobKind::Check && ClientName::new(&job.subject).is_err();
-                told.kind == job.kind && (of_this || of_all)
-            });
-            if let Some(told) = told {
+            if let Some(told) = status.iter().find(|told| is_of(told, job)) {
+                job.working_on = working_on(told, &job.subject);
                 (job.done_bytes, job.total_bytes) = (told.done_bytes, told.total_bytes);
             }
         }
@@ -215,6 +239,7 @@ fn new(unit: &str, kind: JobKind, subject: String, seen: &Seen) -> Job {
         ended: None,
         state: State::Running,
         reason: String::new(),
+        working_on: String::new(),
         done_bytes: 0,
         total_bytes: 0,
     }
@@ -238,6 +263,7 @@ pub fn find<'a>(jobs: &'a [Job], id: &str) -> Result<&'a Job, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::TargetName;
     use proptest::prelude::*;
 
     const PUSH: &str = "strongroom-push@asus.service";
@@ -333,20 +359,37 @@ mod tests {
         let mut jobs = Jobs::default();
         jobs.see(PUSH, &seen("a1", true, ""));
         jobs.see("strongroom-verify@ALL.service", &seen("b1", true, ""));
-        let told = |kind, client: &str, done_bytes| status::Job {
+        jobs.see("strongroom-disk@my\\x2dusb.service", &seen("c1", true, ""));
+        jobs.see("strongroom-verify@asus.service", &seen("d1", true, ""));
+        let told = |kind, client: &str, target: &str, done_bytes| status::Job {
             kind,
             client: ClientName::new(client).ok(),
-            target: None,
+            target: TargetName::new(target).ok(),
+            on_disk: target == "my-usb",
             done_bytes,
             total_bytes: 10,
         };
-        jobs.progress(&[
-            told(JobKind::Push, "laptop", 1),
-            told(JobKind::Push, "asus", 2),
-            told(JobKind::Check, "laptop", 3),
-        ]);
-        let done: Vec<u64> = jobs.list().iter().map(|job| job.done_bytes).collect();
-        assert_eq!(done, [2, 3]);
+        let shown = |jobs: &Jobs| -> Vec<(String, u64)> {
+            let list = jobs.list().into_iter();
+            list.map(|job| (job.working_on, job.done_bytes)).collect()
+        };
+        let one = |on: &str, done| (on.to_string(), done);
+        // The disk's job copies the same client at the same time.
+        let both = [
+            told(JobKind::Push, "asus", "my-usb", 4),
+            told(JobKind::Push, "laptop", "oracle", 1),
+            told(JobKind::Push, "asus", "oracle", 2),
+            told(JobKind::Check, "asus", "", 3),
+        ];
+        jobs.progress(&both);
+        assert_eq!(
+            shown(&jobs),
+            [one("oracle", 2), one("asus", 3), one("asus", 4), one("", 3)]
+        );
+        // It goes on to the next client.
+        jobs.progress(&[told(JobKind::Push, "laptop", "my-usb", 5)]);
+        assert_eq!(shown(&jobs)[2], one("laptop", 5));
+        assert_eq!(shown(&jobs)[0], one("oracle", 2), "that is not the push of a client");
     }
 
     #[test]

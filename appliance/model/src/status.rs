@@ -516,6 +516,9 @@ pub struct Job {
     pub client: Option<ClientName>,
     /// The target that it works on now; none while it is coming up, and for a scrub.
     pub target: Option<TargetName>,
+    /// Whether that is a disk, whose job copies all clients, one after the other.
+    #[serde(default)]
+    pub on_disk: bool,
     /// Bytes done.
     pub done_bytes: u64,
     /// Bytes in all; 0 while unknown.
@@ -533,6 +536,7 @@ mod tests {
             kind: JobKind::Push,
             client: Some(client),
             target: None,
+            on_disk: false,
             done_bytes: 0,
             total_bytes: 0,
         };

@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -15,13 +17,15 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use strongroom_model::condition::ConditionId;
-use strongroom_model::name::ClientName;
+use strongroom_model::name::{ClientName, TargetName};
 use strongroom_model::status::{Clock, ClockState, Leap, TimeSourceState};
 use strongroom_supervisor::clock::{untrusted, watch_clock};
-use strongroom_supervisor::offsite::push_job::{self, PushProgress};
+use strongroom_supervisor::offsite::job_report::JobReport;
+use strongroom_supervisor::offsite::{disk_job, push_job};
 use strongroom_supervisor::paths::Paths;
 use strongroom_supervisor::report::Report;
 use strongroom_supervisor::services::chrony::Chronyd as Asked;
+use support::repository::Appliance;
 use tokio::sync::watch;
 
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -414,10 +418,9 @@ fn nothing_is_pushed_before_the_clock_is_trusted() {
         let why = async |paths: Paths| {
             let pushed = tokio::task::spawn_blocking(move || {
                 assert!(push_job::run(&paths, Some("asus")).is_err());
-                std::fs::read(paths.push_report(&ClientName::new("asus").unwrap())).unwrap()
+                JobReport::<TargetName>::read(&paths.push_report(&ClientName::new("asus").unwrap()))
             });
-            let progress: PushProgress = serde_json::from_slice(&pushed.await.unwrap()).unwrap();
-            progress.errors[0].1.clone()
+            pushed.await.unwrap().errors[0].1.clone()
         };
         // Nobody there to ask.
         let waits = why(paths.clone()).await;
@@ -434,6 +437,64 @@ fn nothing_is_pushed_before_the_clock_is_trusted() {
             "now it goes on, to a certificate that isn't there: {fails}"
         );
     });
+}
+
+#[test]
+fn a_disk_is_copied_to_once_the_clock_is_trusted_and_it_is_told_how_far_it_is() {
+    const TARGET: &str = "[[offsite.recipient]]\nname = \"owner\"\ncertificate = \"owner.asc\"\n\
+        [[offsite.target]]\nname = \"usb\"\ndisk = \"BACKUP\"\nrecipients = [\"owner\"]\n";
+    in_a_namespace(
+        "a_disk_is_copied_to_once_the_clock_is_trusted_and_it_is_told_how_far_it_is",
+        || async {
+            let folder = tempfile::tempdir().unwrap();
+            let appliance = Appliance::new("none");
+            appliance.write("a", 300_000, 1);
+            appliance.create("one");
+            let paths = appliance.paths.clone();
+            // Of the clients, only the one that has a repository.
+            let config = std::fs::read_to_string(paths.config()).unwrap();
+            let (first, _) = config.split_once("[[client]]\nname = \"laptop\"").unwrap();
+            std::fs::write(paths.config(), format!("{TARGET}{first}")).unwrap();
+            let owner = strongroom_offsite::openpgp::generate::recipient("owner", &"secret".to_owned().into(), true);
+            std::fs::create_dir_all(paths.config_files()).unwrap();
+            std::fs::write(paths.config_files().join("owner.asc"), owner.unwrap().certificate).unwrap();
+            let usb = TargetName::new("usb").unwrap();
+            std::fs::create_dir_all(paths.disk_place(&usb)).unwrap();
+            let copy = async || {
+                let paths = paths.clone();
+                let copied = tokio::task::spawn_blocking(move || {
+                    disk_job::run(&paths, Some("usb")).unwrap();
+                    disk_job::progress(&paths, &TargetName::new("usb").unwrap())
+                });
+                copied.await.unwrap()
+            };
+            // Nobody there to ask.
+            let waits = copy().await;
+            assert_eq!(waits.errors[0].0, appliance.name);
+            let why = &waits.errors[0].1;
+            assert!(
+                why.starts_with("nothing is copied while the clock is not to be trusted"),
+                "{why}"
+            );
+            assert_eq!((waits.done_bytes, waits.total_bytes), (0, 0));
+            assert!(waits.last.unwrap().error.starts_with("asus: "));
+
+            let server = Server::start(1, folder.path(), Belief::default(), None);
+            let mut follower = Follower::start(folder.path(), &server.line(), None);
+            follower.until(is_good).await;
+            let copied = copy().await;
+            assert_eq!((&copied.errors[..], &copied.now), (&[][..], &waits.now), "{copied:?}");
+            assert_eq!(copied.last.unwrap().error, "");
+            // What was told last of the client: all that had to be copied, and how much of it was.
+            assert!(
+                copied.total_bytes > 300_000 && copied.done_bytes <= copied.total_bytes,
+                "{} of {}",
+                copied.done_bytes,
+                copied.total_bytes
+            );
+            assert!(paths.disk_place(&usb).join("strongroom/asus/RECOVERY.txt").exists());
+        },
+    );
 }
 
 #[test]

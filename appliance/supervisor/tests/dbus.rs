@@ -181,6 +181,7 @@ fn job(kind: JobKind, state: State) -> Job {
         ended: (state != State::Running).then_some(200),
         state,
         reason: String::new(),
+        working_on: String::new(),
         done_bytes: 0,
         total_bytes: 0,
     }

@@ -258,6 +258,7 @@ fn conditions_come_with_their_advice_and_a_running_job_with_its_bar() {
         kind: JobKind::Push,
         client: Some(client),
         target: Some(target),
+        on_disk: false,
         done_bytes: 45 << 20,
         total_bytes: 100 << 20,
     };
@@ -403,6 +404,7 @@ fn screens_look_as_they_were_approved() {
         kind: JobKind::Scrub,
         client: None,
         target: None,
+        on_disk: false,
         done_bytes: 1 << 30,
         total_bytes: 4 << 30,
     };
@@ -485,6 +487,7 @@ proptest! {
                 kind: if number % 2 == 0 { JobKind::Push } else { JobKind::Scrub },
                 client: ClientName::new("c").ok(),
                 target: None,
+                on_disk: false,
                 done_bytes: numbers[2],
                 total_bytes: numbers[3],
             });

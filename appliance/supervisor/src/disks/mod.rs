@@ -128,6 +128,7 @@ fn enter_scrubs(part: &mut Disks, scrubs: Scrubs, running: bool) {
             kind: JobKind::Scrub,
             client: None,
             target: None,
+            on_disk: false,
             done_bytes: current.map_or(0, |scrub| scrub.done_bytes),
             total_bytes: current.map_or(0, |scrub| scrub.total_bytes),
         }

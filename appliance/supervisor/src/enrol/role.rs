@@ -123,7 +123,7 @@ fn running(paths: &Paths) -> Result<Running, command::CommandError> {
     for unit in listed.lines().filter_map(|line| line.split_whitespace().next()) {
         running.sessions.extend(SessionId::of_unit(unit));
         // It works for all clients, on one at a time.
-        let copied = disks::target_of(unit).and_then(|target| disk_job::progress(paths, &target).client);
+        let copied = disks::target_of(unit).and_then(|target| disk_job::progress(paths, &target).now);
         running.jobs.extend(copied.map(|client| (client, "a copy to a disk")));
         for (start, words) in JOBS {
             let instance = unit.strip_prefix(start).and_then(|rest| rest.strip_suffix(".service"));

@@ -4,36 +4,16 @@
 //!
 //! A copy that fails is an outcome like another: the duty decides when it is tried again.
 
+use super::job_report::{JobReport, Reporter};
 use super::push_job::push_to;
 use crate::clock;
 use crate::configuration::in_force;
-use crate::durable;
 use crate::paths::Paths;
 use crate::services::chrony::Chronyd;
 use crate::upkeep::hold;
-use serde::{Deserialize, Serialize};
-use std::path::Path;
 use strongroom_model::config::{self, Config};
 use strongroom_model::disk_copy::Attempt;
 use strongroom_model::name::{ClientName, TargetName};
-
-/// Longest report, in bytes: an error for each of 64 clients.
-const REPORT_BYTES_MAX: u64 = 256 * 1024;
-
-/// What the job is doing and what went wrong.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskProgress {
-    /// The client whose repository is copied now; none before the first.
-    pub client: Option<ClientName>,
-    /// Bytes of it done.
-    pub done_bytes: u64,
-    /// Bytes of it in all; 0 while unknown.
-    pub total_bytes: u64,
-    /// Clients that failed, with the reason. Those of an earlier run stand until the client has been tried again.
-    pub errors: Vec<(ClientName, String)>,
-    /// How the last run ended.
-    pub last: Option<Attempt>,
-}
 
 /// Why nothing could be copied at all.
 #[derive(Debug, thiserror::Error)]
@@ -60,37 +40,28 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), DiskError> {
         .find(|target| *target.name.get_ref() == name && target.disk().is_some())
         .ok_or_else(|| DiskError::NoDisk(name.clone()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = paths.disk_report(&name);
-    let mut progress = self::progress(paths, &name);
     let clients = clients_of(&config, &name);
-    progress.errors.retain(|(client, _)| clients.contains(client));
+    let mut report = Reporter::new(paths.disk_report(&name), &clients);
     let mut failed = Vec::new();
     for client in &clients {
-        progress.client = Some(client.clone());
-        (progress.done_bytes, progress.total_bytes) = (0, 0);
-        write(&report, &progress)?;
-        let outcome = runtime.block_on(copy(paths, &config, target, client, &report, &progress));
-        progress.errors.retain(|(other, _)| other != client);
-        match outcome {
-            Ok(words) => eprintln!("{client} to {name}: {words}"),
-            Err(error) => {
-                eprintln!("{client} to {name}: {error}");
-                failed.push(format!("{client}: {error}"));
-                progress.errors.push((client.clone(), error));
-            }
-        }
+        report.begin(client);
+        let tell = |done, total| report.tell(done, total);
+        let outcome = runtime.block_on(copy(paths, &config, target, client, tell));
+        let (Ok(words) | Err(words)) = &outcome;
+        eprintln!("{client} to {name}: {words}");
+        failed.extend(outcome.as_ref().err().map(|error| format!("{client}: {error}")));
+        report.end(client, outcome.err());
     }
-    progress.client = None;
-    progress.last = Some(Attempt {
+    report.close(Some(Attempt {
         at: crate::clock_now().unwrap_or_default(),
         error: summary(&failed),
-    });
-    Ok(write(&report, &progress)?)
+    }))?;
+    Ok(())
 }
 
 /// What the job of a target left; nothing before it ran.
-pub fn progress(paths: &Paths, target: &TargetName) -> DiskProgress {
-    durable::read_json(&paths.disk_report(target), REPORT_BYTES_MAX).unwrap_or_default()
+pub fn progress(paths: &Paths, target: &TargetName) -> JobReport<ClientName> {
+    JobReport::read(&paths.disk_report(target))
 }
 
 /// The clients that are copied to this target.
@@ -114,8 +85,7 @@ async fn copy(
     config: &Config,
     target: &config::Target,
     client: &ClientName,
-    report: &Path,
-    progress: &DiskProgress,
+    tell: impl FnMut(u64, u64) + Send,
 ) -> Result<String, String> {
     if hold::of(paths, client) != hold::Hold::Open {
         return Ok("not before the repository's compaction, rollback or repair has ended".into());
@@ -124,19 +94,7 @@ async fn copy(
     if let Some(why) = clock::untrusted(&Chronyd::default()).await {
         return Err(format!("nothing is copied while the clock is not to be trusted: {why}"));
     }
-    let mut progress = progress.clone();
-    let tell = |done, total| {
-        (progress.done_bytes, progress.total_bytes) = (done, total);
-        if let Err(error) = write(report, &progress) {
-            eprintln!("the progress could not be written: {error}");
-        }
-    };
     push_to(paths, config, client, target, tell).await
-}
-
-fn write(report: &Path, progress: &DiskProgress) -> std::io::Result<()> {
-    let text = serde_json::to_vec(progress)?;
-    durable::write(report, &text, 0o644)
 }
 
 #[cfg(test)]

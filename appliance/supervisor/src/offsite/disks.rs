@@ -46,6 +46,8 @@ struct Known {
 pub struct Seen {
     /// Jobs that are running.
     pub jobs: Vec<Job>,
+    /// Whether a job was started that does not run yet, or has not told how it ended.
+    pub coming_up: bool,
     /// What to tell.
     pub conditions: Vec<Condition>,
     /// What went wrong with each copy.
@@ -122,8 +124,9 @@ impl Disks {
             if running {
                 seen.jobs.push(Job {
                     kind: JobKind::Push,
-                    client: progress.client.clone(),
+                    client: progress.now.clone(),
                     target: Some(name.clone()),
+                    on_disk: true,
                     done_bytes: progress.done_bytes,
                     total_bytes: progress.total_bytes,
                 });
@@ -162,6 +165,7 @@ impl Disks {
                     }
                 }
             }
+            seen.coming_up |= known.started.is_some();
             seen.conditions.extend(situation.decide(now));
         }
         Ok(seen)

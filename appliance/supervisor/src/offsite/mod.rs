@@ -8,6 +8,7 @@ pub mod copy_check;
 pub mod disk_job;
 pub mod disks;
 pub mod drills;
+pub mod job_report;
 pub mod probe_job;
 pub mod push_job;
 pub mod recipients;
@@ -17,7 +18,7 @@ use crate::paths::Paths;
 use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError, UnitState};
 use disks::Disks;
-use push_job::PushProgress;
+use job_report::JobReport;
 use recipients::Known;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,10 +99,11 @@ pub async fn run(
         let pushed: Vec<ClientName> = clients.iter().filter(is_running).cloned().collect();
         let now = crate::clock_now().unwrap_or_default();
         let on_disks = disks.look(&paths, &config, &systemd, &scheduled, now).await?;
+        let coming_up = on_disks.coming_up;
         let mut new = observe(&paths, &config, &clients, &pushed, on_disks);
         new.part.recipients = recipients.look(&paths, &config).to_vec();
         new.part.proof_required = config.offsite.proof == Proof::Required;
-        let running = !new.part.jobs.is_empty();
+        let running = coming_up || !new.part.jobs.is_empty();
         // Questions for each client: when a timer may have elapsed, and now and then.
         let period = if has_disks { NEXT_PERIOD_DISKS } else { NEXT_PERIOD };
         if before.as_ref() != Some(&pushed) || next_read.is_none_or(|read| read.elapsed() >= period) {
@@ -162,10 +164,7 @@ fn observe(
         ..Offsite::default()
     };
     for client in clients {
-        let progress: PushProgress = std::fs::read(paths.push_report(client))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
+        let progress = JobReport::<TargetName>::read(&paths.push_report(client));
         let Some(configured) = config.client(client.as_str()) else {
             continue;
         };
@@ -217,7 +216,8 @@ fn observe(
             part.jobs.push(Job {
                 kind: JobKind::Push,
                 client: Some(client.clone()),
-                target: progress.target,
+                target: progress.now,
+                on_disk: false,
                 done_bytes: progress.done_bytes,
                 total_bytes: progress.total_bytes,
             });

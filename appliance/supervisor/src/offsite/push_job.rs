@@ -2,16 +2,15 @@
 //! sent, once a day, and leaves its progress and its errors where the offsite duty reads them. It ends with an error if any
 //! target failed; systemd tries again. Disks, which are not always there, have a job of their own ([`super::disk_job`]).
 
+use super::job_report::Reporter;
 use super::{bucket, copy_check};
 use crate::clock;
 use crate::configuration::{in_force, signing};
-use crate::durable;
 use crate::offsite::recipients;
 use crate::paths::Paths;
 use crate::services::chrony::Chronyd;
 use crate::upkeep::hold;
 use crate::watch::store;
-use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -26,19 +25,6 @@ use zeroize::Zeroizing;
 /// Least time between two tellings of the progress.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
-/// What the job is doing and what went wrong.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PushProgress {
-    /// The target it works on; none before the first.
-    pub target: Option<TargetName>,
-    /// Bytes of that target done.
-    pub done_bytes: u64,
-    /// Bytes in all; 0 while unknown.
-    pub total_bytes: u64,
-    /// Targets that failed, with the reason. Those of an earlier run stand until the target has been tried again.
-    pub errors: Vec<(TargetName, String)>,
-}
-
 /// Why nothing could be pushed at all.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
@@ -51,9 +37,9 @@ pub enum PushError {
     /// Some targets failed.
     #[error("{0} of {1} targets failed; it is tried again")]
     Failed(usize, usize),
-    /// A runtime could not be made.
-    #[error("the job could not start: {0}")]
-    Runtime(std::io::Error),
+    /// A runtime could not be made, or the outcome not be written.
+    #[error("the job could not be done: {0}")]
+    Io(#[from] std::io::Error),
 }
 
 /// Runs the role to its end.
@@ -69,58 +55,27 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
         eprintln!("{name}: nothing is pushed before the repository's compaction, rollback or repair has ended");
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(PushError::Runtime)?;
-
-    let report = paths.push_report(&name);
-    let mut progress: PushProgress = fs::read(&report)
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let targets = config.targets_of(client).filter(|target| target.bucket().is_some());
     let targets: Vec<&config::Target> = targets.collect();
-    // An error of a target that was removed from the configuration goes.
-    progress
-        .errors
-        .retain(|(name, _)| targets.iter().any(|target| target.name.get_ref() == name));
-    for target in &targets {
-        progress.target = Some(target.name.get_ref().clone());
-        (progress.done_bytes, progress.total_bytes) = (0, 0);
-        write(&report, &progress);
+    let names: Vec<TargetName> = targets.iter().map(|target| target.name.get_ref().clone()).collect();
+    let mut report = Reporter::new(paths.push_report(&name), &names);
+    for (target, at) in targets.iter().zip(&names) {
+        report.begin(at);
         let outcome = runtime.block_on(async {
             // Its requests are signed by the time, and what it retires is chosen by age.
             if let Some(why) = clock::untrusted(&Chronyd::default()).await {
                 return Err(format!("nothing is pushed while the clock is not to be trusted: {why}"));
             }
-            let mut progress = progress.clone();
-            let tell = |done, total| {
-                (progress.done_bytes, progress.total_bytes) = (done, total);
-                write(&report, &progress);
-            };
-            push_to(paths, &config, &name, target, tell).await
+            push_to(paths, &config, &name, target, |done, total| report.tell(done, total)).await
         });
-        progress.errors.retain(|(name, _)| name != target.name.get_ref());
-        match outcome {
-            Ok(words) => eprintln!("{name} to {}: {words}", target.name.get_ref()),
-            Err(error) => {
-                eprintln!("{name} to {}: {error}", target.name.get_ref());
-                progress.errors.push((target.name.get_ref().clone(), error));
-            }
-        }
+        let (Ok(words) | Err(words)) = &outcome;
+        eprintln!("{name} to {at}: {words}");
+        report.end(at, outcome.err());
     }
-    write(&report, &progress);
-    match progress.errors.len() {
+    match report.close(None)?.errors.len() {
         0 => Ok(()),
         failed => Err(PushError::Failed(failed, targets.len())),
-    }
-}
-
-fn write(report: &std::path::Path, progress: &PushProgress) {
-    let text = serde_json::to_vec(progress).unwrap_or_default();
-    if let Err(error) = durable::write(report, &text, 0o644) {
-        eprintln!("the progress could not be written: {error}");
     }
 }
 
@@ -174,10 +129,11 @@ pub(super) async fn push_to(
         now: crate::clock_now().unwrap_or_default(),
     };
     let tuning = Tuning::default();
-    let mut told = Instant::now();
+    let mut told: Option<Instant> = None;
     let mut on_progress = |now: Progress| {
-        if told.elapsed() >= PROGRESS_PERIOD {
-            told = Instant::now();
+        let is_due = told.is_none_or(|told| told.elapsed() >= PROGRESS_PERIOD);
+        if now.bytes_total > 0 && is_due {
+            told = Some(Instant::now());
             tell(now.bytes_done, now.bytes_total);
         }
     };

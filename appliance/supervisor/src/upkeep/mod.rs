@@ -144,6 +144,7 @@ fn job(client: &ClientName, work: Work) -> Job {
         },
         client: Some(client.clone()),
         target: None,
+        on_disk: false,
         done_bytes: 0,
         total_bytes: 0,
     }

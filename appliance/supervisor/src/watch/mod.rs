@@ -306,6 +306,7 @@ fn compose(
             kind: JobKind::Check,
             client: progress.client.or_else(|| ClientName::new(instance).ok()),
             target: None,
+            on_disk: false,
             done_bytes: progress.done_bytes,
             total_bytes: progress.total_bytes,
         });

@@ -92,6 +92,18 @@ fn a_usb_disk_is_copied_to_when_it_is_plugged_in_and_restored_from() {
     backup_disk(&disk, "ext4", SIZE);
     plug(&mut machine, "first", &disk);
     let first = copied(&trial, &mut machine, None);
+    // How far it was is told as long as the job is known.
+    let jobs: serde_json::Value = serde_json::from_str(&admin.run("strongroom jobs --json").unwrap()).unwrap();
+    let mut of_disk = jobs.as_array().unwrap().iter();
+    let job = of_disk.find(|job| job["subject"] == "the disk usb").unwrap();
+    assert_eq!(
+        (job["state"].as_str(), job["working_on"].as_str()),
+        (Some("succeeded"), Some(CLIENT)),
+        "{jobs:#}"
+    );
+    assert!(job["total_bytes"].as_u64() > Some(20 << 20), "{jobs:#}");
+    let said = admin.run(&format!("strongroom logs --client {CLIENT}")).unwrap();
+    assert!(said.contains(&format!("{CLIENT} to usb: transaction ")), "{said}");
     pull(&mut machine, "first");
 
     // Plugged in again, only what is new goes to it, when that is asked for.

@@ -58,7 +58,14 @@ impl Job {
         self.part.get().reason.clone()
     }
 
-    /// Bytes done, as far as it tells.
+    /// Which of several it works on now: a push on a target; a copy to a disk, or a check of every repository, on a client.
+    /// Empty while unknown, and for jobs that work on one thing.
+    #[zbus(property)]
+    fn working_on(&self) -> String {
+        self.part.get().working_on.clone()
+    }
+
+    /// Bytes done of what it works on now, as far as it tells.
     #[zbus(property)]
     fn done_bytes(&self) -> u64 {
         self.part.get().done_bytes
