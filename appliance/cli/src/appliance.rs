@@ -1,7 +1,7 @@
 //! The appliance's D-Bus face, seen from this side: status, changes, pushes.
 
+use crate::shown::Shown;
 use crate::words;
-use std::io::{IsTerminal, Write};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use strongroom_model::array;
@@ -363,23 +363,14 @@ impl Connection {
             return Ok(());
         }
         let asked = std::time::Instant::now();
-        // What is written over again and again is for a screen only.
-        let watched = std::io::stderr().is_terminal();
+        let mut shown = Shown::new();
         let mut seen_running = false;
         loop {
             tokio::time::sleep(POLL).await;
             let status = self.status().await?;
             if let Some(job) = running(&status, JobKind::Push, client) {
                 seen_running = true;
-                if watched {
-                    eprint!(
-                        "\r{}: {} of {}   ",
-                        job.target.as_ref().map_or("", |target| target.as_str()),
-                        words::size(job.done_bytes),
-                        words::size(job.total_bytes)
-                    );
-                    let _ = std::io::stderr().flush();
-                }
+                shown.show_job(job.target.as_ref().map_or("", |target| target.as_str()), job);
                 continue;
             }
             let pushed = |status: &Status| {
@@ -403,9 +394,7 @@ impl Connection {
             if job.is_some_and(|job| job.state == State::Running) {
                 continue;
             }
-            if seen_running && watched {
-                eprintln!();
-            }
+            shown.end();
             let targets = pushed(&status).unwrap_or_default();
             if json {
                 println!("{}", serde_json::to_string(&targets)?);

@@ -1,9 +1,9 @@
 //! `strongroom check`, `strongroom client show` and `strongroom client accept`: what is known of clients' repositories.
 
 use crate::appliance::{ApplianceError, Connection, running};
+use crate::shown::Shown;
 use crate::words;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 use strongroom_model::status::{JobKind, Status};
@@ -37,6 +37,7 @@ pub async fn run(client: Option<&str>, json: bool, wait: bool) -> Result<ExitCod
         return Ok(ExitCode::SUCCESS);
     }
     let mut done = Vec::new();
+    let mut shown = Shown::new();
     let mut quiet_since = std::time::Instant::now();
     for (name, before) in names.iter().zip(answered) {
         loop {
@@ -47,9 +48,11 @@ pub async fn run(client: Option<&str>, json: bool, wait: bool) -> Result<ExitCod
                 break;
             }
             let status = appliance.status().await?;
-            if show_progress(&status) {
+            if let Some(job) = status.jobs.iter().find(|job| job.kind == JobKind::Check) {
+                shown.show_job(job.client.as_ref().map_or("", |client| client.as_str()), job);
                 quiet_since = std::time::Instant::now();
             } else if quiet_since.elapsed() > START {
+                shown.end();
                 return Err(ApplianceError::Check(format!(
                     "the check of {name} did not come up, or ended early; `journalctl --unit 'strongroom-verify@*'` tells more"
                 )));
@@ -65,7 +68,7 @@ pub async fn run(client: Option<&str>, json: bool, wait: bool) -> Result<ExitCod
     while over.elapsed() < START && is_checked(&*appliance.status().await?) {
         tokio::time::sleep(POLL).await;
     }
-    eprint!("\r{:60}\r", "");
+    shown.end();
     let sound = done
         .iter()
         .all(|(_, one)| one.unaccepted() == 0 && one.failed.is_empty());
@@ -81,21 +84,6 @@ pub async fn run(client: Option<&str>, json: bool, wait: bool) -> Result<ExitCod
         }
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Whether a check is running.
-fn show_progress(status: &Status) -> bool {
-    let Some(job) = status.jobs.iter().find(|job| job.kind == JobKind::Check) else {
-        return false;
-    };
-    eprint!(
-        "\r{}: {} of {}   ",
-        job.client.as_ref().map_or("", |client| client.as_str()),
-        words::size(job.done_bytes),
-        words::size(job.total_bytes)
-    );
-    let _ = std::io::stderr().flush();
-    true
 }
 
 /// Takes note that the owner knows of all that stands about a client.

@@ -19,6 +19,7 @@ mod recipient;
 mod report;
 mod restore;
 mod sessions;
+mod shown;
 mod target;
 mod upkeep;
 pub mod words;

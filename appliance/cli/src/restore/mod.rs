@@ -3,15 +3,14 @@
 
 pub mod borg;
 pub mod key;
-pub mod shown;
 pub mod source;
 pub mod survey;
 
+use crate::shown::Shown;
 use crate::{confirm, words};
 use borg::{Borg, Checked};
 use clap::Args;
 use key::KeyArguments;
-use shown::Shown;
 use source::SourceArguments;
 use std::fs::File;
 use std::io::Write;

@@ -1,7 +1,8 @@
 //! `strongroom restore --list` and `--estimate`: what the bucket holds, and what a restore would take. No key is needed.
 
+use super::RestoreFailure;
 use super::source::Source;
-use super::{RestoreFailure, shown::Shown};
+use crate::shown::Shown;
 use crate::{now, words};
 use clap::Args;
 use serde_json::json;
