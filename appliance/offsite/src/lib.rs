@@ -29,6 +29,6 @@ pub use restore::{
     ArchiveRequest, Consent, RestoreError, RestoreReport, RestoreRequest, SegmentReport, Signed, restore,
     restore_segment,
 };
-pub use target::{BadTarget, Credentials, Multipart, Target};
+pub use target::{AtService, BadTarget, Credentials, Place, Target};
 pub use trust::{Trust, TrustError};
 pub use verify::{VerifyError, VerifyReport, VerifyRequest, verify};

@@ -8,7 +8,7 @@ use strongroom_borg::SegmentNumber;
 
 use crate::digest::{Md5Sum, Sha256Sum};
 use crate::layout::is_repository_path;
-use crate::target::Target;
+use crate::target::{AtService, Place, Target};
 
 /// One file of the repository, and the object that holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,7 +177,12 @@ impl Sums {
 /// `RECOVERY.txt`: how to restore with common tools only. The tests run its commands.
 #[must_use]
 pub fn recovery(target: &Target) -> String {
-    if target.directory.is_some() {
+    let Place::Bucket(AtService {
+        bucket,
+        manifest_bucket,
+        ..
+    }) = &target.place
+    else {
         return RECOVERY
             .replace(
                 "You need: the secret key, gpg (2.2.21 or later), borg (1.x), and any program that copies from S3, such as rclone.\n",
@@ -193,24 +198,22 @@ pub fn recovery(target: &Target) -> String {
             .replace("--verify-data repository", "--verify-data \"$REPOSITORY\"")
             .replace("list repository", "list \"$REPOSITORY\"")
             .replace("certificates in this bucket", "certificates beside the copy");
-    }
-    match &target.manifest_bucket {
+    };
+    match manifest_bucket {
         None => RECOVERY.to_owned(),
         Some(manifests) => RECOVERY
             .replace(
                 ALL_READABLE,
                 &format!(
-                    "The copy lies in two buckets: its large part, 'data', in {data}, and everything else in {manifests}, which\n\
-                     can be read at once. If {data} is an archive bucket, first restore all of its objects to the readable tier\n\
-                     (the provider's console can do it).\n",
-                    data = target.bucket
+                    "The copy lies in two buckets: its large part, 'data', in {bucket}, and everything else in {manifests}, which\n\
+                     can be read at once. If {bucket} is an archive bucket, first restore all of its objects to the readable tier\n\
+                     (the provider's console can do it).\n"
                 ),
             )
             .replace(
                 COPY_ALL,
                 &format!(
-                    "    rclone copy REMOTE:{manifests}/PREFIX copy\n    rclone copy REMOTE:{}/PREFIX/data copy/data\n",
-                    target.bucket
+                    "    rclone copy REMOTE:{manifests}/PREFIX copy\n    rclone copy REMOTE:{bucket}/PREFIX/data copy/data\n"
                 ),
             ),
     }
@@ -287,20 +290,19 @@ mod tests {
     #[test]
     fn the_instructions_tell_of_both_buckets() {
         assert!(RECOVERY.contains(ALL_READABLE) && RECOVERY.contains(COPY_ALL));
-        let mut target = Target {
-            name: "t".into(),
-            endpoint: "http://localhost".into(),
-            region: "r".into(),
-            bucket: "vault".into(),
-            manifest_bucket: None,
-            directory: None,
-            prefix: "asus".into(),
-            multipart: crate::target::Multipart::Auto,
-            trust: crate::trust::Trust::default(),
+        let with = |manifest_bucket: Option<String>| {
+            let service = AtService {
+                manifest_bucket,
+                ..AtService::example()
+            };
+            recovery(&Target {
+                name: "t".into(),
+                place: Place::Bucket(service),
+                prefix: "asus".into(),
+            })
         };
-        assert_eq!(recovery(&target), RECOVERY);
-        target.manifest_bucket = Some("small".into());
-        let text = recovery(&target);
+        assert_eq!(with(None), RECOVERY);
+        let text = with(Some("small".into()));
         assert!(text.contains("REMOTE:small/PREFIX copy") && text.contains("REMOTE:vault/PREFIX/data copy/data"));
         assert!(text.lines().all(|line| line.len() <= 118), "{text}");
     }

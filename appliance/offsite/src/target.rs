@@ -3,19 +3,35 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-use strongroom_model::config;
+use strongroom_model::config::{self, Multipart};
 use strongroom_model::name::TargetName;
 use zeroize::Zeroizing;
 
 use crate::trust::Trust;
 
-/// A bucket, or a part of one, at an S3-compatible service; or a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Where copies lie: a bucket or a directory, or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Its name in the configuration; for messages.
     pub name: String,
+    /// The bucket or the directory.
+    pub place: Place,
+    /// Keys start with this and a slash; empty for all of the place.
+    pub prefix: String,
+}
+
+/// Where a target is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A bucket.
+    Bucket(AtService),
+    /// A directory: objects are files, and the messages of a service become those of the disk.
+    Directory(PathBuf),
+}
+
+/// A bucket at an S3-compatible service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtService {
     /// `https://…` (or `http://…` on a LAN: what is sent is encrypted already), without the bucket.
     pub endpoint: String,
     /// The region that requests are signed for.
@@ -23,78 +39,82 @@ pub struct Target {
     /// The bucket. Addressed in path style.
     pub bucket: String,
     /// The bucket for what is small and read first: manifests, versions of `config`, the instructions. The same when absent.
-    #[serde(default)]
     pub manifest_bucket: Option<String>,
-    /// The directory that takes the place of a bucket ([`Target::in_directory`]). What is said of a service above is empty then.
-    #[serde(default)]
-    pub directory: Option<PathBuf>,
-    /// Keys start with this and a slash; empty for the whole bucket.
-    #[serde(default)]
-    pub prefix: String,
-    /// Whether large objects may be sent in parts.
-    #[serde(default)]
+    /// Whether large objects may be sent in parts. Where they are not, large files are read twice.
     pub multipart: Multipart,
     /// Authorities that may vouch for the endpoint, beside the public ones.
-    #[serde(skip)]
     pub trust: Trust,
 }
 
-impl Target {
-    /// A directory, below `prefix`. Objects are files; the messages of a service become those of the disk.
-    #[must_use]
-    pub fn in_directory(name: String, directory: PathBuf, prefix: String) -> Self {
-        Self {
-            name,
-            endpoint: String::new(),
-            region: String::new(),
-            bucket: String::new(),
-            manifest_bucket: None,
-            directory: Some(directory),
-            prefix,
-            // Nothing is saved by parts where nothing is sent over a line.
-            multipart: Multipart::Never,
-            trust: Trust::default(),
+/// For people: the bucket's name, or the directory.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket(service) => f.write_str(&service.bucket),
+            Self::Directory(directory) => directory.display().fmt(f),
         }
     }
+}
 
-    /// Where it is, for people: the bucket's name, or the directory.
+impl Place {
+    /// The bucket, if it is one.
     #[must_use]
-    pub fn place(&self) -> String {
-        match &self.directory {
-            Some(directory) => directory.display().to_string(),
-            None => self.bucket.clone(),
+    pub fn bucket(&self) -> Option<&AtService> {
+        match self {
+            Self::Bucket(service) => Some(service),
+            Self::Directory(_) => None,
         }
     }
+}
 
-    /// What a strongroom.toml says of a bucket, below `prefix`.
+impl AtService {
+    /// What a strongroom.toml says of it.
     #[must_use]
-    pub fn configured(name: &TargetName, bucket: &config::AtService, prefix: String, trust: Trust) -> Self {
+    pub fn configured(bucket: &config::AtService, trust: Trust) -> Self {
         Self {
-            name: name.to_string(),
             endpoint: bucket.endpoint.to_string(),
             region: bucket.region.to_string(),
             bucket: bucket.bucket.to_string(),
             manifest_bucket: bucket.manifest_bucket.as_ref().map(|other| other.get_ref().to_string()),
-            directory: None,
-            prefix,
-            multipart: match bucket.multipart {
-                config::Multipart::Auto => Multipart::Auto,
-                config::Multipart::Never => Multipart::Never,
-            },
+            multipart: bucket.multipart,
             trust,
         }
     }
+
+    /// Checks everything that can be checked without the network.
+    ///
+    /// # Errors
+    /// [`BadTarget`].
+    pub fn check(&self) -> Result<(), BadTarget> {
+        if !plain(&self.region, "-_") {
+            return Err(BadTarget::Region(self.region.clone()));
+        }
+        let bad = |bucket: &&String| !plain(bucket, "-_.") || bucket.starts_with('.') || bucket.len() > 255;
+        match [&self.bucket].into_iter().chain(&self.manifest_bucket).find(bad) {
+            Some(bucket) => Err(BadTarget::Bucket(bucket.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Each of its buckets alone: that of the segments, then that of the manifests if it is another.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<Self> {
+        let alone = |bucket: &String| Self {
+            bucket: bucket.clone(),
+            manifest_bucket: None,
+            ..self.clone()
+        };
+        [&self.bucket]
+            .into_iter()
+            .chain(&self.manifest_bucket)
+            .map(alone)
+            .collect()
+    }
 }
 
-/// Whether multipart uploads may be used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Multipart {
-    /// For objects larger than one part.
-    #[default]
-    Auto,
-    /// Never: for credentials that may only create objects. Large files are then read twice.
-    Never,
+fn plain(text: &str, extra: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || extra.as_bytes().contains(&b);
+    !text.is_empty() && text.bytes().all(is_plain)
 }
 
 /// An access key and its secret. The secret is wiped from memory when dropped, and never printed.
@@ -155,25 +175,33 @@ pub enum BadTarget {
 }
 
 impl Target {
+    /// A bucket as a strongroom.toml says it, below `prefix`.
+    #[must_use]
+    pub fn configured(name: &TargetName, bucket: &config::AtService, prefix: String, trust: Trust) -> Self {
+        Self {
+            name: name.to_string(),
+            place: Place::Bucket(AtService::configured(bucket, trust)),
+            prefix,
+        }
+    }
+
+    /// A directory, below `prefix`.
+    #[must_use]
+    pub fn in_directory(name: String, directory: PathBuf, prefix: String) -> Self {
+        Self {
+            name,
+            place: Place::Directory(directory),
+            prefix,
+        }
+    }
+
     /// Checks everything that can be checked without the network.
     ///
     /// # Errors
     /// [`BadTarget`].
     pub fn check(&self) -> Result<(), BadTarget> {
-        let plain = |text: &str, extra: &str| {
-            !text.is_empty()
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || extra.as_bytes().contains(&b))
-        };
-        let is_bucket = self.directory.is_none();
-        if is_bucket && !plain(&self.region, "-_") {
-            return Err(BadTarget::Region(self.region.clone()));
-        }
-        for bucket in [&self.bucket].into_iter().chain(&self.manifest_bucket) {
-            if is_bucket && (!plain(bucket, "-_.") || bucket.starts_with('.') || bucket.len() > 255) {
-                return Err(BadTarget::Bucket(bucket.clone()));
-            }
+        if let Place::Bucket(service) = &self.place {
+            service.check()?;
         }
         let prefix_ok = self.prefix.is_empty()
             || (self.prefix.len() <= 512
@@ -187,29 +215,22 @@ impl Target {
         Ok(())
     }
 
-    /// Each of its buckets as a target of its own: that of the segments, then that of the manifests if it is another.
+    /// Whether large objects are sent in parts. Nothing is saved by them where nothing is sent over a line.
     #[must_use]
-    pub fn buckets(&self) -> Vec<Self> {
-        let alone = |bucket: &String| Self {
-            bucket: bucket.clone(),
-            manifest_bucket: None,
-            ..self.clone()
-        };
-        [&self.bucket]
-            .into_iter()
-            .chain(&self.manifest_bucket)
-            .map(alone)
-            .collect()
+    pub fn goes_in_parts(&self) -> bool {
+        matches!(&self.place, Place::Bucket(service) if service.multipart == Multipart::Auto)
+    }
+
+    /// The bucket for what is small, if there is another than that of the segments.
+    #[must_use]
+    pub fn manifest_bucket(&self) -> Option<&str> {
+        self.place.bucket()?.manifest_bucket.as_deref()
     }
 
     /// The full key of an object of ours.
     #[must_use]
     pub fn key(&self, object: &str) -> String {
-        if self.prefix.is_empty() {
-            object.to_owned()
-        } else {
-            format!("{}/{object}", self.prefix)
-        }
+        key(&self.prefix, object)
     }
 
     /// The object's name below the prefix.
@@ -223,6 +244,30 @@ impl Target {
     }
 }
 
+/// The full key of an object below a prefix.
+pub(crate) fn key(prefix: &str, object: &str) -> String {
+    if prefix.is_empty() {
+        object.to_owned()
+    } else {
+        format!("{prefix}/{object}")
+    }
+}
+
+#[cfg(test)]
+impl AtService {
+    /// A bucket somewhere, for tests that ask nobody.
+    pub(crate) fn example() -> Self {
+        Self {
+            endpoint: "https://s3.example".into(),
+            region: "here".into(),
+            bucket: "vault".into(),
+            manifest_bucket: None,
+            multipart: Multipart::Auto,
+            trust: Trust::default(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,15 +275,23 @@ mod tests {
     fn target(prefix: &str) -> Target {
         Target {
             name: "t".into(),
-            endpoint: "http://localhost".into(),
-            region: "eu-frankfurt-1".into(),
-            bucket: "backup".into(),
-            manifest_bucket: None,
-            directory: None,
+            place: Place::Bucket(AtService::example()),
             prefix: prefix.into(),
-            multipart: Multipart::Auto,
-            trust: Trust::default(),
         }
+    }
+
+    #[test]
+    fn what_can_be_no_bucket_is_refused() {
+        let with = |change: fn(&mut AtService)| {
+            let mut service = AtService::example();
+            change(&mut service);
+            service.check()
+        };
+        assert_eq!(with(|_| {}), Ok(()));
+        assert!(matches!(with(|at| at.region = "a b".into()), Err(BadTarget::Region(_))));
+        assert!(matches!(with(|at| at.bucket = ".a".into()), Err(BadTarget::Bucket(_))));
+        let other = with(|at| at.manifest_bucket = Some("a/b".into()));
+        assert_eq!(other, Err(BadTarget::Bucket("a/b".into())));
     }
 
     #[test]

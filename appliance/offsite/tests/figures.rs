@@ -13,11 +13,12 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
+use strongroom_model::config::Multipart;
 use strongroom_offsite::openpgp::{Mode, Recipients};
 use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::system_clock;
-use strongroom_offsite::{Encryption, Limits, Multipart, PushRequest, Tuning, push};
-use support::{Gpg, HASTY, credentials, noise, server, target};
+use strongroom_offsite::{Encryption, Limits, PushRequest, Tuning, push};
+use support::{Gpg, HASTY, at_mut, credentials, noise, server, target};
 
 const MIB: usize = 1024 * 1024;
 
@@ -64,7 +65,7 @@ async fn measure(sizes: &[usize], multipart: Multipart, label: &str) {
     let store = dir.path().join("store");
     let server = server(&store, |_| {}).await;
     let mut target = target(&server, "plain");
-    target.multipart = multipart;
+    at_mut(&mut target).multipart = multipart;
     let request = PushRequest {
         repository: dir.path().join("repository"),
         target,

@@ -27,7 +27,7 @@ use strongroom_offsite::{
     Credentials, Encryption, Limits, Phase, PushRequest, RestoreRequest, Target, Tuning, VerifyRequest, push, restore,
     verify,
 };
-use support::{Borg, Gpg, HASTY, noise, opener, run, target_at};
+use support::{Borg, Gpg, HASTY, at, changed, noise, opener, run, target_at};
 use zeroize::Zeroizing;
 
 const MIB: usize = 1024 * 1024;
@@ -224,7 +224,7 @@ impl Other {
     }
 
     fn client(&self) -> Client {
-        Client::new(&self.target(), self.credentials(), system_clock(), HASTY).unwrap()
+        Client::new(at(&self.target()), self.credentials(), system_clock(), HASTY).unwrap()
     }
 }
 
@@ -293,7 +293,7 @@ async fn objects(client: &Client) {
 /// What is wrong is told apart.
 async fn refusals(other: &Other) {
     let put = async |target: &Target, credentials: Credentials| {
-        let client = Client::new(target, credentials, system_clock(), HASTY).unwrap();
+        let client = Client::new(at(target), credentials, system_clock(), HASTY).unwrap();
         let bytes = Bytes::from_static(b"x");
         client
             .put_once("x", bytes.clone(), &Payload::of(&bytes))
@@ -305,10 +305,7 @@ async fn refusals(other: &Other) {
     assert!(matches!(error, S3Error::SignatureDoesNotMatch { .. }), "{error}");
     let error = put(&other.target(), with("AKIAZZZZZZZZZZZZZZZZ", "another")).await;
     assert!(matches!(error, S3Error::UnknownAccessKey), "{error}");
-    let missing = Target {
-        bucket: "missing".into(),
-        ..other.target()
-    };
+    let missing = changed(&other.target(), |at| at.bucket = "missing".into());
     let error = put(&missing, other.credentials()).await;
     assert!(matches!(error, S3Error::NoSuchBucket { .. }), "{error}");
 }
@@ -316,7 +313,7 @@ async fn refusals(other: &Other) {
 async fn probed(other: &Other) {
     let client = other.client();
     let seen = probe::probe(&client, &unique_name()).await;
-    let report = judge(&seen, &other.target());
+    let report = judge(&seen, at(&other.target()));
     assert!(!report.is_wrong(), "{report:#?}");
     assert_eq!(report.tier, Tier::Readable);
     let bad = report

@@ -15,10 +15,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use s3_double::{Lists, Permissions, Server, Settings};
+use strongroom_model::config::Multipart;
+use strongroom_offsite::Target;
 use strongroom_offsite::probe::{Observations, Report, Tier, Verdict, judge, probe, unique_name};
 use strongroom_offsite::s3::{Client, Payload, S3Error};
-use strongroom_offsite::{Multipart, Target};
-use support::{HASTY, client, credentials, server, target};
+use support::{HASTY, at, changed, client, credentials, server, target};
 
 /// All files of a bucket's folder.
 fn bucket(store: &Path, name: &str) -> BTreeMap<String, Vec<u8>> {
@@ -48,11 +49,11 @@ async fn furnish(server: &Server, bucket: &str) {
 
 /// Probes as `who`, and holds the probe to its promises.
 async fn probed(server: &Server, store: &Path, target: &Target, who: &str) -> (Observations, Report) {
-    let before = bucket(store, &target.bucket);
+    let before = bucket(store, &at(target).bucket);
     let prefix = target.key(&unique_name());
     let seen = probe(&client(target, who), &prefix).await;
-    let report = judge(&seen, target);
-    let mut after = bucket(store, &target.bucket);
+    let report = judge(&seen, at(target));
+    let mut after = bucket(store, &at(target).bucket);
     for (name, bytes) in &before {
         assert_eq!(after.remove(name).as_ref(), Some(bytes), "{name} was touched");
     }
@@ -176,10 +177,7 @@ fn agrees(may: Permissions, archive: bool, hides: bool, seen: &Observations, rep
 async fn what_is_configured_already_is_not_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let server = server(dir.path(), |_| {}).await;
-    let once = Target {
-        multipart: Multipart::Never,
-        ..target(&server, "vault")
-    };
+    let once = changed(&target(&server, "vault"), |at| at.multipart = Multipart::Never);
     let (_, report) = probed(&server, dir.path(), &once, "LOOK").await;
     assert!(!report.is_wrong(), "{report:#?}");
     let (_, report) = probed(&server, dir.path(), &once, "ALL").await;
@@ -236,45 +234,39 @@ async fn refusals_are_explained() {
         assert!(report.is_wrong());
         report.findings[0].advice.clone()
     };
-    let missing = Target {
-        bucket: "missing".into(),
-        ..good.clone()
-    };
+    let missing = changed(&good, |at| at.bucket = "missing".into());
     let seen = probe(&client(&missing, "ALL"), "p").await;
     assert!(
         matches!(seen.create, Some(Err(S3Error::NoSuchBucket { .. }))),
         "{seen:?}"
     );
-    let report = judge(&seen, &missing);
+    let report = judge(&seen, at(&missing));
     assert!(
         report.findings[0].text.contains("there is no bucket missing"),
         "{report:?}"
     );
 
-    let elsewhere = Target {
-        region: "us-ashburn-1".into(),
-        ..good.clone()
-    };
-    let report = judge(&probe(&client(&elsewhere, "ALL"), "p").await, &elsewhere);
+    let elsewhere = changed(&good, |at| at.region = "us-ashburn-1".into());
+    let report = judge(&probe(&client(&elsewhere, "ALL"), "p").await, at(&elsewhere));
     assert!(advice(&report).contains("`region` is not the bucket's"), "{report:?}");
 
     let wrong_secret = Client::new(
-        &good,
+        at(&good),
         strongroom_offsite::Credentials::new("ALL", zeroize::Zeroizing::new("other".into())),
         strongroom_offsite::s3::system_clock(),
         HASTY,
     )
     .unwrap();
-    let report = judge(&probe(&wrong_secret, "p").await, &good);
+    let report = judge(&probe(&wrong_secret, "p").await, at(&good));
     assert!(advice(&report).contains("does not belong to this"), "{report:?}");
 
-    let report = judge(&probe(&client(&good, "NOBODY"), "p").await, &good);
+    let report = judge(&probe(&client(&good, "NOBODY"), "p").await, at(&good));
     assert!(advice(&report).contains("list of keys"), "{report:?}");
 
     for (off, told) in [(120_i64, false), (3600, true)] {
         let clock = std::sync::Arc::new(move || SystemTime::now() + Duration::from_secs(off.unsigned_abs()));
-        let ahead = Client::new(&good, credentials("ALL"), clock, HASTY).unwrap();
-        let report = judge(&probe(&ahead, "p").await, &good);
+        let ahead = Client::new(at(&good), credentials("ALL"), clock, HASTY).unwrap();
+        let report = judge(&probe(&ahead, "p").await, at(&good));
         assert_eq!(report.is_wrong(), told, "{report:?}");
         assert_eq!(
             says(&report, "s ahead of the service's"),
@@ -283,18 +275,14 @@ async fn refusals_are_explained() {
         );
     }
 
-    let nowhere = Target {
-        endpoint: "http://127.0.0.1:1".into(),
-        ..good.clone()
-    };
-    let report = judge(&probe(&client(&nowhere, "ALL"), "p").await, &nowhere);
+    let nowhere = changed(&good, |at| at.endpoint = "http://127.0.0.1:1".into());
+    let report = judge(&probe(&client(&nowhere, "ALL"), "p").await, at(&nowhere));
     assert!(report.findings[0].text.contains("cannot reach"), "{report:?}");
 
     // Oracle's own words for a key that it does not find; the endpoint tells when it is the region.
-    let oracle = Target {
-        endpoint: "https://n.compat.objectstorage.eu-frankfurt-1.oraclecloud.com".into(),
-        ..good.clone()
-    };
+    let oracle = changed(&good, |at| {
+        at.endpoint = "https://n.compat.objectstorage.eu-frankfurt-1.oraclecloud.com".into()
+    });
     let not_found = Observations {
         create: Some(Err(S3Error::SignatureDoesNotMatch {
             region: "eu-frankfurt-1".into(),
@@ -303,10 +291,7 @@ async fn refusals_are_explained() {
         })),
         ..Observations::default()
     };
-    assert!(advice(&judge(&not_found, &oracle)).contains("younger than a few minutes"));
-    let mixed = Target {
-        region: "eu-zurich-1".into(),
-        ..oracle
-    };
-    assert!(advice(&judge(&not_found, &mixed)).contains("The endpoint is in eu-frankfurt-1"));
+    assert!(advice(&judge(&not_found, at(&oracle))).contains("younger than a few minutes"));
+    let mixed = changed(&oracle, |at| at.region = "eu-zurich-1".into());
+    assert!(advice(&judge(&not_found, at(&mixed))).contains("The endpoint is in eu-frankfurt-1"));
 }

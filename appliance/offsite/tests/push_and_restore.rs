@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use s3_double::{Action, Rule, Server};
 use strongroom_borg::{Repository, SegmentNumber};
+use strongroom_model::config::Multipart;
 use strongroom_offsite::ledger::read_summary;
 use strongroom_offsite::openpgp::{Mode, Signer, generate};
 use strongroom_offsite::restore::sample::sample;
@@ -22,11 +23,11 @@ use strongroom_offsite::restore::survey::{self, Estimate};
 use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::{S3Error, system_clock};
 use strongroom_offsite::{
-    Consent, Encryption, Gpg as OwnersGpg, Limits, Multipart, Opener, Phase, Progress, PushError, PushReport,
-    PushRequest, RestoreError, RestoreRequest, Signed, Target, Tuning, VerifyError, VerifyRequest, push, restore,
-    restore_segment, verify,
+    Consent, Encryption, Gpg as OwnersGpg, Limits, Opener, Phase, Progress, PushError, PushReport, PushRequest,
+    RestoreError, RestoreRequest, Signed, Target, Tuning, VerifyError, VerifyRequest, push, restore, restore_segment,
+    verify,
 };
-use support::{Borg, Gpg, HASTY, client, credentials, noise, opener, run, server, target};
+use support::{Borg, Gpg, HASTY, at, at_mut, changed, client, credentials, noise, opener, run, server, target};
 
 const MIB: usize = 1024 * 1024;
 const NOW: u64 = 1_800_000_000;
@@ -458,7 +459,7 @@ async fn a_push_that_dies_anywhere_can_be_repeated() {
             copy(&pristine, store.path());
             scene.server = server(store.path(), |_| {}).await;
             scene.store = store;
-            scene.target.endpoint = scene.server.endpoint();
+            at_mut(&mut scene.target).endpoint = scene.server.endpoint();
 
             // The request does (not) reach the server, and from then on nothing does, so that no
             // clean-up is possible either.
@@ -514,7 +515,7 @@ async fn a_push_that_is_dropped_can_be_repeated() {
     let mut scene = Scene::new("plain").await;
     let store = tempfile::tempdir().unwrap();
     scene.server = server(store.path(), |settings| settings.bandwidth = Some(20 * MIB as u64)).await;
-    scene.target.endpoint = scene.server.endpoint();
+    at_mut(&mut scene.target).endpoint = scene.server.endpoint();
     scene.borg.file("big", &noise(40 * MIB, 6));
     scene.borg.create("one");
     let request = scene.request();
@@ -546,7 +547,7 @@ async fn credentials_that_may_only_create() {
     for who in ["CREATE", "LOOK"] {
         let mut scene = Scene::new("plain").await;
         scene.who = who;
-        scene.target.multipart = Multipart::Never;
+        at_mut(&mut scene.target).multipart = Multipart::Never;
         scene.borg.file("big", &noise(20 * MIB, 7));
         scene.borg.create("one");
         // The first attempt arrives, but its answer is lost; the large one breaks half-way.
@@ -775,7 +776,7 @@ async fn refusals_leave_everything_as_it_was() {
     scene.borg.file("a", &noise(MIB, 9));
     scene.borg.create("one");
     let good = scene.target.clone();
-    scene.target.bucket = "nowhere".into();
+    at_mut(&mut scene.target).bucket = "nowhere".into();
     scene.target.prefix = String::new();
     let error = scene.try_push().await.unwrap_err();
     assert!(
@@ -789,7 +790,7 @@ async fn refusals_leave_everything_as_it_was() {
         "{error}"
     );
     scene.target = good.clone();
-    scene.target.region = "us-ashburn-1".into();
+    at_mut(&mut scene.target).region = "us-ashburn-1".into();
     let error = scene.try_push().await.unwrap_err();
     assert!(
         matches!(
@@ -894,7 +895,7 @@ async fn the_archive_is_opened_for_a_restore() {
         settings.restore_delay = Duration::from_secs(1)
     })
     .await;
-    scene.target.endpoint = archive.endpoint();
+    at_mut(&mut scene.target).endpoint = archive.endpoint();
     fs::remove_dir_all(scene.ledger()).unwrap();
     scene.borg.create("two");
     assert!(scene.push().await.ledger_rebuilt);
@@ -1192,10 +1193,7 @@ async fn a_list_shows_what_is_gone_or_changed() {
         fs::remove_file(scene.store.path().join(gone)).unwrap();
     }
     let restarted = server(scene.store.path(), |_| {}).await;
-    let target = Target {
-        endpoint: restarted.endpoint(),
-        ..scene.target.clone()
-    };
+    let target = changed(&scene.target, |at| at.endpoint = restarted.endpoint());
     let bad = verify(&VerifyRequest { target, ..request }, &tuning()).await.unwrap();
     assert_eq!(
         bad.missing,
@@ -1330,8 +1328,8 @@ async fn recovery_without_us_from_two_buckets() {
     let mut scene = Scene::new("plain").await;
     let store = tempfile::tempdir().unwrap();
     scene.server = two_plain(store.path()).await;
-    scene.target.endpoint = scene.server.endpoint();
-    scene.target.manifest_bucket = Some("small".into());
+    at_mut(&mut scene.target).endpoint = scene.server.endpoint();
+    at_mut(&mut scene.target).manifest_bucket = Some("small".into());
     scene.store = store;
     follow_the_instructions(scene).await;
 }
@@ -1346,16 +1344,13 @@ async fn manifests_in_a_bucket_of_their_own() {
     let mut scene = Scene::new("vault").await;
     let store = tempfile::tempdir().unwrap();
     scene.server = two_plain(store.path()).await;
-    scene.target.endpoint = scene.server.endpoint();
+    at_mut(&mut scene.target).endpoint = scene.server.endpoint();
     scene.store = store;
     scene.borg.file("a", &noise(MIB, 31));
     scene.borg.create("one");
     let first = scene.push().await;
     let vault = scene.target.clone();
-    let small = Target {
-        bucket: "small".into(),
-        ..vault.clone()
-    };
+    let small = changed(&vault, |at| at.bucket = "small".into());
     let names = |target: Target| async move {
         let listed = client(&target, "ALL").list("").await.unwrap();
         let names = listed
@@ -1366,7 +1361,7 @@ async fn manifests_in_a_bucket_of_their_own() {
     let before = names(vault.clone()).await;
     assert!(names(small.clone()).await.is_empty());
 
-    scene.target.manifest_bucket = Some("small".into());
+    at_mut(&mut scene.target).manifest_bucket = Some("small".into());
     scene.borg.create("two");
     let second = scene.push().await;
     let there = names(small.clone()).await;
@@ -1444,11 +1439,12 @@ async fn follow_the_instructions(mut scene: Scene) {
     let configuration = format!(
         "[REMOTE]\ntype = s3\nprovider = Other\naccess_key_id = ALL\nsecret_access_key = all-secret\n\
          region = {}\nendpoint = {}\nforce_path_style = true\n",
-        scene.target.region, scene.target.endpoint
+        at(&scene.target).region,
+        at(&scene.target).endpoint
     );
     fs::write(&rclone, configuration).unwrap();
-    let target = scene.target.buckets().pop().unwrap();
-    let text = client(&target, "ALL")
+    let manifests = at(&scene.target).buckets().pop().unwrap();
+    let text = client(&changed(&scene.target, |at| *at = manifests), "ALL")
         .get_small("asus_home/RECOVERY.txt", 10_000)
         .await
         .unwrap();

@@ -22,7 +22,7 @@ use strongroom_offsite::{
     Encryption, Limits, PushError, PushReport, PushRequest, RestoreError, RestoreReport, RestoreRequest, Tuning, push,
     restore,
 };
-use support::{Gpg, HASTY, client, credentials, noise, opener, server, target};
+use support::{Gpg, HASTY, at, at_mut, client, credentials, noise, opener, server, target};
 
 const MIB: usize = 1024 * 1024;
 
@@ -295,7 +295,7 @@ async fn what_can_not_be_gone_on_with_begins_anew() {
     // It goes in one piece from now on.
     let scene = cut_short().await;
     let mut request = scene.request();
-    request.target.multipart = strongroom_offsite::Multipart::Never;
+    at_mut(&mut request.target).multipart = strongroom_model::config::Multipart::Never;
     assert!(scene.parts_sent(request).await.is_empty());
     // The key is gone.
     let scene = cut_short().await;
@@ -320,7 +320,7 @@ fn child(scene: &Scene) -> std::process::Child {
         .args(["--ignored", "--exact", "the_child_that_is_killed"])
         .env("PUSH_REPOSITORY", &request.repository)
         .env("PUSH_LEDGER", &request.ledger)
-        .env("PUSH_ENDPOINT", &request.target.endpoint)
+        .env("PUSH_ENDPOINT", &at(&request.target).endpoint)
         .env("PUSH_CERTIFICATE", certificate)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -16,7 +16,7 @@ use s3_double::{Action, Rule};
 use strongroom_offsite::Credentials;
 use strongroom_offsite::digest::Digest;
 use strongroom_offsite::s3::{Archive, Client, Payload, S3Error};
-use support::{HASTY, client, credentials, noise, server, target};
+use support::{HASTY, at, changed, client, credentials, noise, server, target};
 
 const MIB: usize = 1024 * 1024;
 
@@ -182,14 +182,12 @@ async fn refusals_are_explained() {
     let right = target(&server, "plain");
     let list = async |client: Client| client.list("").await.unwrap_err();
 
-    let mut wrong = right.clone();
-    wrong.region = "us-ashburn-1".into();
+    let wrong = changed(&right, |at| at.region = "us-ashburn-1".into());
     assert!(matches!(
         list(client(&wrong, "ALL")).await,
         S3Error::SignatureDoesNotMatch { .. }
     ));
-    let mut wrong = right.clone();
-    wrong.bucket = "nowhere".into();
+    let wrong = changed(&right, |at| at.bucket = "nowhere".into());
     assert!(matches!(
         list(client(&wrong, "ALL")).await,
         S3Error::NoSuchBucket { .. }
@@ -203,7 +201,7 @@ async fn refusals_are_explained() {
         S3Error::AccessDenied { .. }
     ));
     let forged = Credentials::new("ALL", zeroize::Zeroizing::new("guess".into()));
-    let forged = Client::new(&right, forged, Arc::new(SystemTime::now), HASTY).unwrap();
+    let forged = Client::new(at(&right), forged, Arc::new(SystemTime::now), HASTY).unwrap();
     assert!(matches!(list(forged).await, S3Error::SignatureDoesNotMatch { .. }));
     for offset in [-1200_i64, 1200] {
         let clock = Arc::new(move || {
@@ -214,7 +212,7 @@ async fn refusals_are_explained() {
                 SystemTime::now() + by
             }
         });
-        let skewed = Client::new(&right, credentials("ALL"), clock, HASTY).unwrap();
+        let skewed = Client::new(at(&right), credentials("ALL"), clock, HASTY).unwrap();
         let error = list(skewed).await;
         assert!(matches!(&error, S3Error::ClockSkew { server_time: Some(_) }), "{error}");
     }
@@ -240,18 +238,14 @@ async fn refusals_are_explained() {
     assert!(matches!(error, S3Error::Corrupted { .. }), "{error}");
     assert_eq!(client.head("x").await.unwrap(), None);
 
-    let mut nobody = right.clone();
-    nobody.endpoint = "http://127.0.0.1:1".into();
+    let nobody = changed(&right, |at| at.endpoint = "http://127.0.0.1:1".into());
     assert!(matches!(
         list(support::client(&nobody, "ALL")).await,
         S3Error::Connect { .. }
     ));
     for bad in ["ftp://x", "http://user@x", "http://x/bucket", "x"] {
-        let bad = strongroom_offsite::Target {
-            endpoint: bad.into(),
-            ..right.clone()
-        };
-        assert!(Client::new(&bad, credentials("ALL"), Arc::new(SystemTime::now), HASTY).is_err());
+        let bad = changed(&right, |at| at.endpoint = bad.into());
+        assert!(Client::new(at(&bad), credentials("ALL"), Arc::new(SystemTime::now), HASTY).is_err());
     }
 }
 

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use strongroom_offsite::s3::{Client, Payload, system_clock};
-use strongroom_offsite::{Target, Trust, TrustError, trust};
-use support::{HASTY, credentials, run, server, target};
+use strongroom_offsite::{Trust, TrustError, trust};
+use support::{HASTY, at, changed, credentials, run, server, target};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -80,12 +80,10 @@ async fn a_server_of_the_owners_authority_is_believed_and_no_other() {
     let upstream: u16 = store.endpoint().rsplit_once(':').unwrap().1.parse().unwrap();
     let port = tls_before(upstream, dir.path()).await;
     let with = |trust: Trust| {
-        let target = Target {
-            endpoint: format!("https://localhost:{port}"),
-            trust,
-            ..target(&store, "plain")
-        };
-        Client::new(&target, credentials("ALL"), system_clock(), HASTY).unwrap()
+        let target = changed(&target(&store, "plain"), |at| {
+            (at.endpoint, at.trust) = (format!("https://localhost:{port}"), trust);
+        });
+        Client::new(at(&target), credentials("ALL"), system_clock(), HASTY).unwrap()
     };
     let body = Bytes::from_static(b"hello");
     let payload = Payload::of(&body);

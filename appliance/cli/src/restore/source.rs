@@ -4,10 +4,10 @@ use super::RestoreFailure;
 use crate::configured::{self, BadTrust};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use strongroom_model::config::{self, CLIENT_PLACEHOLDER, Config, Place};
+use strongroom_model::config::{self, CLIENT_PLACEHOLDER, Config, Multipart, Place};
 use strongroom_model::name::ClientName;
 use strongroom_model::recipient::is_fingerprint;
-use strongroom_offsite::{Credentials, Multipart, Target};
+use strongroom_offsite::{AtService, Credentials, Target};
 use zeroize::Zeroizing;
 
 /// Where from.
@@ -191,17 +191,19 @@ impl SourceArguments {
         // clap has seen to it that these are there.
         let given = |value: &Option<String>| value.clone().unwrap_or_default();
         let prefix = self.prefix.clone().or(client.map(ToString::to_string));
+        let at = AtService {
+            endpoint: given(&self.endpoint),
+            region: given(&self.region),
+            bucket: given(&self.bucket),
+            manifest_bucket: self.manifest_bucket.clone(),
+            multipart: Multipart::default(),
+            trust: configured::trust(self.trust.iter().cloned())?,
+        };
         Ok(Source {
             target: Target {
                 name: "the given bucket".into(),
-                endpoint: given(&self.endpoint),
-                region: given(&self.region),
-                bucket: given(&self.bucket),
-                manifest_bucket: self.manifest_bucket.clone(),
-                directory: None,
+                place: strongroom_offsite::Place::Bucket(at),
                 prefix: prefix.unwrap_or_default(),
-                multipart: Multipart::Auto,
-                trust: configured::trust(self.trust.iter().cloned())?,
             },
             credentials: Credentials::new(given(&self.access_key_id), self.secret(None)?),
             signer: self.signer.clone(),

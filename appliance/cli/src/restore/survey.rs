@@ -84,7 +84,7 @@ pub async fn list(source: &Source, client: Option<&str>, all: bool, json: bool) 
             .collect();
         println!("{:#}", serde_json::Value::from(value));
     } else {
-        print!("{}", list_text(&listed, &source.target.place(), shown, now()));
+        print!("{}", list_text(&listed, &source.target.place.to_string(), shown, now()));
     }
     Ok(())
 }
@@ -129,7 +129,8 @@ pub async fn estimate(
 ) -> Result<(), RestoreFailure> {
     let line = given.line.as_ref().map(Rate::bytes);
     let estimate = look(source, transaction, line.is_none()).await?;
-    let is_oracle = is_oracle(&source.target.endpoint);
+    let bucket = source.target.place.bucket();
+    let is_oracle = bucket.is_some_and(|at| is_oracle(&at.endpoint));
     let prices = Prices {
         download: given.download_price,
         free_download: match given.free_download {
@@ -160,7 +161,7 @@ pub async fn estimate(
             measured: line.is_none(),
             days,
             is_oracle,
-            is_directory: source.target.directory.is_some(),
+            is_directory: bucket.is_none(),
             prices: &prices,
             cost: &cost,
         };

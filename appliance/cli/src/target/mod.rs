@@ -11,13 +11,12 @@ use crate::configured::{self, BadTrust};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use strongroom_model::config::{self, AtService, Config, ConfigError};
+use strongroom_model::config::{Config, ConfigError, Multipart};
 use strongroom_model::name::{ClientName, TargetName};
 use strongroom_offsite::oracle::{self, OracleError};
 use strongroom_offsite::probe::{self, Report};
 use strongroom_offsite::s3::S3Error;
-use strongroom_offsite::{Credentials, Multipart, Target, Trust, TrustError};
-use zeroize::Zeroizing;
+use strongroom_offsite::{AtService, Credentials, Trust, TrustError};
 
 /// Stands for the client in the names of a probe's objects, where none is named.
 const PROBE_CLIENT: &str = "strongroom-probe";
@@ -322,12 +321,14 @@ async fn add(kind: Kind) -> Result<(), TargetFailure> {
         let bucket = target
             .bucket()
             .ok_or_else(|| TargetFailure::IsDisk(common.name.clone()))?;
-        let mut target = target_of(&target, bucket, &client, trust);
-        let seen = observe(&target, bucket.access_key_id.as_str(), secret.clone()).await?;
+        let mut at = AtService::configured(bucket, trust);
+        let prefix = target.prefix.get_ref().for_client(&client);
+        let credentials = Credentials::new(bucket.access_key_id.as_str(), secret.clone());
+        let seen = probe::probe_buckets(&at, &prefix, &credentials).await?;
         // What fits is written.
-        target.multipart = probe::judge_target(&seen, &target).multipart;
-        section.once_only = target.multipart == Multipart::Never;
-        let report = probe::judge_target(&seen, &target);
+        at.multipart = probe::judge_buckets(&seen, &at).multipart;
+        section.once_only = at.multipart == Multipart::Never;
+        let report = probe::judge_buckets(&seen, &at);
         print!("{}", show::report(&report));
         if report.is_wrong() {
             return Err(TargetFailure::Unusable);
@@ -365,23 +366,11 @@ async fn probe_here(path: &Path, arguments: &ProbeArguments) -> Result<Report, T
     let secret = ask::secret(Some(arguments.secret_key_file.as_deref().unwrap_or(&beside)))?;
     let client = arguments.client.clone();
     let client = client.unwrap_or_else(|| ClientName::new(PROBE_CLIENT).unwrap_or_default());
-    let target = target_of(target, bucket, &client, trust_of(path, &config)?);
-    let seen = observe(&target, bucket.access_key_id.as_str(), secret).await?;
-    Ok(probe::judge_target(&seen, &target))
-}
-
-async fn observe(
-    target: &Target,
-    access_key_id: &str,
-    secret: Zeroizing<String>,
-) -> Result<probe::Seen, TargetFailure> {
-    let credentials = Credentials::new(access_key_id, secret);
-    Ok(probe::probe_target(target, &credentials).await?)
-}
-
-fn target_of(target: &config::Target, bucket: &AtService, client: &ClientName, trust: Trust) -> Target {
-    let prefix = target.prefix.get_ref().for_client(client);
-    Target::configured(target.name.get_ref(), bucket, prefix, trust)
+    let at = AtService::configured(bucket, trust_of(path, &config)?);
+    let prefix = target.prefix.get_ref().for_client(&client);
+    let credentials = Credentials::new(bucket.access_key_id.as_str(), secret);
+    let seen = probe::probe_buckets(&at, &prefix, &credentials).await?;
+    Ok(probe::judge_buckets(&seen, &at))
 }
 
 /// The authorities that the configuration names, from the files beside it.

@@ -10,7 +10,7 @@ use strongroom_offsite::retire::Rules;
 use strongroom_offsite::{Encryption, Limits, PushRequest, Target, Tuning, VerifyRequest, push, trust, verify};
 
 use crate::measure::{self, Cost};
-use crate::support::{Gpg, credentials, run, target_at};
+use crate::support::{Gpg, changed, credentials, run, target_at};
 use crate::{corpus, sink};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,8 +198,9 @@ pub fn push_here(arguments: &[String]) {
         repository: dir.join("repository"),
         target: Target {
             prefix: prefix.clone(),
-            trust: trust::parse(&fs::read(dir.join("ca.pem")).unwrap()).unwrap(),
-            ..target_at(endpoint.clone(), "bucket")
+            ..changed(&target_at(endpoint.clone(), "bucket"), |at| {
+                at.trust = trust::parse(&fs::read(dir.join("ca.pem")).unwrap()).unwrap();
+            })
         },
         credentials: credentials("ALL"),
         recipients: vec![fs::read(dir.join("owner.pgp")).unwrap()],

@@ -1,11 +1,12 @@
 //! What a probe's answers mean, in words, with what to do about it. Pure.
 
 use serde::{Deserialize, Serialize};
+use strongroom_model::config::Multipart;
 
 use super::Observations;
 use crate::oracle;
 use crate::s3::{Archive, S3Error};
-use crate::target::{Multipart, Target};
+use crate::target::AtService;
 
 /// A difference of the clocks from which on it is told, in seconds. Requests are refused from 15 minutes on.
 const CLOCK_TOLD: i64 = 60;
@@ -78,19 +79,19 @@ pub fn tier(seen: &Observations) -> Tier {
     }
 }
 
-/// Judges what was seen at a target.
+/// Judges what was seen at a bucket.
 #[must_use]
-pub fn judge(seen: &Observations, target: &Target) -> Report {
+pub fn judge(seen: &Observations, at: &AtService) -> Report {
     let mut all = Findings(Vec::new());
     let multipart = multipart(seen);
     if let Some(Err(error)) = &seen.create {
-        all.wrong(cannot_create(error), &refused_advice(error, target));
+        all.wrong(cannot_create(error), &refused_advice(error, at));
     } else {
         let tier = tier(seen);
         created(seen, &mut all);
         tiers(seen, tier, &mut all);
         protection(seen, &mut all);
-        parts(seen, target, &mut all);
+        parts(seen, at, &mut all);
         looks(seen, &mut all);
     }
     clocks(seen, &mut all);
@@ -104,10 +105,10 @@ pub fn judge(seen: &Observations, target: &Target) -> Report {
 
 /// Judges what was seen at the bucket of the manifests, where that is another: what matters there.
 #[must_use]
-pub fn judge_manifests(seen: &Observations, target: &Target) -> Vec<Finding> {
+pub fn judge_manifests(seen: &Observations, at: &AtService) -> Vec<Finding> {
     let mut all = Findings(Vec::new());
     if let Some(Err(error)) = &seen.create {
-        all.wrong(cannot_create(error), &refused_advice(error, target));
+        all.wrong(cannot_create(error), &refused_advice(error, at));
     } else {
         created(seen, &mut all);
         match tier(seen) {
@@ -126,7 +127,7 @@ pub fn judge_manifests(seen: &Observations, target: &Target) -> Vec<Finding> {
     }
     cost(seen, &mut all);
     for finding in &mut all.0 {
-        finding.text = format!("Manifests, in {}: {}", target.bucket, finding.text);
+        finding.text = format!("Manifests, in {}: {}", at.bucket, finding.text);
     }
     all.0
 }
@@ -172,12 +173,12 @@ fn cannot_create(error: &S3Error) -> String {
     }
 }
 
-fn refused_advice(error: &S3Error, target: &Target) -> String {
-    let named = oracle::region_of(&target.endpoint);
-    if let Some(region) = named.filter(|region| *region != target.region) {
+fn refused_advice(error: &S3Error, at: &AtService) -> String {
+    let named = oracle::region_of(&at.endpoint);
+    if let Some(region) = named.filter(|region| *region != at.region) {
         return format!(
             "The endpoint is in {region}, but `region` is {}: make them the same, that of the bucket.",
-            target.region
+            at.region
         );
     }
     match error {
@@ -199,11 +200,11 @@ fn refused_advice(error: &S3Error, target: &Target) -> String {
         S3Error::AccessDenied { .. } | S3Error::NoSuchBucket { .. } if named.is_some() => format!(
             "See that the bucket `{}` is in this region and in this namespace, and that a policy gives the user's group \
              OBJECT_CREATE for it; a new policy takes a minute. docs/offsite.md has the statement.",
-            target.bucket
+            at.bucket
         ),
         S3Error::AccessDenied { .. } => format!(
             "See that the bucket `{}` is there and that these credentials may write to it.",
-            target.bucket
+            at.bucket
         ),
         S3Error::ClockSkew { .. } => "Set this machine's clock.".into(),
         error if error.is_transient() => "Try again; if it stays so, see the service's own page of its state.".into(),
@@ -306,8 +307,8 @@ fn protection(seen: &Observations, all: &mut Findings) {
     );
 }
 
-fn parts(seen: &Observations, target: &Target, all: &mut Findings) {
-    let configured = target.multipart;
+fn parts(seen: &Observations, at: &AtService, all: &mut Findings) {
+    let configured = at.multipart;
     let never =
         "Set `multipart = \"never\"` in the target: each file then goes in one piece, and a large one is read twice.";
     match (&seen.parts, &seen.abort) {
@@ -423,21 +424,6 @@ fn cost(seen: &Observations, all: &mut Findings) {
 mod tests {
     use super::*;
     use crate::s3::{Head, Listing};
-    use crate::trust::Trust;
-
-    fn target() -> Target {
-        Target {
-            name: "t".into(),
-            endpoint: "https://s3.example".into(),
-            region: "here".into(),
-            bucket: "b".into(),
-            manifest_bucket: None,
-            directory: None,
-            prefix: String::new(),
-            multipart: Multipart::Auto,
-            trust: Trust::default(),
-        }
-    }
 
     /// A standard bucket where all is permitted.
     fn plain() -> Observations {
@@ -478,14 +464,14 @@ mod tests {
     }
 
     fn verdict(seen: &Observations, words: &str) -> Option<Verdict> {
-        let report = judge(seen, &target());
+        let report = judge(seen, &AtService::example());
         let found = report.findings.iter().find(|finding| finding.text.contains(words));
         found.map(|finding| finding.verdict)
     }
 
     #[test]
     fn what_works_is_good_and_its_dangers_are_noted() {
-        let report = judge(&plain(), &target());
+        let report = judge(&plain(), &AtService::example());
         assert!(!report.is_wrong());
         assert_eq!((report.tier, report.multipart), (Tier::Readable, Multipart::Auto));
         assert_eq!(verdict(&plain(), "may overwrite and delete"), Some(Verdict::Note));
@@ -556,7 +542,7 @@ mod tests {
             code: "X".into(),
         }));
         seen.restore = denied();
-        assert_eq!(judge(&seen, &target()).tier, Tier::Archive);
+        assert_eq!(judge(&seen, &AtService::example()).tier, Tier::Archive);
         assert_eq!(verdict(&seen, "(409 X)"), Some(Verdict::Good));
         assert_eq!(verdict(&seen, "may not ask for a restore"), Some(Verdict::Note));
         assert_eq!(verdict(&seen, "archive tier's minimum"), Some(Verdict::Good));

@@ -9,7 +9,7 @@ pub mod judge;
 use bytes::Bytes;
 
 use crate::s3::{Client, Head, Listing, Payload, Retry, S3Error, system_clock};
-use crate::target::{Credentials, Target};
+use crate::target::{self, AtService, Credentials};
 pub use judge::{Finding, Report, Tier, Verdict, judge};
 
 /// What the objects say to whoever finds them.
@@ -63,7 +63,7 @@ pub fn unique_name() -> String {
     format!("strongroom-probe-{:032x}", rand::random::<u128>())
 }
 
-/// What was seen at a target's buckets.
+/// What was seen at the buckets of a target.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// At the bucket of the segments.
@@ -72,15 +72,15 @@ pub struct Seen {
     pub manifests: Option<Observations>,
 }
 
-/// Tries out each bucket of a target ([`probe`]).
+/// Tries out each bucket of a target, below its prefix ([`probe`]).
 ///
 /// # Errors
 /// [`S3Error`] when nothing can be sent at all. What the service refuses is an observation.
-pub async fn probe_target(target: &Target, credentials: &Credentials) -> Result<Seen, S3Error> {
+pub async fn probe_buckets(at: &AtService, prefix: &str, credentials: &Credentials) -> Result<Seen, S3Error> {
     let mut seen = Vec::new();
-    for bucket in target.buckets() {
+    for bucket in at.buckets() {
         let client = Client::new(&bucket, credentials.clone(), system_clock(), Retry::default())?;
-        seen.push(probe(&client, &bucket.key(&unique_name())).await);
+        seen.push(probe(&client, &target::key(prefix, &unique_name())).await);
     }
     let mut seen = seen.into_iter();
     Ok(Seen {
@@ -89,11 +89,11 @@ pub async fn probe_target(target: &Target, credentials: &Credentials) -> Result<
     })
 }
 
-/// Judges what was seen at a target's buckets.
+/// Judges what was seen at the buckets of a target.
 #[must_use]
-pub fn judge_target(seen: &Seen, target: &Target) -> Report {
-    let mut report = judge(&seen.segments, target);
-    if let Some((manifests, bucket)) = seen.manifests.as_ref().zip(target.buckets().get(1)) {
+pub fn judge_buckets(seen: &Seen, at: &AtService) -> Report {
+    let mut report = judge(&seen.segments, at);
+    if let Some((manifests, bucket)) = seen.manifests.as_ref().zip(at.buckets().get(1)) {
         report.findings.extend(judge::judge_manifests(manifests, bucket));
     }
     report

@@ -39,7 +39,7 @@ use crate::progress::{OnProgress, Phase, Progress};
 use crate::retire::{Retirement, Rules};
 use crate::s3::{Clock, Retry, system_clock};
 use crate::store::Store;
-use crate::target::{Credentials, Multipart, Target};
+use crate::target::{Credentials, Target};
 
 /// Size of a part, in bytes: Oracle's minimum, since there is one in memory for each upload, and one more.
 pub const PART_SIZE: usize = 10 * 1024 * 1024;
@@ -324,7 +324,7 @@ fn fits(begun: &Begun, target: &Target, local: &Local<'_>, sealing: &Sealing) ->
     let is_it = |segment: &SegmentFile| {
         (segment.number, segment.size, unix_nanos(segment.modified)) == (facts.segment, facts.size, facts.modified)
     };
-    target.multipart == Multipart::Auto
+    target.goes_in_parts()
         && (begun.seal.mode(), facts.recipients) == (sealing.mode, sealing.certificates)
         && local.segments.iter().any(is_it)
 }

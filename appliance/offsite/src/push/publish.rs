@@ -106,12 +106,13 @@ async fn publish_recovery(sender: &Sender<'_>) -> Result<(), PushError> {
     let text = recovery(sender.target);
     let payload = Payload::of(text.as_bytes());
     let known = sender.ledger().state.recovery;
-    let is_enough = known.is_some_and(|known| known == Some(payload.sha256) || sender.target.manifest_bucket.is_none());
+    let is_enough =
+        known.is_some_and(|known| known == Some(payload.sha256) || sender.target.manifest_bucket().is_none());
     if is_enough {
         return Ok(());
     }
     let (name, plain) = (Name::recovery(), (payload.sha256, payload.size));
-    if sender.target.manifest_bucket.is_some() {
+    if sender.target.manifest_bucket().is_some() {
         let etag = payload.md5.map(|md5| md5.to_string()).unwrap_or_default();
         let object = name.revision(None);
         // As it is after the ledger was lost.

@@ -11,7 +11,6 @@ use super::{Local, Sealing, too_large, unix_nanos};
 use crate::layout::Name;
 use crate::ledger::{Item, What};
 use crate::progress::{OnProgress, Phase, Progress, Told};
-use crate::target::Multipart;
 
 /// Compares what was sent with what is there: by size and time, and by content where the time differs or the object was lost.
 pub(super) async fn check_unaltered(
@@ -140,7 +139,7 @@ async fn send(
     })?;
     let modified = unix_nanos(segment.modified);
     let mut part_of = told.file(segment.size);
-    if length > sender.pool.size() as u64 && sender.target.multipart == Multipart::Auto {
+    if length > sender.pool.size() as u64 && sender.target.goes_in_parts() {
         let mut on_part = |bytes| part_of.add(bytes);
         loop {
             let upload = match sender.begun_before(number).await? {

@@ -382,8 +382,6 @@ fn describe(target: &Target, listed: &[Listed], manifest: &Found, sums: Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Multipart;
-    use crate::trust::Trust;
 
     fn listed(key: &str, size: u64) -> Listed {
         Listed {
@@ -413,17 +411,7 @@ mod tests {
 
     #[test]
     fn a_state_holds_at_most_what_came_before_it() {
-        let target = Target {
-            name: "t".into(),
-            endpoint: "http://localhost".into(),
-            region: "r".into(),
-            bucket: "b".into(),
-            manifest_bucket: None,
-            directory: None,
-            prefix: "asus".into(),
-            multipart: Multipart::Auto,
-            trust: Trust::default(),
-        };
+        let target = Target::in_directory("t".into(), "/media/usb".into(), "asus".into());
         let all = [
             listed("asus/config.01234567.gpg", 1),
             listed("asus/data/0/1.gpg", 10),

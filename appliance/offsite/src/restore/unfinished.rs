@@ -90,7 +90,7 @@ impl Unfinished {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Record {
                     format: FORMAT.into(),
-                    bucket: target.place(),
+                    bucket: target.place.to_string(),
                     prefix: target.prefix.clone(),
                     begun: since.as_secs(),
                     state: None,
@@ -172,7 +172,7 @@ fn fits(record: &Record, target: &Target, wanted: Option<SegmentNumber>) -> Resu
     if record.format != FORMAT {
         return Err("a restore by another version of this program".into());
     }
-    if (bucket, prefix) != (&target.place(), &target.prefix) {
+    if (bucket, prefix) != (&target.place.to_string(), &target.prefix) {
         return Err(format!("a restore of {prefix} from {bucket}"));
     }
     match &record.state {
@@ -218,21 +218,9 @@ impl Write for Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Multipart;
-    use crate::trust::Trust;
 
     fn target(prefix: &str) -> Target {
-        Target {
-            name: "t".into(),
-            endpoint: "http://localhost".into(),
-            region: "r".into(),
-            bucket: "b".into(),
-            manifest_bucket: None,
-            directory: None,
-            prefix: prefix.into(),
-            multipart: Multipart::Auto,
-            trust: Trust::default(),
-        }
+        Target::in_directory("t".into(), "/media/usb".into(), prefix.into())
     }
 
     #[test]

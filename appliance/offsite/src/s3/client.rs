@@ -17,7 +17,7 @@ use super::stream::{BodySender, channel};
 use super::xml::{ListBucketResult, parse, restore, unix_seconds};
 use crate::digest::{Md5Sum, Sha256Sum};
 use crate::layout::is_key_of_segment;
-use crate::target::{Credentials, Target};
+use crate::target::{AtService, Credentials};
 
 /// Largest XML answer that is read, in bytes: a page of 1000 long keys has about 1.5 MB.
 const MAX_XML: usize = 8 * 1024 * 1024;
@@ -108,7 +108,7 @@ struct Page {
     next: Option<Start>,
 }
 
-/// A target's bucket, with credentials, or its two: segments go to the one, everything else to the other. What is not
+/// A bucket, with credentials, or the two of a target: segments go to the one, everything else to the other. What is not
 /// found in that one is looked for in the first: it may have been written before there was a second. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -123,16 +123,10 @@ impl Client {
     /// Prepares a client; sends nothing.
     ///
     /// # Errors
-    /// [`S3Error::Target`] when the target is not valid, [`S3Error::Connect`] when TLS cannot be set up.
-    pub fn new(target: &Target, credentials: Credentials, clock: Clock, retry: Retry) -> Result<Self, S3Error> {
-        if target.directory.is_some() {
-            return Err(S3Error::Directory {
-                operation: target.place(),
-                why: "this is a directory, and no bucket".into(),
-            });
-        }
-        let sender = Sender::new(target, credentials, clock)?;
-        let other = target.manifest_bucket.as_ref().filter(|other| **other != target.bucket);
+    /// [`S3Error::Target`] when what is said of the bucket is not valid, [`S3Error::Connect`] when TLS cannot be set up.
+    pub fn new(at: &AtService, credentials: Credentials, clock: Clock, retry: Retry) -> Result<Self, S3Error> {
+        let sender = Sender::new(at, credentials, clock)?;
+        let other = at.manifest_bucket.as_ref().filter(|other| **other != at.bucket);
         Ok(Self {
             manifests: other.map(|other| sender.of_bucket(other)),
             sender,

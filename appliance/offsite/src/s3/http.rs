@@ -10,7 +10,7 @@ use super::pace::{Pace, Paced};
 use super::patience::{Pause, retry_after};
 use super::sign::{Request, amz_date, authorization, canonical_query, encode};
 use super::xml::ErrorBody;
-use crate::target::{BadTarget, Credentials, Target};
+use crate::target::{AtService, BadTarget, Credentials};
 
 /// Where the time of signatures comes from.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -65,10 +65,10 @@ pub(super) struct Sender {
 const UNKNOWN: i64 = i64::MIN;
 
 impl Sender {
-    pub fn new(target: &Target, credentials: Credentials, clock: Clock) -> Result<Self, S3Error> {
-        target.check()?;
-        let bad = || BadTarget::Endpoint(target.endpoint.clone());
-        let url = reqwest::Url::parse(&target.endpoint).map_err(|_| bad())?;
+    pub fn new(at: &AtService, credentials: Credentials, clock: Clock) -> Result<Self, S3Error> {
+        at.check()?;
+        let bad = || BadTarget::Endpoint(at.endpoint.clone());
+        let url = reqwest::Url::parse(&at.endpoint).map_err(|_| bad())?;
         let plain = matches!(url.scheme(), "https" | "http")
             && matches!(url.path(), "" | "/")
             && url.query().is_none()
@@ -82,7 +82,7 @@ impl Sender {
         // Another part of the program may have chosen a provider already; any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let no_tls = |error: reqwest::Error| S3Error::Connect {
-            endpoint: target.endpoint.clone(),
+            endpoint: at.endpoint.clone(),
             why: causes(&error),
         };
         let http = reqwest::Client::builder()
@@ -93,15 +93,15 @@ impl Sender {
             .connect_timeout(Duration::from_secs(20))
             .tcp_keepalive(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(30))
-            .tls_certs_merge(target.trust.for_http().map_err(no_tls)?)
+            .tls_certs_merge(at.trust.for_http().map_err(no_tls)?)
             .build()
             .map_err(no_tls)?;
         Ok(Self {
             http,
             origin: format!("{}://{host}", url.scheme()),
             host,
-            bucket: target.bucket.clone(),
-            region: target.region.clone(),
+            bucket: at.bucket.clone(),
+            region: at.region.clone(),
             credentials,
             clock,
             pace: None,

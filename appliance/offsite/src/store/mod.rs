@@ -10,7 +10,7 @@ use bytes::Bytes;
 use self::directory::{Directory, Reader};
 use crate::push::Tuning;
 use crate::s3::{Archive, BodySender, Client, Head, Listed, Payload, Retry, S3Error, Upload};
-use crate::target::{Credentials, Target};
+use crate::target::{Credentials, Place, Target};
 
 /// An open target.
 #[derive(Clone)]
@@ -30,12 +30,14 @@ pub(crate) enum Reading {
 impl Store {
     /// Opens a target; nothing is sent.
     pub fn open(target: &Target, credentials: &Credentials, tuning: &Tuning) -> Result<Self, S3Error> {
-        if let Some(directory) = &target.directory {
-            target.check()?;
-            return Ok(Self::Directory(Directory::new(directory), tuning.retry));
-        }
-        let client = Client::new(target, credentials.clone(), tuning.clock.clone(), tuning.retry)?;
-        Ok(Self::Bucket(Box::new(client)))
+        target.check()?;
+        Ok(match &target.place {
+            Place::Directory(directory) => Self::Directory(Directory::new(directory), tuning.retry),
+            Place::Bucket(service) => {
+                let client = Client::new(service, credentials.clone(), tuning.clock.clone(), tuning.retry)?;
+                Self::Bucket(Box::new(client))
+            }
+        })
     }
 
     /// Sends no more than `rate` bytes per second over the line, from now on. Nothing goes over a line to a directory.
@@ -64,7 +66,7 @@ impl Store {
     /// By which a ledger knows this place again: the bucket's name, or what a file in the directory says.
     pub async fn identity(&self, target: &Target) -> Result<String, S3Error> {
         match self {
-            Self::Bucket(_) => Ok(target.bucket.clone()),
+            Self::Bucket(_) => Ok(target.place.to_string()),
             Self::Directory(directory, _) => directory.identity().await,
         }
     }

@@ -12,8 +12,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use s3_double::{Permissions, Server, Settings};
+use strongroom_model::config::Multipart;
 use strongroom_offsite::s3::{Client, Retry, system_clock};
-use strongroom_offsite::{Credentials, Keyring, Multipart, Opener, Target, Trust};
+use strongroom_offsite::{AtService, Credentials, Keyring, Opener, Place, Target, Trust};
 use zeroize::Zeroizing;
 
 pub const REGION: &str = "eu-frankfurt-1";
@@ -47,21 +48,42 @@ pub fn target(server: &Server, bucket: &str) -> Target {
 }
 
 pub fn target_at(endpoint: String, bucket: &str) -> Target {
-    Target {
-        name: "double".into(),
+    let at = AtService {
         endpoint,
         region: REGION.into(),
         bucket: bucket.into(),
         manifest_bucket: None,
-        directory: None,
-        prefix: "asus_home".into(),
         multipart: Multipart::Auto,
         trust: Trust::default(),
+    };
+    Target {
+        name: "double".into(),
+        place: Place::Bucket(at),
+        prefix: "asus_home".into(),
     }
 }
 
+/// What is said of a target's bucket.
+pub fn at(target: &Target) -> &AtService {
+    target.place.bucket().unwrap()
+}
+
+pub fn at_mut(target: &mut Target) -> &mut AtService {
+    match &mut target.place {
+        Place::Bucket(at) => at,
+        Place::Directory(_) => panic!("this is no bucket"),
+    }
+}
+
+/// A target whose bucket is said to be another.
+pub fn changed(target: &Target, change: impl FnOnce(&mut AtService)) -> Target {
+    let mut target = target.clone();
+    change(at_mut(&mut target));
+    target
+}
+
 pub fn client(target: &Target, who: &str) -> Client {
-    Client::new(target, credentials(who), system_clock(), HASTY).unwrap()
+    Client::new(at(target), credentials(who), system_clock(), HASTY).unwrap()
 }
 
 /// Opens messages with a secret key that has no passphrase.

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 use strongroom_model::name::{ClientName, TargetName};
+use strongroom_offsite::AtService;
 use strongroom_offsite::probe::{self, Report};
 
 /// Stands for the client in the names of a probe's objects, where none is named.
@@ -94,18 +95,19 @@ async fn try_out(paths: &Paths, subject: &Subject) -> Result<Report, String> {
         .clone()
         .find(|target| *target.name.get_ref() == subject.target)
         .ok_or_else(|| format!("there is no target `{}`", subject.target))?;
-    if target.disk().is_some() {
+    let Some(at) = target.bucket() else {
         return Err(format!(
             "target `{}` is a disk, of which there is nothing to try out: plug it in, and the copy begins",
             subject.target
         ));
-    }
+    };
     let nobody = || ClientName::new(NOBODY).unwrap_or_default();
     let client = subject.client.clone().unwrap_or_else(nobody);
     let credentials = bucket::credentials(target)?;
-    let target = bucket::target(paths, target, &client)?;
-    let seen = probe::probe_target(&target, &credentials).await;
-    Ok(probe::judge_target(&seen.map_err(|error| error.to_string())?, &target))
+    let at = AtService::configured(at, bucket::trust(paths)?);
+    let prefix = target.prefix.get_ref().for_client(&client);
+    let seen = probe::probe_buckets(&at, &prefix, &credentials).await;
+    Ok(probe::judge_buckets(&seen.map_err(|error| error.to_string())?, &at))
 }
 
 /// Has the role run, waits for its end, and tells what it found, as JSON ([`Report`]). Errors are in words.
