@@ -6,6 +6,7 @@
 //! and, where the owner wants it, what no state needs that is kept ([`retire`]).
 
 pub mod digest;
+mod durable;
 pub mod layout;
 pub mod ledger;
 pub mod manifest;

@@ -425,7 +425,7 @@ fn nothing_is_pushed_before_the_clock_is_trusted() {
         // Nobody there to ask.
         let waits = why(paths.clone()).await;
         assert!(
-            waits.starts_with("nothing is pushed while the clock is not to be trusted"),
+            waits.starts_with("nothing is copied while the clock is not to be trusted"),
             "{waits}"
         );
         let server = Server::start(1, folder.path(), Belief::default(), None);

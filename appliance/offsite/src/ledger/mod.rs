@@ -9,7 +9,6 @@ mod record;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +17,7 @@ use strongroom_borg::SegmentNumber;
 pub use self::record::{Item, What};
 pub(crate) use self::record::{Record, State};
 use self::record::{VERSION, replay};
+use crate::durable;
 use crate::retire::Retirement;
 
 /// Why the ledger cannot be used.
@@ -270,7 +270,7 @@ impl Ledger {
                 bucket: identity.bucket.into(),
                 prefix: identity.prefix.into(),
             })?;
-            sync_directory(directory).map_err(|source| ledger.io(source))?;
+            durable::sync_directory(directory).map_err(|source| ledger.io(source))?;
         }
         Ok(ledger)
     }
@@ -337,32 +337,9 @@ impl Ledger {
         let path = self.directory.join("summary.json");
         serde_json::to_vec(summary)
             .map_err(io::Error::from)
-            .and_then(|bytes| write_durably(&self.directory, "summary.json", &bytes, 0o644))
+            .and_then(|bytes| durable::write(&self.directory, "summary.json", &bytes, 0o644))
             .map_err(|source| LedgerError::Io { path, source })
     }
-}
-
-/// Replaces a file as a whole: temporary file, flush, rename.
-pub(crate) fn write_durably(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = directory.join(format!("{name}.new"));
-    // One of a process that was killed may have another mode.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, directory.join(name))?;
-    sync_directory(directory)
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 fn open_locked(path: &Path) -> Result<File, LedgerError> {

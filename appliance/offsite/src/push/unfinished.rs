@@ -21,7 +21,8 @@ use strongroom_borg::SegmentNumber;
 use zeroize::Zeroizing;
 
 use crate::digest::Sha256Sum;
-use crate::ledger::{LedgerError, write_durably};
+use crate::durable;
+use crate::ledger::LedgerError;
 use crate::openpgp::Seal;
 
 /// What an upload is of.
@@ -115,7 +116,7 @@ impl Unfinished {
         let mut all = Zeroizing::new(Vec::with_capacity(bytes.len() + seal.len()));
         all.extend_from_slice(&bytes);
         all.extend_from_slice(&seal);
-        write_durably(&self.directory, &name(segment), &all, 0o600).map_err(|source| self.io(source))?;
+        durable::write(&self.directory, &name(segment), &all, 0o600).map_err(|source| self.io(source))?;
         self.all().insert(segment, begun);
         Ok(())
     }

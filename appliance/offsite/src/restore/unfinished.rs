@@ -14,8 +14,9 @@ use sha2::{Digest as _, Sha256};
 use strongroom_borg::SegmentNumber;
 
 use super::error::RestoreError;
-use super::{State, create, make_directory};
+use super::{State, make_directory};
 use crate::digest::Digest;
+use crate::durable;
 use crate::manifest::FileEntry;
 use crate::target::Target;
 
@@ -142,7 +143,7 @@ impl Unfinished {
 
     /// The record goes: everything is there.
     pub fn end(self) -> Result<(), RestoreError> {
-        let removed = fs::remove_file(self.folder.join(FILE)).and_then(|()| File::open(&self.folder)?.sync_all());
+        let removed = fs::remove_file(self.folder.join(FILE)).and_then(|()| durable::sync_directory(&self.folder));
         removed.map_err(|source| RestoreError::Io {
             path: self.folder.join(FILE),
             source,
@@ -150,17 +151,10 @@ impl Unfinished {
     }
 
     fn write(&self) -> Result<(), RestoreError> {
-        let path = self.folder.join(FILE);
-        let write = || {
-            let new = self.folder.join(format!("{FILE}.new"));
-            let mut file = create(&new)?;
-            file.write_all(&serde_json::to_vec(&self.record)?)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(|source| RestoreError::Io {
-            path: path.clone(),
+        let bytes = serde_json::to_vec(&self.record).map_err(io::Error::from);
+        let written = bytes.and_then(|bytes| durable::write(&self.folder, FILE, &bytes, 0o600));
+        written.map_err(|source| RestoreError::Io {
+            path: self.folder.join(FILE),
             source,
         })
     }

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::{Digest, Md5Sum, Sha256Sum};
+use crate::durable::sync_directory;
 use crate::s3::{Archive, BodySender, Head, Listed, Payload, S3Error, pieces};
 
 /// What is read at once, in bytes.
@@ -434,14 +435,6 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_err() => fs::rename(from, to),
         Err(Errno::INVAL | Errno::NOSYS) => Err(ErrorKind::AlreadyExists.into()),
         renamed => Ok(renamed?),
-    }
-}
-
-fn sync_directory(folder: &Path) -> io::Result<()> {
-    match File::open(folder)?.sync_all() {
-        // Some file systems have nothing to flush of a folder.
-        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
-        other => other,
     }
 }
 

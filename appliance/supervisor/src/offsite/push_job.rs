@@ -62,13 +62,8 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
     let mut report = Reporter::new(paths.push_report(&name), &names);
     for (target, at) in targets.iter().zip(&names) {
         report.begin(at);
-        let outcome = runtime.block_on(async {
-            // Its requests are signed by the time, and what it retires is chosen by age.
-            if let Some(why) = clock::untrusted(&Chronyd::default()).await {
-                return Err(format!("nothing is pushed while the clock is not to be trusted: {why}"));
-            }
-            push_to(paths, &config, &name, target, |done, total| report.tell(done, total)).await
-        });
+        let tell = |done, total| report.tell(done, total);
+        let outcome = runtime.block_on(push_to(paths, &config, &name, target, tell));
         let (Ok(words) | Err(words)) = &outcome;
         eprintln!("{name} to {at}: {words}");
         report.end(at, outcome.err());
@@ -79,8 +74,8 @@ pub fn run(paths: &Paths, name: Option<&str>) -> Result<(), PushError> {
     }
 }
 
-/// Pushes one repository to one target, and compares the copy if that is due. Tells what was done, or why not, in words;
-/// meanwhile now and then how many bytes are done, of how many.
+/// Pushes one repository to one target, once the clock is to be trusted, and compares the copy if that is due. Tells what was
+/// done, or why not, in words; meanwhile now and then how many bytes are done, of how many.
 pub(super) async fn push_to(
     paths: &Paths,
     config: &Config,
@@ -88,6 +83,10 @@ pub(super) async fn push_to(
     target: &config::Target,
     mut tell: impl FnMut(u64, u64) + Send,
 ) -> Result<String, String> {
+    // Requests are signed by the time, a manifest tells it, and what is retired is chosen by age.
+    if let Some(why) = clock::untrusted(&Chronyd::default()).await {
+        return Err(format!("nothing is copied while the clock is not to be trusted: {why}"));
+    }
     if let Some(why) = (config.offsite.proof == Proof::Required)
         .then(|| recipients::unproven(paths, config, target))
         .flatten()
