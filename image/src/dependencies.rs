@@ -23,9 +23,11 @@ pub enum Need {
     Run,
     /// `cargo image test`.
     Test,
+    /// `cargo image test --thorough`.
+    Thorough,
 }
 
-use Need::{Build, Buildroot, Flash, Run, Test, Upstream};
+use Need::{Build, Buildroot, Flash, Run, Test, Thorough, Upstream};
 
 /// Package, who needs it, and what for.
 const PACKAGES: &[(&str, &[Need], &str)] = &[
@@ -94,6 +96,16 @@ const PACKAGES: &[(&str, &[Need], &str)] = &[
     ("systemd", &[Test], "judges schedules as on the appliance"),
     ("shellcheck", &[Test], "checks what little shell there is"),
     ("cron", &[Test], "judges the cron table of a client's kit"),
+    (
+        "dnsmasq-base",
+        &[Thorough],
+        "the router's DHCP server in a test of the clock",
+    ),
+    (
+        "socat",
+        &[Thorough],
+        "connects the virtual machine to that router's network",
+    ),
 ];
 
 /// Makes sure that the packages for `needs` are installed.

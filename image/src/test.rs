@@ -27,11 +27,11 @@ pub struct Options {
 /// When the build or a test fails.
 pub fn test(workspace: &Workspace, options: &Options) -> Result<()> {
     let start = Instant::now();
-    dependencies::ensure(
-        workspace,
-        &[Need::Build, Need::Flash, Need::Run, Need::Test],
-        options.install,
-    )?;
+    let mut needs = vec![Need::Build, Need::Flash, Need::Run, Need::Test];
+    if options.thorough {
+        needs.push(Need::Thorough);
+    }
+    dependencies::ensure(workspace, &needs, options.install)?;
     if !options.only_appliance {
         eprintln!("Form and lints:");
         cargo(workspace, "the check of the form", &["fmt", "--all", "--check"])?;

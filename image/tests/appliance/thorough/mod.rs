@@ -5,6 +5,7 @@ mod attack;
 mod clock;
 mod copies;
 mod crowd;
+mod dhcp_time;
 mod disk_health;
 mod disks;
 mod duplicate;
