@@ -353,7 +353,8 @@ fn restored_with_gpg_alone(trial: &Trial, name: &str, archives: &[&str]) -> std:
     repository
 }
 
-fn decrypt(trial: &Trial, file: &Path) -> Vec<u8> {
+/// Opens a file with gpg and the owner's key.
+pub fn decrypt(trial: &Trial, file: &Path) -> Vec<u8> {
     let output = Command::new("gpg")
         .arg("--homedir")
         .arg(trial.gnupg())
@@ -407,6 +408,11 @@ pub fn our_command(trial: &Trial) -> Command {
 
 /// The same with the owner's key, still to be told what to restore to where.
 pub fn restore(trial: &Trial) -> Command {
+    restore_from(trial, BUCKET)
+}
+
+/// The same from this bucket.
+pub fn restore_from(trial: &Trial, bucket: &str) -> Command {
     let mut command = our_command(trial);
     command
         .args(["restore", CLIENT])
@@ -417,7 +423,7 @@ pub fn restore(trial: &Trial) -> Command {
             "--region",
             image::loopback::REGION,
             "--bucket",
-            BUCKET,
+            bucket,
             "--access-key-id",
             ACCOUNT,
         ]);

@@ -17,6 +17,7 @@ mod mdns;
 mod media;
 mod missing;
 mod recovery;
+mod retirement;
 mod stick;
 mod usb_copy;
 mod watchdog;
