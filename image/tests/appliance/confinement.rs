@@ -1,6 +1,6 @@
 //! What a client can reach and what it can't: every way in that a key might open is tried, and what must go on goes on.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -95,6 +95,7 @@ fn a_key_opens_one_repository_and_nothing_else() {
     a_key_that_reads_only_reads(&trial, &machine, &files);
     sessions_are_seen_and_ended(&mut machine, &admin, &client);
     whoever_goes_leaves_nothing_running(&mut machine, &admin, &client);
+    who_finds_no_memory_waits(&mut machine, &admin, &client, &other);
 
     assert_eq!(client.archives(), ["two"]);
     assert_same(&files, &client.extract("two").join(source.trim_start_matches('/')));
@@ -416,6 +417,42 @@ fn whoever_goes_leaves_nothing_running(machine: &mut Machine, admin: &Login, cli
         wait_for_sessions(machine, admin, 0);
     }
     assert_eq!(client.archives(), ["two"]);
+}
+
+fn who_finds_no_memory_waits(machine: &mut Machine, admin: &Login, client: &Client, other: &Client) {
+    let bound = |bytes: &str| {
+        admin
+            .run(&format!(
+                "systemctl set-property --runtime strongroom-sessions.slice MemoryMax={bytes}"
+            ))
+            .unwrap();
+    };
+    // For one session and a half.
+    bound("100M");
+    let mut backup = endless(client, "first");
+    let mut input = backup.stdin.take().unwrap();
+    input.write_all(&random(1 << 20)).unwrap();
+    wait_for_sessions(machine, admin, 1);
+    let mut second = other
+        .command(&["info"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    let mut errors = BufReader::new(second.stderr.take().unwrap());
+    errors.read_line(&mut told).unwrap();
+    assert!(
+        told.contains("beside the 1 that run; this one waits for its turn"),
+        "{told}"
+    );
+    assert_eq!(sessions(admin).len(), 1);
+    backup.kill().unwrap();
+    drop(input);
+    backup.wait().unwrap();
+    assert!(second.wait().unwrap().success(), "who waited was not let in");
+    bound("75%");
+    wait_for_sessions(machine, admin, 0);
 }
 
 /// One after the other, since a login takes long under emulation; all are held open.

@@ -164,7 +164,7 @@ fn too_many() -> Answer {
 
 fn no_room(begun: usize) -> Answer {
     Answer::Waits(format!(
-        "{begun} sessions run, and there is no memory for another at the moment; this one waits for its turn"
+        "there is no memory for another session beside the {begun} that run; this one waits for its turn"
     ))
 }
 
