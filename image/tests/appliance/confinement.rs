@@ -13,7 +13,7 @@ use image::workspace::Workspace;
 
 use crate::backup::{login, wait_for_status};
 use crate::client::{Client, assert_same, make_files, random};
-use crate::{SOON, STOP, folder, is_sound, start};
+use crate::{SOON, STOP, folder, is_sound, start, start_on};
 
 /// A second client, which has a quota.
 pub const OTHER: &str = "attic";
@@ -43,10 +43,17 @@ pub fn mounted(status: &serde_json::Value) -> bool {
 
 /// A machine after its first start, with its array.
 pub fn ready(name: &str) -> (Trial, Machine) {
+    ready_with(name, Vec::new())
+}
+
+/// The same, with further credentials for its systemd.
+fn ready_with(name: &str, credentials: Vec<(String, String)>) -> (Trial, Machine) {
     let trial = Trial::new(&Workspace::here(), &folder(name), &StoreOptions::default()).unwrap();
     trial.configure(&configuration(&trial)).unwrap();
     trial.flash().unwrap();
-    let mut machine = start(&trial, "first", Firmware::Bios);
+    let mut hardware = trial.hardware("first", Firmware::Bios);
+    hardware.credentials.extend(credentials);
+    let mut machine = start_on(&trial, &hardware);
     wait_for_status(&trial, &mut machine, "the array was not mounted", SOON, mounted);
     (trial, machine)
 }
@@ -71,7 +78,12 @@ pub fn wait_for_sessions(machine: &mut Machine, admin: &Login, count: usize) {
 #[test]
 #[ignore = "needs the built image: cargo image test"]
 fn a_key_opens_one_repository_and_nothing_else() {
-    let (trial, mut machine) = ready("confinement");
+    // Memory for one session and a half.
+    let little = (
+        "systemd.unit-dropin.strongroom-sessions.slice".to_owned(),
+        "[Slice]\nMemoryMax=100M\n".to_owned(),
+    );
+    let (trial, mut machine) = ready_with("confinement", vec![little]);
     let admin = trial.admin(&machine);
     let client = Client::new(CLIENT, login(&trial, &machine, "client_key"), &trial.folder);
     let other = Client::new(OTHER, login(&trial, &machine, "other_key"), &trial.folder);
@@ -420,15 +432,10 @@ fn whoever_goes_leaves_nothing_running(machine: &mut Machine, admin: &Login, cli
 }
 
 fn who_finds_no_memory_waits(machine: &mut Machine, admin: &Login, client: &Client, other: &Client) {
-    let bound = |bytes: &str| {
-        admin
-            .run(&format!(
-                "systemctl set-property --runtime strongroom-sessions.slice MemoryMax={bytes}"
-            ))
-            .unwrap();
-    };
-    // For one session and a half.
-    bound("100M");
+    let bound = admin
+        .run("systemctl show -P MemoryMax strongroom-sessions.slice")
+        .unwrap();
+    assert_eq!(bound.trim(), (100 << 20).to_string());
     let mut backup = endless(client, "first");
     let mut input = backup.stdin.take().unwrap();
     input.write_all(&random(1 << 20)).unwrap();
@@ -451,7 +458,6 @@ fn who_finds_no_memory_waits(machine: &mut Machine, admin: &Login, client: &Clie
     drop(input);
     backup.wait().unwrap();
     assert!(second.wait().unwrap().success(), "who waited was not let in");
-    bound("75%");
     wait_for_sessions(machine, admin, 0);
 }
 
