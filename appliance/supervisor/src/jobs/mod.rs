@@ -17,6 +17,8 @@ const COMING_UP: Duration = Duration::from_secs(1);
 /// so that they need not look often.
 pub type Heard = watch::Receiver<u64>;
 
+/// What the names of all units of the appliance start with.
+const OURS: &str = "strongroom-";
 /// Units that live only while they run: the sessions of clients, and whoever changes something in the registry.
 const SHORT_LIVED: [&str; 2] = ["strongroom-session@", "strongroom-clients@"];
 
@@ -38,7 +40,7 @@ pub async fn run(
     list: watch::Sender<Arc<Vec<Job>>>,
     heard: watch::Sender<u64>,
 ) -> Result<(), JobsError> {
-    let mut queue = systemd.queue().await?;
+    let mut queue = systemd.queue(OURS).await?;
     let mut jobs = Jobs::default();
     for pattern in PATTERNS {
         for unit in systemd.matching(pattern).await? {
@@ -80,7 +82,7 @@ pub async fn run(
                     // Not pinned when it was begun before this.
                     let _ = systemd.unref(&unit).await;
                 }
-                Some(Queued::Done(unit, _)) if unit.starts_with("strongroom-") => tell(&heard),
+                Some(Queued::Done(..)) => tell(&heard),
                 Some(Queued::Gone(unit)) if SHORT_LIVED.iter().any(|start| unit.starts_with(start)) => tell(&heard),
                 Some(_) => {}
                 None => return Ok(()),

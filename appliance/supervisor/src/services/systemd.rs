@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use strongroom_model::job::Seen;
+use tokio::sync::mpsc;
 use zbus::export::ordered_stream::OrderedStreamExt;
 use zbus::fdo::{PropertiesChangedStream, PropertiesProxy};
 use zbus::names::InterfaceName;
@@ -161,11 +162,7 @@ impl Watched {
 }
 
 /// What systemd is asked to do with units: begun and done. Its word for that is job too.
-pub struct Queue {
-    begun: JobNewStream,
-    done: JobRemovedStream,
-    gone: UnitRemovedStream,
-}
+pub struct Queue(mpsc::UnboundedReceiver<Queued>);
 
 /// What is heard of [`Queue`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +178,19 @@ pub enum Queued {
 impl Queue {
     /// Waits for the next; `None`: the bus is gone.
     pub async fn next(&mut self) -> Option<Queued> {
+        self.0.recv().await
+    }
+}
+
+/// Everything that systemd tells of all units.
+struct Signals {
+    begun: JobNewStream,
+    done: JobRemovedStream,
+    gone: UnitRemovedStream,
+}
+
+impl Signals {
+    async fn next(&mut self) -> Option<Queued> {
         tokio::select! {
             // What begins is heard before its end, where both wait.
             biased;
@@ -279,20 +289,32 @@ impl Systemd {
             .map_err(error("stop", unit))
     }
 
-    /// Begins to hear what is done with units.
-    pub async fn queue(&self) -> zbus::Result<Queue> {
-        let queue = Queue {
+    /// Begins to hear what is done with the units whose names start so.
+    ///
+    /// They are taken from the bus at once, whatever whoever hears of them is doing: of the signals that wait there, there is
+    /// room for some tens, and where there is none, answers to calls don't come through either.
+    pub async fn queue(&self, start: &'static str) -> zbus::Result<Queue> {
+        let mut signals = Signals {
             begun: self.manager.receive_job_new().await?,
             done: self.manager.receive_job_removed().await?,
             gone: self.manager.receive_unit_removed().await?,
         };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(queued) = signals.next().await {
+                let (Queued::Begun(unit) | Queued::Done(unit, _) | Queued::Gone(unit)) = &queued;
+                if unit.starts_with(start) && sender.send(queued).is_err() {
+                    return;
+                }
+            }
+        });
         match self.subscribe().await {
             // Since before this began anew.
             Err(zbus::Error::MethodError(name, ..))
                 if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => {}
             other => other?,
         }
-        Ok(queue)
+        Ok(Queue(receiver))
     }
 
     /// Keeps a unit known to systemd once it has ended, until [`Self::unref`] as often, or the end of this connection.
