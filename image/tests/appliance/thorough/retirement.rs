@@ -176,6 +176,11 @@ fn compact(trial: &Trial, machine: &mut Machine) {
     wait_for_status(trial, machine, "the check is not told", LONG, |status| {
         status["clients"][0]["checked"].is_u64() && looked_at(status, None) && is_idle(status)
     });
+    // So much was deleted at once that it is asked whether that was meant.
+    admin.run(&format!("strongroom client accept {CLIENT}")).unwrap();
+    wait_for_status(trial, machine, "the acceptance is not told", LONG, |status| {
+        !has(status, "mass-deletion")
+    });
     let said = admin
         .run(&format!("strongroom compact {CLIENT} --yes {CLIENT}"))
         .unwrap();
