@@ -81,6 +81,8 @@ pub async fn run(
                     jobs.see(&unit, &systemd.seen(&unit).await?);
                     // Not pinned when it was begun before this.
                     let _ = systemd.unref(&unit).await;
+                    // It may have been too short to be seen running.
+                    tell(&heard);
                 }
                 Some(Queued::Done(..)) => tell(&heard),
                 Some(Queued::Gone(unit)) if SHORT_LIVED.iter().any(|start| unit.starts_with(start)) => tell(&heard),
