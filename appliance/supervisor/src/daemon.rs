@@ -13,12 +13,14 @@ use crate::services::{notify, systemd::Systemd};
 use crate::snapshot::{self, Reports};
 use crate::upkeep;
 use crate::watch as watched;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use strongroom_model::condition::{Condition, ConditionId, Health, Severity};
-use strongroom_model::config::{Client, Config};
+use strongroom_model::config::Config;
 use strongroom_model::job::Job;
+use strongroom_model::name::ClientName;
 use strongroom_model::status::Status;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -262,6 +264,8 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
         );
         let mut begun = false;
         loop {
+            let config = in_force.borrow().config.clone();
+            let without_target = without_target(&config);
             let mut reports = Reports {
                 appliance: receivers.0.borrow_and_update().clone(),
                 clock: receivers.1.borrow_and_update().clone(),
@@ -273,7 +277,8 @@ pub async fn run(paths: Paths) -> Result<(), DaemonError> {
                 watch: receivers.7.borrow_and_update().clone(),
                 upkeep: receivers.8.borrow_and_update().clone(),
                 exits: receivers.9.borrow_and_update().clone(),
-                expected: expected(&in_force.borrow().config),
+                expected: (config.client.len(), config.client.len() - without_target.len()),
+                without_target,
             };
             if begun {
                 // Everybody has spoken once; clients that come later are no new beginning.
@@ -353,10 +358,10 @@ fn words(status: &Status) -> String {
     }
 }
 
-/// How many clients there are, and how many of them have a target.
-fn expected(config: &Config) -> (usize, usize) {
-    let has_target = |client: &&Client| config.targets_of(client).next().is_some();
-    (config.client.len(), config.client.iter().filter(has_target).count())
+fn without_target(config: &Config) -> BTreeSet<ClientName> {
+    let clients = config.client.iter();
+    let without = clients.filter(|client| config.targets_of(client).next().is_none());
+    without.map(|client| client.name.get_ref().clone()).collect()
 }
 
 async fn stopped<E: std::fmt::Display>(duty: &str, ended: Result<(), E>, conditions: &watch::Sender<Vec<Condition>>) {

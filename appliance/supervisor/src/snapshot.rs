@@ -4,7 +4,9 @@ use crate::disks::Disks;
 use crate::offsite::Offsite;
 use crate::report::Report;
 use crate::watch::Watch;
+use std::collections::BTreeSet;
 use strongroom_model::condition::{Condition, Conditions, Health};
+use strongroom_model::name::ClientName;
 use strongroom_model::status::{Appliance, Client, Clock, Job, STATUS_VERSION, Status};
 
 /// What every duty and face last reported.
@@ -33,6 +35,8 @@ pub struct Reports {
     /// How many clients are configured, and how many of them have a target: the duties have reported for the first
     /// time once they have spoken of that many.
     pub expected: (usize, usize),
+    /// Clients that are configured without a target. Of any other without one, the duty has not spoken yet.
+    pub without_target: BTreeSet<ClientName>,
 }
 
 /// Puts the snapshot together. `now` is Unix seconds, `None` while the clock isn't trusted.
@@ -69,8 +73,10 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
         if let Some(watched) = reports.watch.part.clients.get(&client.name) {
             watched.enter(&mut client);
         }
-        for condition in strongroom_model::offsite::decide(&client, &reports.offsite.part.disks, now) {
-            conditions.raise(condition);
+        if !client.targets.is_empty() || reports.without_target.contains(&client.name) {
+            for condition in strongroom_model::offsite::decide(&client, &reports.offsite.part.disks, now) {
+                conditions.raise(condition);
+            }
         }
         let offsite = &reports.offsite.part;
         client.drill = offsite.drills.last(&client.name);
@@ -140,7 +146,7 @@ pub fn compose(reports: &Reports, now: Option<u64>) -> Box<Status> {
 mod tests {
     use super::*;
     use strongroom_model::condition::{ConditionId, Severity};
-    use strongroom_model::name::{ClientName, TargetName};
+    use strongroom_model::name::TargetName;
     use strongroom_model::status::{ArrayState, Behind, Target};
 
     #[test]
@@ -192,6 +198,25 @@ mod tests {
     #[test]
     fn before_the_first_observations_health_is_not_claimed() {
         assert_eq!(compose(&Reports::default(), None).health, Health::Starting);
+    }
+
+    #[test]
+    fn a_copy_that_nobody_has_spoken_of_yet_is_not_missing() {
+        let name = ClientName::new("asus").unwrap();
+        let mut reports = Reports {
+            expected: (1, 1),
+            ..Reports::default()
+        };
+        reports.clients.part = vec![Client {
+            name: name.clone(),
+            ..Client::default()
+        }];
+        let status = compose(&reports, None);
+        assert_eq!(status.conditions.standing.len(), 0, "{:?}", status.conditions);
+        assert_eq!(status.health, Health::Starting);
+        reports.without_target.insert(name);
+        let status = compose(&reports, None);
+        assert_eq!(status.conditions.standing[0].id, ConditionId::NoTarget);
     }
 
     #[test]
