@@ -1,8 +1,9 @@
-//! The clients duty: reads what each client's repository shows. It never writes to a repository and takes no lock.
+//! The clients duty: reads what each client's repository shows: names and sizes, and the ends of the last segments. It never
+//! writes to a repository and takes no lock.
 
 use crate::configuration::InForce;
 use crate::enrol::pairing;
-use crate::jobs::Heard;
+use crate::jobs::{Heard, LOOK};
 use crate::paths::{ARRAY_MOUNT, Paths, REPOSITORY_ENDING};
 use crate::report::{Report, publish};
 use crate::watch;
@@ -18,8 +19,6 @@ use strongroom_model::status::{ArrayState, Behind, Client, RepositoryState, TARG
 use strongroom_offsite::ledger;
 use tokio::sync::watch as channel;
 
-/// How often repositories are looked at, if no session ends: names and sizes, and the ends of the last segments.
-const POLL: Duration = Duration::from_secs(45);
 /// Between something that was heard and the look.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -50,7 +49,7 @@ pub async fn run(
             publish(&report, new);
         }
         tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
+            () = tokio::time::sleep(LOOK) => {}
             changed = surroundings.changed() => if changed.is_err() { return },
             changed = in_force.changed() => if changed.is_err() { return },
             // More may end at the same time.

@@ -16,6 +16,10 @@ const COMING_UP: Duration = Duration::from_secs(1);
 /// Counts what came to its end among the appliance's own units, and the jobs that begin. The duties look again when it changes,
 /// so that they need not look often.
 pub type Heard = watch::Receiver<u64>;
+/// How often a duty looks though nothing was heard. What changes all the same is told within a minute.
+pub const LOOK: Duration = Duration::from_secs(45);
+/// How long after something was heard or asked for a duty looks: a job comes up meanwhile, and whatever else happens with it.
+pub const SETTLE: Duration = Duration::from_millis(200);
 
 /// What the names of all units of the appliance start with.
 const OURS: &str = "strongroom-";

@@ -13,7 +13,7 @@ pub mod probe_job;
 pub mod push_job;
 pub mod recipients;
 
-use crate::jobs::Heard;
+use crate::jobs::{Heard, LOOK, SETTLE};
 use crate::paths::Paths;
 use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError, UnitState};
@@ -32,12 +32,9 @@ use strongroom_model::recipient::Recipient;
 use strongroom_model::status::{Job, JobKind, Obsolete, Target};
 use tokio::sync::{mpsc, watch};
 
-/// How often it looks though nothing was heard. What stays so is told within a minute.
-const POLL_IDLE: Duration = Duration::from_secs(45);
 /// Where targets are disks: one that is plugged in is copied to soon.
 const POLL_DISKS: Duration = Duration::from_secs(10);
 const POLL_RUNNING: Duration = Duration::from_secs(2);
-const SETTLE: Duration = Duration::from_millis(200);
 /// How often systemd is asked when the timers elapse next, though none was seen to. They may after a step of the clock.
 const NEXT_PERIOD: Duration = Duration::from_secs(300);
 /// Where targets are disks: that it was time for one shows only there.
@@ -91,7 +88,7 @@ pub async fn run(
     let mut disks = Disks::default();
     let mut scheduled = BTreeMap::new();
     let has_disks = disks::targets(&config).next().is_some();
-    let idle = if has_disks { POLL_DISKS } else { POLL_IDLE };
+    let idle = if has_disks { POLL_DISKS } else { LOOK };
     let mut before: Option<Vec<ClientName>> = None;
     loop {
         let states = systemd.in_mind(&[UNITS]).await?;
@@ -133,7 +130,6 @@ pub async fn run(
                 None => return Ok(()),
             },
         }
-        // Let a job come up, and whatever else happens with it, before its state is read.
         tokio::time::sleep(SETTLE).await;
     }
 }

@@ -453,14 +453,7 @@ impl Systemd {
             .list_units_by_patterns(&[], patterns)
             .await
             .map_err(error("tell the state of", "units"))?;
-        let states = rows.into_iter().map(|row| {
-            let state = UnitState {
-                active: row.3,
-                sub: row.4,
-            };
-            (row.0, state)
-        });
-        Ok(states.collect())
+        Ok(by_name(rows))
     }
 
     /// States of the named units, in the order of `names`.
@@ -470,16 +463,10 @@ impl Systemd {
             .list_units_by_names(names)
             .await
             .map_err(error("tell the state of", "units"))?;
+        let states = by_name(rows);
         Ok(names
             .iter()
-            .map(|name| {
-                let row = rows.iter().find(|row| row.0 == *name);
-                row.map(|row| UnitState {
-                    active: row.3.clone(),
-                    sub: row.4.clone(),
-                })
-                .unwrap_or_default()
-            })
+            .map(|name| states.get(*name).cloned().unwrap_or_default())
             .collect())
     }
 
@@ -492,6 +479,17 @@ impl Systemd {
             .map_err(error("list", "failed units"))?;
         Ok(rows.into_iter().map(|row| row.0).collect())
     }
+}
+
+fn by_name(rows: Vec<UnitRow>) -> BTreeMap<String, UnitState> {
+    let states = rows.into_iter().map(|row| {
+        let state = UnitState {
+            active: row.3,
+            sub: row.4,
+        };
+        (row.0, state)
+    });
+    states.collect()
 }
 
 fn error(verb: &'static str, unit: &str) -> impl FnOnce(zbus::Error) -> SystemdError {

@@ -15,7 +15,7 @@ pub mod repair_job;
 pub mod rollback_job;
 pub mod told;
 
-use crate::jobs::Heard;
+use crate::jobs::{Heard, LOOK, SETTLE};
 use crate::paths::Paths;
 use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError};
@@ -31,10 +31,7 @@ use strongroom_model::upkeep::Work;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-/// How often it looks though nothing was heard. What stays so is told within a minute.
-const POLL_IDLE: Duration = Duration::from_secs(45);
 const POLL_RUNNING: Duration = Duration::from_secs(2);
-const SETTLE: Duration = Duration::from_millis(200);
 /// A job that was cut short is started again after this time.
 const AGAIN: Duration = Duration::from_secs(120);
 
@@ -120,7 +117,7 @@ pub async fn run(
         new.conditions.extend(automatic.conditions().cloned());
         publish(&report, new);
         tokio::select! {
-            () = tokio::time::sleep(if busy || !mounted { POLL_RUNNING } else { POLL_IDLE }) => {}
+            () = tokio::time::sleep(if busy || !mounted { POLL_RUNNING } else { LOOK }) => {}
             Ok(()) = heard.changed() => {}
             order = orders.recv() => match order {
                 Some(Order { client, work }) => {
@@ -130,7 +127,6 @@ pub async fn run(
                 None => return Ok(()),
             },
         }
-        // Let a job come up, and whatever else happens with it, before its state is read.
         tokio::time::sleep(SETTLE).await;
     }
 }

@@ -11,7 +11,7 @@ pub mod verify_job;
 pub mod versions;
 pub mod watch_job;
 
-use crate::jobs::Heard;
+use crate::jobs::{Heard, LOOK, SETTLE};
 use crate::paths::Paths;
 use crate::report::{Report, publish};
 use crate::services::systemd::{Systemd, SystemdError, UnitState};
@@ -32,10 +32,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::time::Instant;
 
 const CHECK_TIMER: &str = "strongroom-verify.timer";
-/// How often it looks though nothing was heard. What stays so is told within a minute.
-const POLL_IDLE: Duration = Duration::from_secs(45);
 const POLL_RUNNING: Duration = Duration::from_secs(2);
-const SETTLE: Duration = Duration::from_millis(200);
 /// The units that it starts.
 const UNITS: [&str; 2] = ["strongroom-watch@*.service", "strongroom-verify@*.service"];
 /// Looks that run at once.
@@ -219,7 +216,7 @@ pub async fn run(
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(if running { POLL_RUNNING } else { POLL_IDLE }) => {}
+            () = tokio::time::sleep(if running { POLL_RUNNING } else { LOOK }) => {}
             () = news.come() => {}
             request = requests.recv() => {
                 match request {
@@ -230,7 +227,6 @@ pub async fn run(
                 }
             }
         }
-        // Let a job come up, and whatever else happens with it, before its state is read.
         tokio::time::sleep(SETTLE).await;
     }
 }
