@@ -24,9 +24,15 @@ pub const MANIFESTS: &str = "strongroom-manifests";
 
 /// A program that serves until this is dropped.
 #[derive(Debug)]
-struct Serving(Child);
+pub struct Serving(Child);
 
 impl Serving {
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     fn stop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -242,13 +248,18 @@ impl TimeServer {
 }
 
 /// A program that must not outlive this one, even when this one is killed: it ends with the thread that starts it.
-fn bound(program: impl AsRef<std::ffi::OsStr>) -> Command {
+#[must_use]
+pub fn bound(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = process::command("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(program);
     command
 }
 
-fn serve(command: &mut Command, log: &Path) -> Result<Serving> {
+/// Starts a server that stops when what is returned is dropped; what it says goes into `log`.
+///
+/// # Errors
+/// When it can't be started, or the log not be written.
+pub fn serve(command: &mut Command, log: &Path) -> Result<Serving> {
     let out = std::fs::File::create(log).on("create", log)?;
     let err = out.try_clone().on("create", log)?;
     command.stdin(Stdio::null()).stdout(out).stderr(err);

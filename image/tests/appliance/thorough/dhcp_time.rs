@@ -1,13 +1,12 @@
 //! The router says whom to ask for the time: a second network card on a network of its own, with a real DHCP server and real
 //! time servers. Nobody else answers the appliance, so that what it knows of the time it has from there.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use image::loopback::StoreOptions;
+use image::loopback::{Serving, StoreOptions, bound, serve};
 use image::qemu::{Firmware, Machine};
 use image::trial::Trial;
 use image::workspace::Workspace;
@@ -117,20 +116,19 @@ struct Lan {
     folder: PathBuf,
     /// Of the sockets, whose paths must be short.
     sockets: tempfile::TempDir,
-    namespace: Program,
-    servers: Vec<Program>,
-    dhcp: Option<Program>,
+    namespace: Serving,
+    servers: Vec<Serving>,
+    dhcp: Option<Serving>,
 }
 
 impl Lan {
     /// A network without anybody.
     fn new(folder: &Path) -> Self {
-        let namespace = Program::start(
-            &["unshare", "--net", "sleep", "infinity"],
-            &folder.join("namespace.log"),
-        );
+        let mut empty = bound("unshare");
+        empty.args(["--net", "sleep", "infinity"]);
+        let namespace = serve(&mut empty, &folder.join("namespace.log")).unwrap();
         let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
-        let id = namespace.0.id().to_string();
+        let id = namespace.id().to_string();
         patiently("make a network namespace", || of(&id) != of("self"));
         Self {
             folder: folder.to_owned(),
@@ -218,16 +216,15 @@ impl Lan {
     fn inside(&self) -> [String; 3] {
         [
             "--target".to_owned(),
-            self.namespace.0.id().to_string(),
+            self.namespace.id().to_string(),
             "--net".to_owned(),
         ]
     }
 
-    fn start(&self, name: &str, arguments: &[&str]) -> Program {
-        let inside = self.inside();
-        let enter = ["nsenter"].into_iter().chain(inside.iter().map(String::as_str));
-        let arguments: Vec<&str> = enter.chain(arguments.iter().copied()).collect();
-        Program::start(&arguments, &self.folder.join(format!("{name}.log")))
+    fn start(&self, name: &str, arguments: &[&str]) -> Serving {
+        let mut command = bound("nsenter");
+        command.args(self.inside()).args(arguments);
+        serve(&mut command, &self.folder.join(format!("{name}.log"))).unwrap()
     }
 }
 
@@ -236,30 +233,5 @@ fn patiently(what: &str, mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(begun.elapsed() < SOON, "could not {what}");
         std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A program that ends with this one.
-struct Program(Child);
-
-impl Program {
-    fn start(arguments: &[&str], log: &Path) -> Self {
-        let log = File::create(log).unwrap();
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL"])
-            .args(arguments)
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        Self(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
