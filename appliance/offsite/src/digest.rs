@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::Digest as _;
 
 /// `N` bytes of a hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,9 +13,6 @@ pub struct Digest<const N: usize>(pub [u8; N]);
 pub type Sha256Sum = Digest<32>;
 /// An MD5: for `Content-MD5` and ETags, which are made of it. Never relied on against forgery.
 pub type Md5Sum = Digest<16>;
-
-/// What SHA-256 works on at once, in bytes.
-const BLOCK: usize = 64;
 
 impl<const N: usize> Digest<N> {
     /// Reads 2 N hexadecimal digits.
@@ -60,18 +56,6 @@ impl<'de, const N: usize> Deserialize<'de> for Digest<N> {
     }
 }
 
-/// Adds the same bytes to two sums, in turns of one block: a processor with SHA instructions works on both at once then, in
-/// three quarters of the time, or seven eighths on one whose SHA unit is busy with a single sum already. Both have taken `before` bytes so far, or as many but for whole blocks of 64.
-pub(crate) fn update_both(one: &mut sha2::Sha256, other: &mut sha2::Sha256, before: usize, bytes: &[u8]) {
-    let begun = before % BLOCK;
-    let to_whole = (BLOCK - begun) % BLOCK;
-    let (head, blocks) = bytes.split_at(to_whole.min(bytes.len()));
-    for block in std::iter::once(head).chain(blocks.chunks(BLOCK)) {
-        one.update(block);
-        other.update(block);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,23 +67,5 @@ mod tests {
         assert_eq!(Digest::parse("007fff"), Some(digest));
         assert_eq!(Digest::<3>::parse("007ff"), None);
         assert_eq!(Digest::<3>::parse("007ffg"), None);
-    }
-
-    #[test]
-    fn two_at_once_are_the_same_as_one_after_the_other() {
-        let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
-        let mut all = sha2::Sha256::new_with_prefix([7; 128]);
-        let mut part = sha2::Sha256::new();
-        let mut at = 0;
-        for size in [0, 1, 62, 1, 64, 65, 200, 607] {
-            update_both(&mut all, &mut part, at, &bytes[at..at + size]);
-            at += size;
-        }
-        assert_eq!(at, 1000);
-        assert_eq!(part.finalize(), sha2::Sha256::digest(&bytes));
-        assert_eq!(
-            all.finalize(),
-            sha2::Sha256::digest([&[7; 128], bytes.as_slice()].concat())
-        );
     }
 }

@@ -19,6 +19,7 @@ pub mod restore;
 pub mod retire;
 pub mod s3;
 mod store;
+pub mod sums;
 pub mod target;
 pub mod trust;
 pub mod verify;

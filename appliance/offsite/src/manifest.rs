@@ -8,6 +8,7 @@ use strongroom_borg::SegmentNumber;
 
 use crate::digest::{Md5Sum, Sha256Sum};
 use crate::layout::is_repository_path;
+use crate::sums::PartsSum;
 use crate::target::{AtService, Place, Target};
 
 /// One file of the repository, and the object that holds it.
@@ -23,8 +24,11 @@ pub struct FileEntry {
     pub object: String,
     /// The object's size in bytes.
     pub object_size: u64,
-    /// SHA-256 of the object; missing as above.
+    /// SHA-256 of the object; missing as above, and when it was sent in parts.
     pub object_sha256: Option<Sha256Sum>,
+    /// The sum of its parts, if it was sent in parts. Earlier versions wrote [`FileEntry::object_sha256`] for these too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_parts: Option<PartsSum>,
     /// MD5 of the object, if it was sent in one piece.
     pub object_md5: Option<Md5Sum>,
 }
@@ -106,7 +110,8 @@ impl Manifest {
     #[must_use]
     pub fn sums(&self, manifest: (&str, Sha256Sum)) -> String {
         let mut out = format!(
-            "# Sums of the encrypted objects of transaction {}. Each '# file' line: size, object's size, path, object.\n\
+            "# Sums of the encrypted objects of transaction {}. Each '# file' line: size, object's size, path, object. Each\n\
+             # '# parts' line: size, sum of what `split --bytes=SIZE --filter=sha256sum OBJECT` prints, object.\n\
              # repository {}\n",
             self.transaction, self.repository
         );
@@ -117,11 +122,15 @@ impl Manifest {
                 object,
                 object_size,
                 object_sha256,
+                object_parts,
                 ..
             } = file;
             let _ = writeln!(out, "# file {size} {object_size} {path} {object}");
             if let Some(sum) = object_sha256 {
                 let _ = writeln!(out, "{sum}  {object}");
+            }
+            if let Some(PartsSum { size, sha256 }) = object_parts {
+                let _ = writeln!(out, "# parts {size} {sha256} {object}");
             }
         }
         let _ = writeln!(out, "{}  {}", manifest.1, manifest.0);
@@ -145,6 +154,7 @@ impl Sums {
         let mut repository = None;
         let mut files = BTreeMap::new();
         let mut sums = BTreeMap::new();
+        let mut parts = BTreeMap::new();
         for line in text.lines() {
             if let Some(id) = line.strip_prefix("# repository ") {
                 repository = Some(id.to_owned());
@@ -157,15 +167,24 @@ impl Sums {
                     object: object.to_owned(),
                     object_size: object_size.parse().ok()?,
                     object_sha256: None,
+                    object_parts: None,
                     object_md5: None,
                 };
                 files.insert(path.to_owned(), entry);
+            } else if let Some(rest) = line.strip_prefix("# parts ") {
+                let [size, sum, object] = rest.split(' ').collect::<Vec<_>>().try_into().ok()?;
+                let sum = PartsSum {
+                    size: size.parse().ok().filter(|size| *size > 0)?,
+                    sha256: Sha256Sum::parse(sum)?,
+                };
+                parts.insert(object.to_owned(), sum);
             } else if let Some((sum, object)) = line.split_once("  ") {
                 sums.insert(object.to_owned(), Sha256Sum::parse(sum)?);
             }
         }
         for file in files.values_mut() {
             file.object_sha256 = sums.get(&file.object).copied();
+            file.object_parts = parts.get(&file.object).copied();
         }
         Some(Self {
             repository: repository?,
@@ -243,6 +262,12 @@ In an archive bucket, first restore all objects to the readable tier (the provid
     STATE=manifest/NUMBER
     sha256sum --check --quiet \"$STATE.SHA256SUMS\"
 
+   Large objects were sent in parts, and are known by the sums of these. This names those that are damaged:
+
+    grep '^# parts ' \"$STATE.SHA256SUMS\" | while read -r _ _ size sum object; do
+        test \"$(split --bytes=\"$size\" --filter=sha256sum \"$object\" | sha256sum)\" = \"$sum  -\" || echo \"$object\"
+    done
+
    Who made the copy is told by a signature, NUMBER.SHA256SUMS.asc. Compare the fingerprint that gpg prints with the
    one that you noted: certificates in this bucket prove nothing by themselves. Leave this out if there is none.
 
@@ -267,6 +292,9 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
 
+    /// The one that was sent in parts.
+    const PARTS: &str = "data/0/4";
+
     fn manifest() -> Manifest {
         let entry = |path: &str, known: bool| FileEntry {
             path: path.into(),
@@ -274,7 +302,11 @@ mod tests {
             sha256: known.then_some(Digest([1; 32])),
             object: format!("{path}.gpg"),
             object_size: 500,
-            object_sha256: known.then_some(Digest([2; 32])),
+            object_sha256: (known && path != PARTS).then_some(Digest([2; 32])),
+            object_parts: (path == PARTS).then_some(PartsSum {
+                size: 5,
+                sha256: Digest([3; 32]),
+            }),
             object_md5: None,
         };
         Manifest {
@@ -283,7 +315,12 @@ mod tests {
             repository: "ab".repeat(32),
             transaction: SegmentNumber(3),
             created: 0,
-            files: vec![entry("config", true), entry("data/0/1", false), entry("data/0/3", true)],
+            files: vec![
+                entry("config", true),
+                entry("data/0/1", false),
+                entry("data/0/3", true),
+                entry(PARTS, true),
+            ],
         }
     }
 
@@ -335,7 +372,31 @@ mod tests {
         assert_eq!(sums.repository, manifest.repository);
         assert_eq!(sums.files["data/0/3"].object_sha256, Some(Digest([2; 32])));
         assert_eq!(sums.files["data/0/1"].object_sha256, None);
+        assert_eq!(sums.files["data/0/1"].object_parts, None);
+        for file in &manifest.files {
+            let read = &sums.files[&file.path];
+            assert_eq!(
+                (read.object_sha256, read.object_parts),
+                (file.object_sha256, file.object_parts)
+            );
+        }
         assert_eq!(sums.files["data/0/1"].object_size, 500);
+    }
+
+    /// They had the SHA-256 of every object, and knew of no parts.
+    #[test]
+    fn manifests_of_earlier_versions_are_read() {
+        let manifest = manifest();
+        let mut json = serde_json::to_value(&manifest).unwrap();
+        for file in json["files"].as_array_mut().unwrap() {
+            let file = file.as_object_mut().unwrap();
+            file.remove("object_parts");
+            file.insert("object_sha256".into(), "02".repeat(32).into());
+        }
+        let read = Manifest::parse(json.to_string().as_bytes()).unwrap();
+        for file in read.files {
+            assert_eq!((file.object_sha256, file.object_parts), (Some(Digest([2; 32])), None));
+        }
     }
 
     #[test]

@@ -1468,9 +1468,66 @@ async fn follow_the_instructions(mut scene: Scene) {
         .env("BORG_RELOCATED_REPO_ACCESS_IS_OK", "yes"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("one"));
-    scene
-        .borg
-        .check_and_compare(&scene.borg.dir.path().join("copy/repository"), "one");
+    let copy = scene.borg.dir.path().join("copy");
+    scene.borg.check_and_compare(&copy.join("repository"), "one");
+
+    // Damage in what was sent in parts is named.
+    let sums = fs::read_to_string(copy.join(format!("manifest/{}.SHA256SUMS", report.transaction))).unwrap();
+    let [large]: [&str; 1] = parts_lines(&sums).try_into().unwrap();
+    let large = large.rsplit(' ').next().unwrap();
+    let mut bytes = fs::read(copy.join(large)).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(copy.join(large), bytes).unwrap();
+    let first = commands.find("STATE=").unwrap();
+    let last = commands.find("done\n").unwrap() + "done\n".len();
+    let output = run(std::process::Command::new("sh")
+        .args(["-e", "-c", &commands[first..last].replace("sha256sum --check", ": ")])
+        .current_dir(&copy));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{large}\n"));
+}
+
+/// What clear sums say of objects that were sent in parts.
+fn parts_lines(sums: &str) -> Vec<&str> {
+    sums.lines().filter(|line| line.starts_with("# parts ")).collect()
+}
+
+/// They are carried from state to state, also when the ledger is made anew, and a restore compares them.
+#[tokio::test]
+async fn sums_of_parts_are_kept_and_compared() {
+    let mut scene = Scene::new("plain").await;
+    scene.borg.file("big", &noise(14 * MIB, 51));
+    scene.borg.create("one");
+    scene.push().await;
+    let sums = async |scene: &Scene, t: SegmentNumber| {
+        let key = format!("asus_home/manifest/{t}.SHA256SUMS");
+        let sums = client(&scene.target, "ALL").get_small(&key, 1 << 20).await.unwrap();
+        let sums = String::from_utf8(sums).unwrap();
+        parts_lines(&sums).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    scene.borg.file("more", &noise(14 * MIB, 52));
+    scene.borg.create("two");
+    let second = scene.push().await.transaction;
+    let second = sums(&scene, second).await;
+    assert_eq!(second.len(), 2, "{second:?}");
+    fs::remove_dir_all(scene.ledger()).unwrap();
+    scene.borg.create("three");
+    let third = scene.push().await;
+    assert!(third.ledger_rebuilt);
+    assert_eq!(sums(&scene, third.transaction).await, second);
+    scene.restores("restored", "three").await;
+
+    // As if another part had arrived than was sent.
+    let ledger = scene.ledger().join("ledger.jsonl");
+    let known = second[0].split(' ').nth(3).unwrap();
+    let text = fs::read_to_string(&ledger).unwrap();
+    assert!(text.contains(known));
+    fs::write(&ledger, text.replace(known, &"0".repeat(64))).unwrap();
+    scene.borg.create("four");
+    scene.push().await;
+    let request = scene.restore_request(&scene.borg.dir.path().join("refused"));
+    let refused = restore(&request, &tuning(), &mut |_| {}).await.unwrap_err();
+    assert!(matches!(refused, RestoreError::Mismatch { .. }), "{refused}");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -378,6 +378,7 @@ mod tests {
             etag: "e".into(),
             md5: None,
             sha256: None,
+            parts: None,
             plain_size: 1,
             plain_sha256: None,
             modified: 0,

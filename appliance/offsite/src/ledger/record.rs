@@ -7,6 +7,7 @@ use strongroom_borg::SegmentNumber;
 
 use super::{Identity, LedgerError};
 use crate::digest::{Md5Sum, Sha256Sum};
+use crate::sums::PartsSum;
 
 /// What an object holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +36,14 @@ pub struct Item {
     pub etag: String,
     /// The object's MD5, if it was sent in one piece.
     pub md5: Option<Md5Sum>,
-    /// The object's SHA-256; unknown when taken on after the ledger was lost.
+    /// The object's SHA-256; unknown when it was sent in parts, or taken on after the ledger was lost.
     pub sha256: Option<Sha256Sum>,
+    /// The sum of its parts, if it was sent in parts; unknown as above, or when an earlier version sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<PartsSum>,
     /// The content's size in bytes.
     pub plain_size: u64,
-    /// The content's SHA-256; unknown as above.
+    /// The content's SHA-256; unknown when taken on.
     pub plain_sha256: Option<Sha256Sum>,
     /// The file's time of change, in nanoseconds since 1970, when it was read.
     pub modified: u64,

@@ -123,9 +123,10 @@ impl Seal {
     #[must_use]
     pub fn seal(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(usize::try_from(self.length(plain.len() as u64)?).ok()?);
-        let mut encryptor = Encryptor::new(self, plain.len() as u64, &mut out)?;
-        encryptor.update(plain, &mut out);
-        encryptor.finish(&mut out).then_some(out)
+        let give: Out<'_> = &mut |piece| out.extend_from_slice(piece);
+        let mut encryptor = Encryptor::new(self, plain.len() as u64, give)?;
+        encryptor.update(plain, give);
+        encryptor.finish(give).then_some(out)
     }
 }
 
@@ -134,7 +135,10 @@ enum Packet {
     Ocb(Box<Ocb>),
 }
 
-/// A message being made: data goes in, the message comes out, appended to a buffer of the caller's.
+/// Is given each next piece of a message.
+pub type Out<'a> = &'a mut dyn FnMut(&[u8]);
+
+/// A message being made: data goes in, the message comes out in pieces.
 pub struct Encryptor {
     packet: Packet,
     left: u64,
@@ -143,11 +147,11 @@ pub struct Encryptor {
 impl Encryptor {
     /// Starts a message of exactly `plain` bytes; `None` when that is too many.
     #[must_use]
-    pub fn new(seal: &Seal, plain: u64, out: &mut Vec<u8>) -> Option<Self> {
+    pub fn new(seal: &Seal, plain: u64, out: Out<'_>) -> Option<Self> {
         let body = seal.mode.body(plain)?;
         let literal = u32::try_from(plain + LITERAL_FIELDS).ok()?;
-        out.extend_from_slice(&seal.key_packets);
-        out.extend_from_slice(&header(seal.mode.tag(), body));
+        out(&seal.key_packets);
+        out(&header(seal.mode.tag(), body));
         let packet = match seal.mode {
             Mode::Cfb => Packet::Cfb(Box::new(Seipd::new(&seal.session_key, &seal.random, out))),
             Mode::Ocb => {
@@ -161,7 +165,7 @@ impl Encryptor {
         Some(it)
     }
 
-    fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+    fn encrypt(&mut self, plain: &[u8], out: Out<'_>) {
         match &mut self.packet {
             Packet::Cfb(packet) => packet.add(plain, out),
             Packet::Ocb(packet) => packet.add(plain, out),
@@ -170,7 +174,7 @@ impl Encryptor {
 
     /// Adds data. More than was announced is left out, and makes [`Encryptor::finish`] fail. Some of the message may
     /// come out only with the next data, or at the end.
-    pub fn update(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+    pub fn update(&mut self, plain: &[u8], out: Out<'_>) {
         match self.left.checked_sub(plain.len() as u64) {
             Some(left) => {
                 self.left = left;
@@ -182,17 +186,15 @@ impl Encryptor {
 
     /// Ends the message. False when the data was not as long as announced: the message is then worthless.
     #[must_use]
-    pub fn finish(self, out: &mut Vec<u8>) -> bool {
+    pub fn finish(self, out: Out<'_>) -> bool {
         if self.left != 0 {
             return false;
         }
         match self.packet {
-            Packet::Cfb(packet) => {
-                packet.finish(out);
-                true
-            }
+            Packet::Cfb(packet) => packet.finish(out),
             Packet::Ocb(packet) => packet.finish(out),
         }
+        true
     }
 }
 
@@ -267,19 +269,20 @@ mod tests {
             data in proptest::collection::vec(any::<u8>(), 1..3000), sizes in proptest::collection::vec(1_usize..200, 1..30),
         ) {
             let seal = seal(mode, vec![1, 2, 3]);
-            let mut out = Vec::new();
-            let mut encryptor = Encryptor::new(&seal, data.len() as u64, &mut out).unwrap();
+            let mut message = Vec::new();
+            let out: Out<'_> = &mut |piece| message.extend_from_slice(piece);
+            let mut encryptor = Encryptor::new(&seal, data.len() as u64, out).unwrap();
             let mut rest = data.as_slice();
             for size in sizes.iter().cycle() {
                 let (piece, tail) = rest.split_at((*size).min(rest.len()));
-                encryptor.update(piece, &mut out);
+                encryptor.update(piece, out);
                 rest = tail;
                 if rest.is_empty() {
                     break;
                 }
             }
-            prop_assert!(encryptor.finish(&mut out));
-            prop_assert_eq!(out, seal.seal(&data).unwrap());
+            prop_assert!(encryptor.finish(out));
+            prop_assert_eq!(message, seal.seal(&data).unwrap());
         }
 
         #[test]
@@ -316,10 +319,10 @@ mod tests {
             .into_iter()
             .flat_map(|given| Mode::ALL.map(|mode| (mode, given)))
         {
-            let mut out = Vec::new();
-            let mut encryptor = Encryptor::new(&seal(mode, Vec::new()), 100, &mut out).unwrap();
-            encryptor.update(&vec![0; given], &mut out);
-            assert!(!encryptor.finish(&mut out), "{mode:?} {given}");
+            let out: Out<'_> = &mut |_| {};
+            let mut encryptor = Encryptor::new(&seal(mode, Vec::new()), 100, out).unwrap();
+            encryptor.update(&vec![0; given], out);
+            assert!(!encryptor.finish(out), "{mode:?} {given}");
         }
     }
 
@@ -330,7 +333,7 @@ mod tests {
         for mode in Mode::ALL {
             assert_eq!(sealed_length(mode, 100, most + 1), None);
             assert_eq!(sealed_length(mode, 100, u64::MAX), None);
-            assert!(Encryptor::new(&seal(mode, Vec::new()), most + 1, &mut Vec::new()).is_none());
+            assert!(Encryptor::new(&seal(mode, Vec::new()), most + 1, &mut |_| {}).is_none());
         }
     }
 }

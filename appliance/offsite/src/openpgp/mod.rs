@@ -6,6 +6,7 @@
 //! the framing of the message is ours ([`message`]), because its length must be known before it is made, and the
 //! library writes partial lengths.
 
+mod aes_ocb;
 pub mod certificate;
 pub mod challenge;
 pub mod generate;
@@ -19,7 +20,7 @@ mod seipd;
 pub mod sign;
 
 pub use gpg::Gpg;
-pub use message::{Encryption, Encryptor, Mode, Seal, sealed_length};
+pub use message::{Encryption, Encryptor, Mode, Out, Seal, sealed_length};
 pub use open::{Keyring, OpenError, Opener};
 pub use passphrase::passphrase;
 pub use recipients::{RecipientError, Recipients};

@@ -3,15 +3,11 @@
 //!
 //! GnuPG reads it from 2.2.21 on.
 
-use aes::Aes256;
-use ocb3::Ocb3;
-use ocb3::aead::{AeadInPlace, KeyInit};
-use ocb3::consts::U15;
 use zeroize::Zeroizing;
 
-const TAG: usize = 16;
-/// Octets of the initialization vector.
-pub(super) const IV: usize = 15;
+use super::aes_ocb::{AesOcb, NONCE as IV, TAG};
+use super::message::Out;
+
 /// Version, cipher (AES-256), mode (OCB); the coded chunk size follows.
 const START: [u8; 3] = [1, 9, 2];
 /// Chunks have 2 to the power of this plus 6 octets: 64 KiB. They stay in a processor's cache, and any reader must
@@ -31,44 +27,43 @@ pub(super) fn body_length(content: u64) -> Option<u64> {
 }
 
 pub(super) struct Ocb {
-    cipher: Ocb3<Aes256, U15>,
+    cipher: AesOcb,
     iv: [u8; IV],
     /// The octets that begin each chunk's associated data: packet tag and the packet's first four.
     head: [u8; 5],
+    /// What is still to be encrypted, all of it in its place: it is copied once.
     chunk: Zeroizing<Vec<u8>>,
     /// Chunks done.
     index: u64,
     /// Octets of content done.
     total: u64,
-    failed: bool,
 }
 
 impl Ocb {
     /// Starts the packet's body.
-    pub fn new(key: &[u8; 32], iv: [u8; IV], out: &mut Vec<u8>) -> Self {
+    pub fn new(key: &[u8; 32], iv: [u8; IV], out: Out<'_>) -> Self {
         Self::with_chunks(CHUNK, key, iv, out)
     }
 
-    fn with_chunks(coded: u8, key: &[u8; 32], iv: [u8; IV], out: &mut Vec<u8>) -> Self {
+    fn with_chunks(coded: u8, key: &[u8; 32], iv: [u8; IV], out: Out<'_>) -> Self {
         let [version, cipher, mode] = START;
-        out.extend_from_slice(&[version, cipher, mode, coded]);
-        out.extend_from_slice(&iv);
+        out(&[version, cipher, mode, coded]);
+        out(&iv);
         Self {
-            cipher: Ocb3::new(key.into()),
+            cipher: AesOcb::new(key),
             iv,
             head: [0xd4, version, cipher, mode, coded],
             // The buffer never grows, which would leave copies of its content behind.
-            chunk: Zeroizing::new(Vec::with_capacity(chunk_size(coded))),
+            chunk: Zeroizing::new(Vec::with_capacity(chunk_size(coded) + TAG)),
             index: 0,
             total: 0,
-            failed: false,
         }
     }
 
     /// Adds content; what comes out lags by up to one chunk.
-    pub fn add(&mut self, mut plain: &[u8], out: &mut Vec<u8>) {
+    pub fn add(&mut self, mut plain: &[u8], out: Out<'_>) {
         while !plain.is_empty() {
-            let room = self.chunk.capacity().min(chunk_size(self.head[4])) - self.chunk.len();
+            let room = chunk_size(self.head[4]) - self.chunk.len();
             let (now, later) = plain.split_at(room.min(plain.len()));
             self.chunk.extend_from_slice(now);
             plain = later;
@@ -78,39 +73,33 @@ impl Ocb {
         }
     }
 
-    fn seal_chunk(&mut self, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&self.chunk);
+    fn seal_chunk(&mut self, out: Out<'_>) {
         self.total += self.chunk.len() as u64;
-        self.chunk.clear();
-        self.seal(start, &[], out);
+        self.seal(&[], out);
         self.index += 1;
     }
 
-    /// Encrypts what `out` holds from `start` on, and adds its tag.
-    fn seal(&mut self, start: usize, more_associated: &[u8], out: &mut Vec<u8>) {
+    /// Encrypts the chunk where it is, and gives it out with its tag.
+    fn seal(&mut self, more_associated: &[u8], out: Out<'_>) {
         let index = self.index.to_be_bytes();
         let mut nonce = self.iv;
         for (octet, change) in nonce.iter_mut().skip(IV - index.len()).zip(index) {
             *octet ^= change;
         }
         let associated = [&self.head, index.as_slice(), more_associated].concat();
-        let text = out.get_mut(start..).unwrap_or_default();
-        match self.cipher.encrypt_in_place_detached(&nonce.into(), &associated, text) {
-            Ok(tag) => out.extend_from_slice(&tag),
-            Err(_) => self.failed = true,
-        }
+        let tag = self.cipher.encrypt(&nonce, &associated, &mut self.chunk);
+        self.chunk.extend_from_slice(&tag);
+        out(&self.chunk);
+        self.chunk.clear();
     }
 
-    /// Ends the packet. False when the library failed: the message is then worthless.
-    #[must_use]
-    pub fn finish(mut self, out: &mut Vec<u8>) -> bool {
+    /// Ends the packet.
+    pub fn finish(mut self, out: Out<'_>) {
         if !self.chunk.is_empty() {
             self.seal_chunk(out);
         }
         let total = self.total.to_be_bytes();
-        self.seal(out.len(), &total, out);
-        !self.failed
+        self.seal(&total, out);
     }
 }
 
@@ -128,13 +117,14 @@ mod tests {
     const IV_OCTETS: [u8; IV] = *b"0123456789abcde";
 
     fn seal(coded: u8, data: &[u8], pieces: usize) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut ocb = Ocb::with_chunks(coded, &KEY, IV_OCTETS, &mut out);
+        let mut body = Vec::new();
+        let out: Out<'_> = &mut |piece| body.extend_from_slice(piece);
+        let mut ocb = Ocb::with_chunks(coded, &KEY, IV_OCTETS, out);
         for piece in data.chunks(pieces) {
-            ocb.add(piece, &mut out);
+            ocb.add(piece, out);
         }
-        assert!(ocb.finish(&mut out));
-        out
+        ocb.finish(out);
+        body
     }
 
     /// Opens with another's implementation.

@@ -11,6 +11,8 @@ use cfb_mode::cipher::inout::InOutBuf;
 use cfb_mode::cipher::{AsyncStreamCipher, BlockEncryptMut, KeyIvInit};
 use sha1::{Digest, Sha1};
 
+use super::message::Out;
+
 const BLOCK: usize = 16;
 /// What is hashed and encrypted in one turn: one block of SHA-1, four of AES.
 const TURN: usize = 64;
@@ -23,16 +25,19 @@ pub(super) struct Seipd {
     mdc: Sha1,
     /// What does not fill a turn yet.
     pending: Vec<u8>,
+    /// What was encrypted, kept for its memory.
+    done: Vec<u8>,
 }
 
 impl Seipd {
     /// Starts the packet's body.
-    pub fn new(key: &[u8; 32], prefix: &[u8; BLOCK], out: &mut Vec<u8>) -> Self {
-        out.push(1);
+    pub fn new(key: &[u8; 32], prefix: &[u8; BLOCK], out: Out<'_>) -> Self {
+        out(&[1]);
         let mut it = Self {
             cipher: Encryptor::new(key.into(), &[0; BLOCK].into()),
             mdc: Sha1::new(),
             pending: Vec::with_capacity(TURN),
+            done: Vec::new(),
         };
         it.add(prefix, out);
         it.add(&prefix[BLOCK - 2..], out);
@@ -40,37 +45,40 @@ impl Seipd {
     }
 
     /// Adds content; what comes out may lag by less than one turn.
-    pub fn add(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+    pub fn add(&mut self, plain: &[u8], out: Out<'_>) {
         let missing = (TURN - self.pending.len()).min(plain.len());
         let (head, rest) = plain.split_at(missing);
         self.pending.extend_from_slice(head);
         if self.pending.len() < TURN {
             return;
         }
-        let start = out.len();
         let (turns, tail) = rest.split_at(rest.len() - rest.len() % TURN);
-        out.resize(start + TURN + turns.len(), 0);
+        let length = TURN + turns.len();
+        if self.done.len() < length {
+            self.done.resize(length, 0);
+        }
+        let done = self.done.get_mut(..length).unwrap_or_default();
         let pending = std::mem::take(&mut self.pending);
         let inputs = pending.chunks_exact(TURN).chain(turns.chunks_exact(TURN));
-        let outputs = out.get_mut(start..).unwrap_or_default().chunks_exact_mut(TURN);
-        for (input, output) in inputs.zip(outputs) {
+        for (input, output) in inputs.zip(done.chunks_exact_mut(TURN)) {
             self.mdc.update(input);
             if let Ok(both) = InOutBuf::new(input, output) {
                 self.cipher.encrypt_blocks_inout_mut(both.into_chunks::<U16>().0);
             }
         }
+        out(done);
         self.pending = pending;
         self.pending.clear();
         self.pending.extend_from_slice(tail);
     }
 
     /// Ends the packet with its MDC.
-    pub fn finish(mut self, out: &mut Vec<u8>) {
+    pub fn finish(mut self, out: Out<'_>) {
         // The old-looking header is fixed by the standard: tag 19, one length octet of 20.
         self.pending.extend_from_slice(&[0xd3, 0x14]);
         self.mdc.update(&self.pending);
         self.pending.extend_from_slice(&self.mdc.finalize());
         self.cipher.encrypt(&mut self.pending);
-        out.append(&mut self.pending);
+        out(&self.pending);
     }
 }

@@ -215,9 +215,9 @@ fn match_segment(
     objects: &BTreeMap<&str, &Listed>,
     key_packets: u64,
 ) -> Option<Item> {
-    let (object, sha256) = match entry {
-        Some(entry) => (entry.object.clone(), entry.object_sha256),
-        None => (Name::segment(&segment.name).revision(None), None),
+    let object = match entry {
+        Some(entry) => entry.object.clone(),
+        None => Name::segment(&segment.name).revision(None),
     };
     let listed = objects.get(object.as_str()).filter(|listed| match entry {
         Some(entry) => entry.size == segment.size && entry.object_size == listed.size,
@@ -230,7 +230,8 @@ fn match_segment(
         size: listed.size,
         etag: listed.etag.clone(),
         md5: crate::digest::Md5Sum::parse(&listed.etag),
-        sha256,
+        sha256: entry.and_then(|entry| entry.object_sha256),
+        parts: entry.and_then(|entry| entry.object_parts),
         plain_size: segment.size,
         plain_sha256: None,
         modified: unix_nanos(segment.modified),
@@ -254,6 +255,7 @@ fn take_on_manifest(
             etag: listed.etag.clone(),
             md5: crate::digest::Md5Sum::parse(&listed.etag),
             sha256,
+            parts: None,
             plain_size,
             plain_sha256,
             modified: 0,

@@ -20,6 +20,7 @@ use crate::layout::Name;
 use crate::ledger::{Item, What};
 use crate::openpgp::Seal;
 use crate::s3::{Arrived, Client, S3Error};
+use crate::sums::PartsSum;
 
 impl Sender<'_> {
     /// Aborts the uploads that the ledger knows, but for those that can be gone on with. Those that these credentials may
@@ -173,7 +174,8 @@ impl Sender<'_> {
             size: sent.totals.size,
             etag: etag(&sent.parts).unwrap_or_default(),
             md5: None,
-            sha256: Some(sent.totals.sha256),
+            sha256: None,
+            parts: Some(sent.totals.sum),
             plain_size,
             plain_sha256: Some(sent.totals.plain_sha256),
             modified,
@@ -291,7 +293,7 @@ impl Running {
 
 /// All parts of a message.
 struct Sent {
-    totals: Totals,
+    totals: Totals<PartsSum>,
     parts: Vec<(u32, String)>,
     /// Bytes that were sent now.
     bytes: u64,

@@ -21,6 +21,7 @@ fn files(ledger: &Ledger, local: &Local<'_>) -> Vec<FileEntry> {
         object: item.object.clone(),
         object_size: item.size,
         object_sha256: item.sha256,
+        object_parts: item.parts,
         object_md5: item.md5,
     };
     let config = ledger

@@ -1,5 +1,6 @@
 //! Reading a segment and sealing it, on a thread that may block, in bounded memory.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,9 +14,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::buffer::{Buffer, Pool};
-use crate::digest::{Digest, Md5Sum, Sha256Sum, update_both};
+use crate::digest::{Digest, Md5Sum, Sha256Sum};
 use crate::openpgp::{Encryptor, Seal};
 use crate::s3::{BodySender, Payload};
+use crate::sums::{Behind, Lines, PartsSum};
 
 /// What is read at once, in bytes: with what comes out of it, it stays in a processor's cache.
 const PIECE: usize = 64 * 1024;
@@ -47,9 +49,10 @@ pub(super) struct Plan {
 
 /// What is known once all was read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Totals {
+pub(super) struct Totals<Sum> {
     pub plain_sha256: Sha256Sum,
-    pub sha256: Sha256Sum,
+    /// Of the message.
+    pub sum: Sum,
     pub size: u64,
 }
 
@@ -97,46 +100,52 @@ impl Plan {
     }
 
     /// Seals the file; `sink` is given each piece of the message, and says whether to go on. Gives the SHA-256 of the
-    /// content.
-    fn seal_into(&self, mut sink: impl FnMut(&[u8]) -> bool) -> Result<Sha256Sum, ReadError> {
-        let mut plain = Sha256::new();
-        let mut out = Vec::with_capacity(2 * PIECE);
-        let mut encryptor = Encryptor::new(&self.seal, self.size, &mut out).ok_or(ReadError::TooLarge)?;
+    /// content, which `sink` may help with.
+    fn seal_into(&self, mut sink: impl FnMut(&[u8], &mut Behind<'_>) -> bool) -> Result<Sha256Sum, ReadError> {
+        let mut sum = Sha256::new();
+        let go_on = Cell::new(true);
+        let mut give = |piece: &[u8], plain: &mut Behind<'_>| go_on.set(go_on.get() && sink(piece, plain));
+        let mut encryptor = {
+            let mut none = Behind::new(&mut sum, &[]);
+            Encryptor::new(&self.seal, self.size, &mut |out| give(out, &mut none)).ok_or(ReadError::TooLarge)?
+        };
         each_piece(&self.path, self.size, |piece| {
-            plain.update(piece);
-            encryptor.update(piece, &mut out);
-            let go_on = sink(&out);
-            out.clear();
-            go_on
+            let mut plain = Behind::new(&mut sum, piece);
+            encryptor.update(piece, &mut |out| give(out, &mut plain));
+            plain.catch_up();
+            go_on.get()
         })?;
-        if !encryptor.finish(&mut out) {
+        let mut none = Behind::new(&mut sum, &[]);
+        if !encryptor.finish(&mut |out| give(out, &mut none)) {
             return Err(ReadError::Changed);
         }
-        if !sink(&out) {
+        if !go_on.get() {
             return Err(ReadError::Stopped);
         }
-        Ok(Digest(plain.finalize().into()))
+        Ok(Digest(sum.finalize().into()))
     }
 
     /// Seals the file and gives its sums, while `sink` takes the message.
-    fn summed(&self, mut sink: impl FnMut(&[u8]) -> bool) -> Result<(Totals, Md5Sum), ReadError> {
+    fn summed(&self, mut sink: impl FnMut(&[u8]) -> bool) -> Result<(Totals<Sha256Sum>, Md5Sum), ReadError> {
         let mut sealed = Sha256::new();
+        let mut before = 0;
         let mut md5 = Md5::new();
-        let plain_sha256 = self.seal_into(|out| {
-            sealed.update(out);
+        let plain_sha256 = self.seal_into(|out, plain| {
+            plain.beside(&mut sealed, before, out);
+            before += out.len();
             md5.update(out);
             sink(out)
         })?;
         let totals = Totals {
             plain_sha256,
-            sha256: Digest(sealed.finalize().into()),
+            sum: Digest(sealed.finalize().into()),
             size: self.length()?,
         };
         Ok((totals, Digest(md5.finalize().into())))
     }
 
     /// All of it in one buffer; for files whose message fits.
-    pub fn whole(&self, pool: &Arc<Pool>, runtime: &Handle) -> Result<(Bytes, Totals, Md5Sum), ReadError> {
+    pub fn whole(&self, pool: &Arc<Pool>, runtime: &Handle) -> Result<(Bytes, Totals<Sha256Sum>, Md5Sum), ReadError> {
         let mut buffer = pool.take(runtime).ok_or(ReadError::Stopped)?;
         let (totals, md5) = self.summed(|out| {
             let fits = out.len() <= buffer.room();
@@ -149,14 +158,14 @@ impl Plan {
     }
 
     /// Only the sums: the first of two passes.
-    pub fn sums(&self) -> Result<(Totals, Md5Sum), ReadError> {
+    pub fn sums(&self) -> Result<(Totals<Sha256Sum>, Md5Sum), ReadError> {
         self.summed(|_| true)
     }
 
     /// Into a request's body: the second pass. The service checks it against the sums of the first.
     pub fn stream(&self, sender: &BodySender) {
         // A failure shows as a body that is too short, which the service refuses.
-        let _ = self.seal_into(|out| sender.blocking_send(Bytes::copy_from_slice(out)));
+        let _ = self.seal_into(|out, _| sender.blocking_send(Bytes::copy_from_slice(out)));
     }
 
     /// In parts as large as the pool's buffers, each with its sum; those of `known` numbers also with their MD5.
@@ -166,15 +175,17 @@ impl Plan {
         runtime: &Handle,
         known: &BTreeSet<u32>,
         sender: &mpsc::Sender<Part>,
-    ) -> Result<Totals, ReadError> {
-        let mut whole = Sha256::new();
+    ) -> Result<Totals<PartsSum>, ReadError> {
+        let mut lines = Lines::default();
         let mut filling: Option<Filling> = None;
         let mut number = 0;
         let mut send = |part: Filling| {
             number += 1;
-            sender.blocking_send(part.done(number, known.contains(&number))).is_ok()
+            let part = part.done(number, known.contains(&number));
+            lines.add(&part.payload.sha256);
+            sender.blocking_send(part).is_ok()
         };
-        let plain_sha256 = self.seal_into(|mut out| {
+        let plain_sha256 = self.seal_into(|mut out, plain| {
             while !out.is_empty() {
                 let mut part = match filling.take() {
                     Some(part) => part,
@@ -183,7 +194,7 @@ impl Plan {
                         None => return false,
                     },
                 };
-                out = part.fill(out, &mut whole);
+                out = part.fill(out, plain);
                 if part.buffer.room() > 0 {
                     filling = Some(part);
                 } else if !send(part) {
@@ -197,7 +208,10 @@ impl Plan {
         }
         Ok(Totals {
             plain_sha256,
-            sha256: Digest(whole.finalize().into()),
+            sum: PartsSum {
+                size: pool.size() as u64,
+                sha256: lines.finish(),
+            },
             size: self.length()?,
         })
     }
@@ -218,9 +232,9 @@ impl Filling {
     }
 
     /// Takes what fits, and gives the rest.
-    fn fill<'a>(&mut self, bytes: &'a [u8], whole: &mut Sha256) -> &'a [u8] {
+    fn fill<'a>(&mut self, bytes: &'a [u8], plain: &mut Behind<'_>) -> &'a [u8] {
         let (now, later) = bytes.split_at(bytes.len().min(self.buffer.room()));
-        update_both(&mut self.hash, whole, self.buffer.as_ref().len(), now);
+        plain.beside(&mut self.hash, self.buffer.as_ref().len(), now);
         self.buffer.add(now);
         later
     }

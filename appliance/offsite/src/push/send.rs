@@ -227,7 +227,7 @@ impl<'a> Sender<'a> {
         };
         let payload = Payload {
             size: totals.size,
-            sha256: totals.sha256,
+            sha256: totals.sum,
             md5: Some(md5),
         };
         let item = Item {
@@ -328,6 +328,7 @@ fn item(payload: &Payload, plain_sha256: Sha256Sum, plain_size: u64) -> Item {
         etag: payload.md5.map(|md5| md5.to_string()).unwrap_or_default(),
         md5: payload.md5,
         sha256: Some(payload.sha256),
+        parts: None,
         plain_size,
         plain_sha256: Some(plain_sha256),
         modified: 0,

@@ -429,10 +429,10 @@ impl<'a> Run<'a> {
 
     async fn signed_manifest(&self, object: &str) -> Result<(Vec<u8>, Signed), RestoreError> {
         let received = self
-            .receive(object, receive::Into::Memory(MAX_MANIFEST), &mut |_| {})
+            .receive(object, None, receive::Into::Memory(MAX_MANIFEST), &mut |_| {})
             .await?;
         let (target, signer) = (&self.request.target, self.request.signer.as_deref());
-        let signed = signed::check(&self.client, target, object, received.object_sha256, signer).await?;
+        let signed = signed::check(&self.client, target, object, received.object_sum, signer).await?;
         Ok((received.memory, signed))
     }
 
@@ -530,6 +530,7 @@ impl<'a> Run<'a> {
     async fn receive(
         &self,
         object: &str,
+        part_size: Option<u64>,
         into: receive::Into,
         on_bytes: receive::OnBytes<'_>,
     ) -> Result<receive::Received, RestoreError> {
@@ -539,6 +540,7 @@ impl<'a> Run<'a> {
             let error = match receive(
                 &self.client,
                 &key,
+                part_size,
                 self.request.opener.clone(),
                 into.clone(),
                 &mut *on_bytes,
@@ -592,7 +594,8 @@ impl<'a> Run<'a> {
         into: receive::Into,
         on_bytes: receive::OnBytes<'_>,
     ) -> Result<receive::Received, RestoreError> {
-        let received = self.receive(&file.object, into, on_bytes).await?;
+        let part_size = file.object_parts.map(|parts| parts.size);
+        let received = self.receive(&file.object, part_size, into, on_bytes).await?;
         let mismatch = |what| RestoreError::Mismatch {
             object: file.object.clone(),
             what,
@@ -600,7 +603,8 @@ impl<'a> Run<'a> {
         if received.object_size != file.object_size {
             return Err(mismatch("its size"));
         }
-        if file.object_sha256.is_some_and(|sum| sum != received.object_sha256) {
+        let known = file.object_parts.map(|parts| parts.sha256).or(file.object_sha256);
+        if known.is_some_and(|sum| sum != received.object_sum) {
             return Err(mismatch("its SHA-256"));
         }
         if received.size != file.size {

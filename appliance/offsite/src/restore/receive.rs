@@ -15,6 +15,7 @@ use crate::digest::{Digest, Sha256Sum};
 use crate::openpgp::{OpenError, Opener};
 use crate::s3::S3Error;
 use crate::store::Store;
+use crate::sums::ObjectHash;
 
 /// Where the content goes.
 #[derive(Debug, Clone)]
@@ -33,7 +34,8 @@ pub(super) enum Into {
 #[derive(Debug)]
 pub(super) struct Received {
     pub object_size: u64,
-    pub object_sha256: Sha256Sum,
+    /// Of all of it, or of its parts, as was asked for.
+    pub object_sum: Sha256Sum,
     pub size: u64,
     pub sha256: Sha256Sum,
     /// The content, if it was to go into memory.
@@ -50,9 +52,11 @@ pub(super) enum ReceiveError {
 /// Told how many bytes of the object came.
 pub(super) type OnBytes<'a> = &'a mut (dyn FnMut(u64) + Send);
 
+/// Receives an object. `part_size`: its sum is to be that of parts of so many bytes.
 pub(super) async fn receive(
     client: &Store,
     key: &str,
+    part_size: Option<u64>,
     opener: Opener,
     into: Into,
     on_bytes: OnBytes<'_>,
@@ -61,7 +65,7 @@ pub(super) async fn receive(
     let mut response = client.get(key).await.map_err(ReceiveError::Network)?;
     let (sender, receiver) = mpsc::channel(8);
     let worker = tokio::task::spawn_blocking(move || decrypt(&opener, receiver, into));
-    let mut hash = Sha256::new();
+    let mut hash = ObjectHash::new(part_size);
     let mut size = 0;
     loop {
         match client.chunk(&operation, &mut response).await {
@@ -87,10 +91,9 @@ pub(super) async fn receive(
         .await
         .map_err(|error| ReceiveError::Internal(error.to_string()))?
         .map_err(ReceiveError::Open)?;
-    let object_sha256 = Digest(hash.finalize().into());
     Ok(Received {
         object_size: size,
-        object_sha256,
+        object_sum: hash.finish(),
         size: content_size,
         sha256,
         memory,

@@ -262,6 +262,7 @@ mod tests {
             object: String::new(),
             object_size: 0,
             object_sha256: None,
+            object_parts: None,
             object_md5: None,
         };
         let unknown = FileEntry {

@@ -16,6 +16,7 @@ fn item(object: &str) -> Item {
         etag: "e".into(),
         md5: None,
         sha256: None,
+        parts: None,
         plain_size: 1,
         plain_sha256: None,
         modified: 0,
