@@ -9,7 +9,10 @@ use rustix::fs::OFlags;
 
 /// Opens a regular file for reading, and nothing else: a link is not followed out of the
 /// repository, and a pipe in a file's place doesn't block the reader for ever.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::InvalidInput`] for what is no regular file.
+pub fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let file = OpenOptions::new()
         .read(true)

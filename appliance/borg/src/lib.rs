@@ -31,6 +31,7 @@ pub mod verify;
 pub use audit::Audit;
 pub use config::{RepositoryConfig, RepositoryId, changed_settings};
 pub use error::Error;
+pub use file::open as open_file;
 pub use headers::HeaderReader;
 pub use index::{Index, Place};
 pub use manifest::{Archive, Archives, Manifest};

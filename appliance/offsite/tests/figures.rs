@@ -17,6 +17,7 @@ use strongroom_model::config::Multipart;
 use strongroom_offsite::openpgp::{Mode, Recipients};
 use strongroom_offsite::retire::Rules;
 use strongroom_offsite::s3::system_clock;
+use strongroom_offsite::target::Target;
 use strongroom_offsite::{Encryption, Limits, PushRequest, Tuning, push};
 use support::{Gpg, HASTY, at_mut, credentials, noise, server, target};
 
@@ -57,15 +58,22 @@ fn status(key: &str) -> String {
         .to_owned()
 }
 
-async fn measure(sizes: &[usize], multipart: Multipart, label: &str) {
+/// Without `multipart` it goes to a directory.
+async fn measure(sizes: &[usize], multipart: Option<Multipart>, label: &str) {
     let gpg = Gpg::new();
     gpg.generate("owner", "future-default", "0", "");
     let dir = tempfile::tempdir().unwrap();
     repository(&dir.path().join("repository"), sizes);
     let store = dir.path().join("store");
     let server = server(&store, |_| {}).await;
-    let mut target = target(&server, "plain");
-    at_mut(&mut target).multipart = multipart;
+    let target = match multipart {
+        Some(multipart) => {
+            let mut target = target(&server, "plain");
+            at_mut(&mut target).multipart = multipart;
+            target
+        }
+        None => Target::in_directory("disk".into(), dir.path().join("disk"), "asus_home".into()),
+    };
     let request = PushRequest {
         repository: dir.path().join("repository"),
         target,
@@ -88,7 +96,7 @@ async fn measure(sizes: &[usize], multipart: Multipart, label: &str) {
     let report = push(&request, &tuning, &mut |_| {}).await.unwrap();
     let took = started.elapsed();
     println!(
-        "{label}: {} objects, {} MB in {took:.2?} ({:.0} MB/s, the server in this process)",
+        "{label}: {} objects, {} MB in {took:.2?} ({:.0} MB/s, what it is sent to in this process)",
         report.objects,
         report.bytes / 1_000_000,
         report.bytes as f64 / 1e6 / took.as_secs_f64()
@@ -106,7 +114,7 @@ async fn measure(sizes: &[usize], multipart: Multipart, label: &str) {
 #[tokio::test]
 #[ignore = "prints figures; takes minutes"]
 async fn large_in_parts() {
-    measure(&[500 * MIB, 500 * MIB, 50 * MIB], Multipart::Auto, "in parts").await;
+    measure(&[500 * MIB, 500 * MIB, 50 * MIB], Some(Multipart::Auto), "in parts").await;
 }
 
 #[tokio::test]
@@ -114,7 +122,7 @@ async fn large_in_parts() {
 async fn large_in_one_piece() {
     measure(
         &[500 * MIB, 500 * MIB, 50 * MIB],
-        Multipart::Never,
+        Some(Multipart::Never),
         "in one piece, two passes",
     )
     .await;
@@ -122,8 +130,14 @@ async fn large_in_one_piece() {
 
 #[tokio::test]
 #[ignore = "prints figures; takes minutes"]
+async fn large_to_a_directory() {
+    measure(&[500 * MIB, 500 * MIB, 50 * MIB], None, "to a directory").await;
+}
+
+#[tokio::test]
+#[ignore = "prints figures; takes minutes"]
 async fn many_segments() {
-    measure(&vec![17; 20_000], Multipart::Auto, "20,000 segments").await;
+    measure(&vec![17; 20_000], Some(Multipart::Auto), "20,000 segments").await;
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ pub(super) fn hash_file(path: &Path, size: u64) -> Result<Sha256Sum, ReadError> 
 }
 
 fn each_piece(path: &Path, size: u64, mut piece: impl FnMut(&[u8]) -> bool) -> Result<(), ReadError> {
-    let mut file = File::open(path)?;
+    let mut file = strongroom_borg::open_file(path)?;
     let mut buffer = vec![0; PIECE];
     let mut left = size;
     loop {
@@ -155,6 +155,16 @@ impl Plan {
             fits
         })?;
         Ok((buffer.freeze(), totals, md5))
+    }
+
+    /// Into a file. The outer error is the file's.
+    pub fn write(&self, file: &mut File) -> io::Result<Result<(Totals<Sha256Sum>, Md5Sum), ReadError>> {
+        let mut written = Ok(());
+        let sums = self.summed(|out| {
+            written = file.write_all(out);
+            written.is_ok()
+        });
+        written.map(|()| sums)
     }
 
     /// Only the sums: the first of two passes.
@@ -249,6 +259,29 @@ impl Filling {
                 md5: with_md5.then(|| Digest(Md5::digest(&bytes).into())),
             },
             bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session could have put it in a segment's place after the segments were listed.
+    #[test]
+    fn a_pipe_or_a_link_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), b"abc").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+        assert!(made.success());
+        assert_eq!(
+            hash_file(&at("file"), 3).unwrap(),
+            Digest(Sha256::digest(b"abc").into())
+        );
+        for other in ["link", "pipe"] {
+            assert!(matches!(hash_file(&at(other), 3), Err(ReadError::Io(_))), "{other}");
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::layout::Name;
 use crate::ledger::{Item, Ledger, What};
 use crate::s3::{Payload, S3Error};
 use crate::store::Store;
+use crate::store::directory::Directory;
 use crate::target::Target;
 
 /// Sends objects to one target and keeps the ledger.
@@ -211,10 +212,13 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Sends a segment in one piece, read once (small) or twice.
+    /// Sends a segment in one piece: read once, or twice where its sums have to be told first, and it doesn't fit in memory.
     pub async fn in_one_piece(&self, what: What, name: &Name, plan: Plan, modified: u64) -> Result<(), PushError> {
         let failed = read_error(what);
         let plain_size = plan.size;
+        if let Store::Directory(directory, _) = &self.client {
+            return self.to_directory(directory, what, name, plan, modified).await;
+        }
         let small = plan.length().is_ok_and(|size| size <= self.pool.size() as u64);
         let (body, totals, md5) = if small {
             let (pool, runtime) = (self.pool.clone(), Handle::current());
@@ -235,6 +239,53 @@ impl<'a> Sender<'a> {
             ..item(&payload, totals.plain_sha256, plain_size)
         };
         self.under_free_name(what, name, item, &payload, body).await
+    }
+
+    /// Writes a segment into a directory, read once: its sums are known when it is on the disk, before it has its name.
+    async fn to_directory(
+        &self,
+        directory: &Directory,
+        what: What,
+        name: &Name,
+        plan: Plan,
+        modified: u64,
+    ) -> Result<(), PushError> {
+        let failed = read_error(what);
+        let plain_size = plan.size;
+        let size = plan.length().map_err(&failed)?;
+        let mut object = self.choose(name).await?;
+        let turn = self.turn().await;
+        let key = self.target.key(&object);
+        let written = directory.write(&key, size, move |file| plan.write(file)).await;
+        let (half, sums) = written.map_err(|error| self.wrap(error))?;
+        drop(turn);
+        let (totals, md5) = sums.map_err(failed)?;
+        let payload = Payload {
+            size: totals.size,
+            sha256: totals.sum,
+            md5: Some(md5),
+        };
+        let mut may_rename = true;
+        loop {
+            let item = Item {
+                object: object.clone(),
+                modified,
+                ..item(&payload, totals.plain_sha256, plain_size)
+            };
+            self.ledger().intend(what, item.clone())?;
+            match half.place(&self.target.key(&object)).await {
+                Ok(()) => {
+                    self.count(item.size);
+                    return Ok(self.ledger().stored(what, item)?);
+                }
+                Err(error) if error.is_denied() && may_rename => {
+                    may_rename = false;
+                    self.ledger().taken(object)?;
+                    object = name.revision(Some(self.next_revision()));
+                }
+                Err(error) => return Err(self.wrap(error)),
+            }
+        }
     }
 
     async fn under_free_name(
@@ -293,6 +344,7 @@ impl<'a> Sender<'a> {
                 Body::File(plan) => {
                     let plan = plan.clone();
                     self.client
+                        .bucket()?
                         .put_stream_once(&key, payload, move |sender| plan.stream(&sender))
                         .await
                 }

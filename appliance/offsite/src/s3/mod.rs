@@ -19,4 +19,3 @@ pub use http::{Clock, system_clock};
 pub use multipart::{Arrived, Upload};
 pub use patience::Retry;
 pub use stream::BodySender;
-pub(crate) use stream::pieces;

@@ -25,12 +25,6 @@ pub(super) fn channel(length: u64) -> (BodySender, ChannelBody) {
     (BodySender(sender), ChannelBody { receiver, left: length })
 }
 
-/// The pieces of a body for whoever writes them down, and its producing end.
-pub(crate) fn pieces() -> (BodySender, mpsc::Receiver<Bytes>) {
-    let (sender, receiver) = mpsc::channel(4);
-    (BodySender(sender), receiver)
-}
-
 /// The producer ended early or gave too much.
 #[derive(Debug, thiserror::Error)]
 #[error("the body's producer failed")]

@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::digest::{Digest, Md5Sum, Sha256Sum};
 use crate::durable::sync_directory;
-use crate::s3::{Archive, BodySender, Head, Listed, Payload, S3Error, pieces};
+use crate::s3::{Archive, Head, Listed, Payload, S3Error};
 
 /// What is read at once, in bytes.
 const PIECE: usize = 1024 * 1024;
@@ -80,65 +80,32 @@ impl Directory {
             .map_err(|error| failed(format!("cleaning {prefix}"), &error))
     }
 
+    /// Writes a new file. The answer is what stands for its ETag: the MD5 of the payload.
     pub async fn put(&self, key: &str, bytes: Bytes, payload: &Payload) -> Result<String, S3Error> {
-        let (it, key, payload) = (self.clone(), key.to_owned(), payload.clone());
-        let mut bytes = Some(bytes);
-        joined(tokio::task::spawn_blocking(move || it.write(&key, &payload, || bytes.take())).await)
+        let size = bytes.len() as u64;
+        let (half, ()) = self.write(key, size, move |file| file.write_all(&bytes)).await?;
+        half.place(key).await?;
+        Ok(payload.md5.map(|md5| md5.to_string()).unwrap_or_default())
     }
 
-    pub async fn put_stream(
+    /// Writes a file of about `size` bytes to the disk, beside where it will lie, on a thread that may block.
+    pub async fn write<T: Send + 'static>(
         &self,
         key: &str,
-        payload: &Payload,
-        produce: impl FnOnce(BodySender) + Send + 'static,
-    ) -> Result<String, S3Error> {
-        let (sender, mut receiver) = pieces();
-        let (it, key, payload) = (self.clone(), key.to_owned(), payload.clone());
-        let writer = tokio::task::spawn_blocking(move || it.write(&key, &payload, || receiver.blocking_recv()));
-        let producer = tokio::task::spawn_blocking(move || produce(sender));
-        let written = joined(writer.await);
-        // Its channel is closed now, so it ends by itself.
-        let _ = producer.await;
-        written
-    }
-
-    /// Writes a file whose size and SHA-256 have to be those of the payload; its MD5 then is too.
-    fn write(&self, key: &str, payload: &Payload, mut next: impl FnMut() -> Option<Bytes>) -> Result<String, S3Error> {
-        let operation = || format!("writing {key}");
-        let fail = |error: io::Error| failed(operation(), &error);
+        size: u64,
+        fill: impl FnOnce(&mut File) -> io::Result<T> + Send + 'static,
+    ) -> Result<(Half, T), S3Error> {
+        let operation = format!("writing {key}");
         let path = self.path(key)?;
-        let parent = path.parent().unwrap_or(&self.root);
-        make_directories(parent).map_err(fail)?;
-        if fs::symlink_metadata(&path).is_ok() {
-            return Err(taken(operation()));
-        }
-        self.has_room(payload.size).map_err(fail)?;
-        let mut sha256 = Sha256::new();
-        let mut size = 0;
-        let mut intact = false;
-        let written = write_whole(&path, |file| {
-            while let Some(piece) = next() {
-                size += piece.len() as u64;
-                sha256.update(&piece);
-                file.write_all(&piece)?;
-            }
-            let sum = Digest(std::mem::take(&mut sha256).finalize().into());
-            intact = (size, sum) == (payload.size, payload.sha256);
-            if intact {
-                Ok(())
-            } else {
-                Err(ErrorKind::InvalidData.into())
-            }
+        let it = self.clone();
+        let written = blocking(move || {
+            make_directories(path.parent().unwrap_or(&it.root))?;
+            it.has_room(size)?;
+            write_half(&path, fill)
         });
-        match written {
-            Ok(()) => Ok(payload.md5.map(|md5| md5.to_string()).unwrap_or_default()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(taken(operation())),
-            Err(error) if error.kind() == ErrorKind::InvalidData && !intact => Err(S3Error::Corrupted {
-                operation: operation(),
-                code: "another length or sum than before".into(),
-            }),
-            Err(error) => Err(fail(error)),
-        }
+        let (half, outcome) = written.await.map_err(|error| failed(operation, &error))?;
+        let directory = self.clone();
+        Ok((Half { directory, half }, outcome))
     }
 
     /// Refuses what would leave nearly nothing free.
@@ -318,10 +285,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn joined<T>(outcome: Result<Result<T, S3Error>, tokio::task::JoinError>) -> Result<T, S3Error> {
-    outcome.map_err(|error| failed("writing".into(), &io::Error::other(error)))?
-}
-
 /// An ordinary file; links are not followed.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
@@ -401,31 +364,61 @@ fn make_directories(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// A file that has its name once all of it is on the disk, and replaces none: [`ErrorKind::AlreadyExists`].
-fn write_whole(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let half = path.with_file_name(format!(".{}{HALF}", name.trim_start_matches('.')));
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-            .open(&half)?;
-        fill(&mut file)?;
-        file.sync_all()?;
-        rename_new(&half, path)
-    };
-    let written = write();
-    match written {
-        Ok(()) => path.parent().map_or(Ok(()), sync_directory),
-        Err(error) => {
-            // As far as it goes: the disk may be gone. The next push looks again.
-            let _ = fs::remove_file(&half);
-            Err(error)
+/// A file that is on the disk and has no name yet. Without one it is removed in the end.
+pub(crate) struct Half {
+    directory: Directory,
+    half: Hidden,
+}
+
+impl Half {
+    /// Gives it its name, in the folder for which it was written; none is replaced, and then it can be tried with another.
+    pub async fn place(&self, key: &str) -> Result<(), S3Error> {
+        let operation = format!("writing {key}");
+        let (from, to) = (self.half.0.clone(), self.directory.path(key)?);
+        match blocking(move || place(&from, &to)).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(taken(operation)),
+            placed => placed.map_err(|error| failed(operation, &error)),
         }
     }
+}
+
+/// A hidden file, removed in the end if it is still there.
+struct Hidden(PathBuf);
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // As far as it goes: the disk may be gone. The next push looks again.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Fills a hidden file beside `path`, all of which is on the disk then.
+fn write_half<T>(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<(Hidden, T)> {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let half = path.with_file_name(format!(".{}{HALF}", name.trim_start_matches('.')));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+        .open(&half)?;
+    let half = Hidden(half);
+    let outcome = fill(&mut file)?;
+    file.sync_all()?;
+    Ok((half, outcome))
+}
+
+/// Gives a file its name, and sees to it that it stays; replaces none: [`ErrorKind::AlreadyExists`].
+fn place(from: &Path, to: &Path) -> io::Result<()> {
+    rename_new(from, to)?;
+    to.parent().map_or(Ok(()), sync_directory)
+}
+
+/// A file that has its name once all of it is on the disk, and replaces none: [`ErrorKind::AlreadyExists`].
+fn write_whole(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let (half, ()) = write_half(path, fill)?;
+    place(&half.0, path)
 }
 
 /// Renames without replacing. Where the file system can't promise that, it is looked at before: nobody else writes there.
@@ -500,20 +493,21 @@ mod tests {
         assert_eq!((head.size, &head.etag), (7, &etag));
         let again = directory.put("c/a.gpg", Bytes::from_static(b"another"), &payload).await;
         assert!(again.is_err_and(|error| error.is_denied()));
-        // What comes is not what was announced: too little, too much, another content.
-        for pieces in [vec!["con"], vec!["con", "tent", "s"], vec!["CONTENT"]] {
-            let sent = directory.put_stream("c/b.gpg", &payload, move |sender| {
-                for piece in pieces {
-                    let _ = sender.blocking_send(Bytes::from_static(piece.as_bytes()));
-                }
-            });
-            assert!(matches!(sent.await, Err(S3Error::Corrupted { .. })));
-        }
-        let sent = directory.put_stream("c/b.gpg", &payload, |sender| {
-            let _ =
-                sender.blocking_send(Bytes::from_static(b"con")) && sender.blocking_send(Bytes::from_static(b"tent"));
+        // What fails while it is written, or is not given a name, leaves nothing behind.
+        let broken = directory.write("c/b.gpg", 7, |file| {
+            file.write_all(b"con")?;
+            Err::<(), _>(ErrorKind::BrokenPipe.into())
         });
-        assert_eq!(sent.await.unwrap(), etag);
+        assert!(matches!(broken.await, Err(S3Error::Directory { .. })));
+        let write = || directory.write("c/b.gpg", 7, |file| file.write_all(b"content"));
+        drop(write().await.unwrap());
+        assert_eq!(names(&folder.path().join("c")), ["a.gpg"]);
+        // A name that is in use is not replaced, and another may be tried.
+        let (half, ()) = write().await.unwrap();
+        assert_eq!(names(&folder.path().join("c")), [".b.gpg.half", "a.gpg"]);
+        assert!(half.place("c/a.gpg").await.is_err_and(|error| error.is_denied()));
+        half.place("c/b.gpg").await.unwrap();
+        drop(half);
         assert_eq!(names(&folder.path().join("c")), ["a.gpg", "b.gpg"]);
         assert_eq!(directory.get_small("c/b.gpg", 7).await.unwrap(), b"content");
         assert!(directory.get_small("c/b.gpg", 6).await.is_err());
@@ -586,14 +580,10 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_told_before_anything_is_written() {
         let (folder, directory) = directory();
-        let payload = Payload {
-            size: u64::MAX / 2,
-            ..Payload::of(b"x")
-        };
-        let error = directory
-            .put("c/a.gpg", Bytes::from_static(b"x"), &payload)
-            .await
-            .unwrap_err();
+        let written = directory
+            .write("c/a.gpg", u64::MAX / 2, |file| file.write_all(b"x"))
+            .await;
+        let error = written.map(drop).unwrap_err();
         assert!(
             error.to_string().contains("the disk is full") && error.to_string().contains("MB are free"),
             "{error}"

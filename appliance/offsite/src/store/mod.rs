@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use self::directory::{Directory, Reader};
 use crate::push::Tuning;
-use crate::s3::{Archive, BodySender, Client, Head, Listed, Payload, Retry, S3Error, Upload};
+use crate::s3::{Archive, Client, Head, Listed, Payload, Retry, S3Error, Upload};
 use crate::target::{Credentials, Place, Target};
 
 /// An open target.
@@ -55,7 +55,7 @@ impl Store {
         }
     }
 
-    /// The bucket, for what a directory has no counterpart of: uploads in parts, which its targets never ask for.
+    /// The bucket, for what a directory has no counterpart of: uploads in parts, and of what has to be read twice.
     pub fn bucket(&self) -> Result<&Client, S3Error> {
         match self {
             Self::Bucket(client) => Ok(client),
@@ -84,19 +84,6 @@ impl Store {
         match self {
             Self::Bucket(client) => client.put_once(key, bytes, payload).await,
             Self::Directory(directory, _) => directory.put(key, bytes, payload).await,
-        }
-    }
-
-    /// As [`Client::put_stream_once`].
-    pub async fn put_stream_once(
-        &self,
-        key: &str,
-        payload: &Payload,
-        produce: impl FnOnce(BodySender) + Send + 'static,
-    ) -> Result<String, S3Error> {
-        match self {
-            Self::Bucket(client) => client.put_stream_once(key, payload, produce).await,
-            Self::Directory(directory, _) => directory.put_stream(key, payload, produce).await,
         }
     }
 
