@@ -9,6 +9,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use pgp::composed::{Deserializable, SignedSecretKey};
@@ -38,6 +39,31 @@ fn print_version(gpg: &Gpg) {
 /// A moment that whatever a test makes with gpg is older than.
 fn soon() -> SystemTime {
     SystemTime::now() + Duration::from_secs(3600)
+}
+
+/// An agent has secure memory for a few decryptions by RSA at a time; further ones fail, as if there were no key.
+#[test]
+fn many_messages_at_once_are_opened_by_one_agent() {
+    let gpg = Gpg::new();
+    gpg.generate("owner", "rsa4096", "0", "");
+    let program = gpg.home().join("gpg");
+    let script = format!("#!/bin/sh\nexec gpg --homedir '{}' \"$@\"\n", gpg.home().display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let recipients = Recipients::parse(&[gpg.export("owner")], SystemTime::now()).unwrap();
+    let message = recipients.seal(Mode::Cfb).unwrap().seal(b"a letter").unwrap();
+    let owners = strongroom_offsite::Gpg::new(program);
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let mut out = Vec::new();
+                    owners.open(message.as_slice(), &mut out).unwrap();
+                    assert_eq!(out, b"a letter");
+                }
+            });
+        }
+    });
 }
 
 #[test]

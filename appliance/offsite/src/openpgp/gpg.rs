@@ -7,6 +7,7 @@
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::open::OpenError;
@@ -15,6 +16,10 @@ use super::open::OpenError;
 const SAID_MAX: u64 = 64 * 1024;
 /// Status lines go to standard error, between the words for people (GnuPG's `doc/DETAILS`).
 const STATUS: &str = "[GNUPG:] ";
+
+/// Held until a message's key is opened. The agent has little secure memory: what several ask of it at the same time can
+/// fail, and gpg then says that there is no key. Everything else of a message needs no agent, and goes on beside others.
+static ASKING: Mutex<()> = Mutex::new(());
 
 /// The gpg of whoever runs this, with its own settings and keys.
 #[derive(Debug, Clone)]
@@ -43,6 +48,7 @@ impl Gpg {
     /// # Errors
     /// [`OpenError::Gpg`], [`OpenError::Write`].
     pub fn open(&self, message: impl BufRead + Send, out: &mut dyn Write) -> Result<u64, OpenError> {
+        let mut asking = Some(ASKING.lock().unwrap_or_else(PoisonError::into_inner));
         let mut child = Command::new(&self.program)
             .args(["--batch", "--no-tty", "--status-fd", "2", "--decrypt"])
             .stdin(Stdio::piped())
@@ -61,7 +67,7 @@ impl Gpg {
                 let _ = io::copy(&mut message, &mut stdin);
             });
             let listener = scope.spawn(move || said(stderr));
-            let copied = copy(&mut stdout, out);
+            let copied = copy(&mut stdout, out, &mut || asking = None);
             if copied.is_err() {
                 let _ = child.kill();
             }
@@ -84,7 +90,8 @@ fn end(mut child: Child) -> io::Result<bool> {
     Ok(child.wait()?.success())
 }
 
-fn copy(from: &mut impl Read, to: &mut dyn Write) -> Result<u64, OpenError> {
+/// `begun` is called when something comes.
+fn copy(from: &mut impl Read, to: &mut dyn Write, begun: &mut dyn FnMut()) -> Result<u64, OpenError> {
     let mut buffer = vec![0; 64 * 1024];
     let mut total = 0;
     loop {
@@ -94,6 +101,7 @@ fn copy(from: &mut impl Read, to: &mut dyn Write) -> Result<u64, OpenError> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(OpenError::Damaged(error)),
         };
+        begun();
         to.write_all(buffer.get(..read).unwrap_or_default())
             .map_err(OpenError::Write)?;
         total += read as u64;
