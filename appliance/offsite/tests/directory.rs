@@ -30,18 +30,15 @@ use support::{Borg, Gpg, HASTY, noise, run};
 const MIB: usize = 1024 * 1024;
 const NOW: u64 = 1_800_000_000;
 
-/// The owner's keyring, made by gpg once.
-fn owner() -> &'static (Gpg, Vec<u8>) {
-    static OWNER: OnceLock<(Gpg, Vec<u8>)> = OnceLock::new();
+/// The owner's keyring, made by gpg once, with its certificate and a program that uses it.
+fn owner() -> &'static (Gpg, Vec<u8>, PathBuf) {
+    static OWNER: OnceLock<(Gpg, Vec<u8>, PathBuf)> = OnceLock::new();
     OWNER.get_or_init(|| {
         let gpg = Gpg::new();
         gpg.generate("owner", "future-default", "0", "");
         let public = gpg.export("owner");
-        let program = gpg.home().join("gpg");
-        let script = format!("#!/bin/sh\nexec gpg --homedir '{}' \"$@\"\n", gpg.home().display());
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        (gpg, public)
+        let program = gpg.program();
+        (gpg, public, program)
     })
 }
 
@@ -129,7 +126,7 @@ impl Scene {
     }
 
     fn restore_request(&self, to: &Path) -> RestoreRequest {
-        let gpg = OwnersGpg::new(owner().0.home().join("gpg"));
+        let gpg = OwnersGpg::new(&owner().2);
         RestoreRequest {
             signer: Some(self.signer.fingerprint()),
             ..RestoreRequest::new(self.target(), Credentials::none(), Opener::Gpg(gpg), to.to_owned())

@@ -9,7 +9,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use pgp::composed::{Deserializable, SignedSecretKey};
@@ -46,13 +45,9 @@ fn soon() -> SystemTime {
 fn many_messages_at_once_are_opened_by_one_agent() {
     let gpg = Gpg::new();
     gpg.generate("owner", "rsa4096", "0", "");
-    let program = gpg.home().join("gpg");
-    let script = format!("#!/bin/sh\nexec gpg --homedir '{}' \"$@\"\n", gpg.home().display());
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let recipients = Recipients::parse(&[gpg.export("owner")], SystemTime::now()).unwrap();
     let message = recipients.seal(Mode::Cfb).unwrap().seal(b"a letter").unwrap();
-    let owners = strongroom_offsite::Gpg::new(program);
+    let owners = strongroom_offsite::Gpg::new(gpg.program());
     std::thread::scope(|scope| {
         for _ in 0..24 {
             scope.spawn(|| {

@@ -1622,13 +1622,9 @@ async fn gpg_restores_with_its_own_keyring() {
     scene.borg.create("one");
     scene.push().await;
     let gpg = Gpg::new();
-    let program = gpg.home().join("gpg");
-    let script = format!("#!/bin/sh\nexec gpg --homedir '{}' \"$@\"\n", gpg.home().display());
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let to = scene.borg.dir.path().join("restored");
     let request = RestoreRequest {
-        opener: Opener::Gpg(OwnersGpg::new(&program)),
+        opener: Opener::Gpg(OwnersGpg::new(gpg.program())),
         ..scene.restore_request(&to)
     };
     let error = restore(&request, &tuning(), &mut |_| {}).await.unwrap_err();
@@ -1654,7 +1650,7 @@ async fn gpg_restores_with_its_own_keyring() {
     let clear = gpg.home().join("clear");
     fs::write(&clear, b"clear").unwrap();
     gpg.run(&["--output", object.to_str().unwrap(), "--store", clear.to_str().unwrap()]);
-    let error = OwnersGpg::new(&program)
+    let error = OwnersGpg::new(gpg.program())
         .open(fs::read(&object).unwrap().as_slice(), &mut Vec::new())
         .unwrap_err();
     assert!(error.to_string().contains("gpg could not decrypt it"), "{error}");

@@ -14,9 +14,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::PART_SIZE;
 use super::buffer::Pool;
 use super::error::PushError;
-use super::read::{Plan, ReadError};
+use super::read::{Plan, ReadError, Totals};
 use super::unfinished::{Begun, Unfinished};
-use crate::digest::Sha256Sum;
+use crate::digest::{Md5Sum, Sha256Sum};
 use crate::layout::Name;
 use crate::ledger::{Item, Ledger, What};
 use crate::s3::{Payload, S3Error};
@@ -229,15 +229,7 @@ impl<'a> Sender<'a> {
             let (totals, md5) = blocking(move || first.sums()).await?.map_err(failed)?;
             (Body::File(plan), totals, md5)
         };
-        let payload = Payload {
-            size: totals.size,
-            sha256: totals.sum,
-            md5: Some(md5),
-        };
-        let item = Item {
-            modified,
-            ..item(&payload, totals.plain_sha256, plain_size)
-        };
+        let (payload, item) = described(&totals, md5, plain_size, modified);
         self.under_free_name(what, name, item, &payload, body).await
     }
 
@@ -260,17 +252,12 @@ impl<'a> Sender<'a> {
         let (half, sums) = written.map_err(|error| self.wrap(error))?;
         drop(turn);
         let (totals, md5) = sums.map_err(failed)?;
-        let payload = Payload {
-            size: totals.size,
-            sha256: totals.sum,
-            md5: Some(md5),
-        };
+        let (_, item) = described(&totals, md5, plain_size, modified);
         let mut may_rename = true;
         loop {
             let item = Item {
                 object: object.clone(),
-                modified,
-                ..item(&payload, totals.plain_sha256, plain_size)
+                ..item.clone()
             };
             self.ledger().intend(what, item.clone())?;
             match half.place(&self.target.key(&object)).await {
@@ -370,6 +357,20 @@ impl<'a> Sender<'a> {
             }
         }
     }
+}
+
+/// A segment that is sent in one piece, as the target and as the ledger are told of it; without name.
+fn described(totals: &Totals<Sha256Sum>, md5: Md5Sum, plain_size: u64, modified: u64) -> (Payload, Item) {
+    let payload = Payload {
+        size: totals.size,
+        sha256: totals.sum,
+        md5: Some(md5),
+    };
+    let item = Item {
+        modified,
+        ..item(&payload, totals.plain_sha256, plain_size)
+    };
+    (payload, item)
 }
 
 /// A ledger item for what is sent in one piece; without name and time.

@@ -18,6 +18,7 @@ use md5::Md5;
 use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
+use strongroom_borg::open_file;
 
 use crate::digest::{Digest, Md5Sum, Sha256Sum};
 use crate::durable::sync_directory;
@@ -163,7 +164,7 @@ impl Directory {
     pub async fn get(&self, key: &str) -> Result<Reader, S3Error> {
         let path = self.path(key)?;
         let operation = format!("reading {key}");
-        match blocking(move || open(&path)).await {
+        match blocking(move || open_file(&path)).await {
             Ok(file) => Ok(Reader {
                 file: Some(file),
                 operation,
@@ -176,7 +177,7 @@ impl Directory {
         let path = self.path(key)?;
         let read = blocking(move || {
             let mut all = Vec::new();
-            open(&path)?.take(limit as u64 + 1).read_to_end(&mut all)?;
+            open_file(&path)?.take(limit as u64 + 1).read_to_end(&mut all)?;
             if all.len() > limit {
                 return Err(io::Error::new(
                     ErrorKind::FileTooLarge,
@@ -285,22 +286,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// An ordinary file; links are not followed.
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32)
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(ErrorKind::InvalidInput, "it is not a file"))
-    }
-}
-
 /// Gives each piece of a file, and its size.
 fn read_all(path: &Path, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
-    let mut file = open(path)?;
+    let mut file = open_file(path)?;
     let mut piece = vec![0; PIECE];
     let mut size = 0;
     loop {

@@ -7,7 +7,9 @@
 )]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -153,6 +155,15 @@ impl Gpg {
     }
 
     /// A key pair: `kind` as for `--quick-generate-key`; RSA gets an encryption subkey.
+    /// A program that is this gpg with this keyring.
+    pub fn program(&self) -> PathBuf {
+        let program = self.home().join("gpg");
+        let script = format!("#!/bin/sh\nexec gpg --homedir '{}' \"$@\"\n", self.home().display());
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
     pub fn generate(&self, name: &str, kind: &str, expire: &str, passphrase: &str) {
         let usage = if kind == "future-default" { "default" } else { "cert" };
         self.run(&[
