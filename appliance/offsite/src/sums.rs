@@ -1,4 +1,4 @@
-//! The sums of objects that are sent in parts, and two sums at once.
+//! The sums of objects that are sent in parts.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -98,42 +98,6 @@ impl ObjectHash {
     }
 }
 
-/// What SHA-256 works on at once, in bytes.
-const BLOCK: usize = 64;
-
-/// A sum, and bytes that it is still to take.
-pub(crate) struct Behind<'a> {
-    hash: &'a mut Sha256,
-    bytes: &'a [u8],
-}
-
-impl<'a> Behind<'a> {
-    pub fn new(hash: &'a mut Sha256, bytes: &'a [u8]) -> Self {
-        Self { hash, bytes }
-    }
-
-    /// Adds `bytes` to another sum, which has taken `before` so far, and meanwhile catches up by as many: in turns of one block
-    /// each, since a processor with SHA instructions works on both at once then, in four fifths of the time.
-    pub fn beside(&mut self, other: &mut Sha256, before: usize, bytes: &[u8]) {
-        let to_whole = (BLOCK - before % BLOCK) % BLOCK;
-        let (head, rest) = bytes.split_at(to_whole.min(bytes.len()));
-        other.update(head);
-        let (own, later) = self.bytes.split_at(rest.len().min(self.bytes.len()));
-        let (beside, alone) = rest.split_at(own.len());
-        for (own, block) in own.chunks(BLOCK).zip(beside.chunks(BLOCK)) {
-            self.hash.update(own);
-            other.update(block);
-        }
-        other.update(alone);
-        self.bytes = later;
-    }
-
-    /// Takes the rest.
-    pub fn catch_up(self) {
-        self.hash.update(self.bytes);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
@@ -183,25 +147,6 @@ mod tests {
             let mut whole = ObjectHash::new(None);
             bytes.chunks(pieces).for_each(|piece| whole.update(piece));
             prop_assert_eq!(whole.finish(), Digest(Sha256::digest(&bytes).into()));
-        }
-
-        #[test]
-        fn two_at_once_are_the_same_as_one_after_the_other(
-            pairs in proptest::collection::vec(
-                (proptest::collection::vec(any::<u8>(), 0..300), proptest::collection::vec(any::<u8>(), 0..300)), 0..6,
-            ),
-        ) {
-            let (mut one, mut other) = (Sha256::new(), Sha256::new());
-            let mut before = 0;
-            for (plain, sealed) in &pairs {
-                let mut behind = Behind::new(&mut one, plain);
-                behind.beside(&mut other, before, sealed);
-                behind.catch_up();
-                before += sealed.len();
-            }
-            let (plain, sealed): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-            prop_assert_eq!(one.finalize(), Sha256::digest(plain.concat()));
-            prop_assert_eq!(other.finalize(), Sha256::digest(sealed.concat()));
         }
     }
 }

@@ -8,6 +8,7 @@
 use zeroize::Zeroizing;
 
 use super::ocb::{self, Ocb};
+use super::room::Room;
 use super::seipd::{self, Seipd};
 
 /// Tag, 0xFF, four octets.
@@ -122,11 +123,17 @@ impl Seal {
     /// Seals some bytes that are in memory. `None` when they are too many.
     #[must_use]
     pub fn seal(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let mut out = Vec::with_capacity(usize::try_from(self.length(plain.len() as u64)?).ok()?);
-        let give: Out<'_> = &mut |piece| out.extend_from_slice(piece);
-        let mut encryptor = Encryptor::new(self, plain.len() as u64, give)?;
-        encryptor.update(plain, give);
-        encryptor.finish(give).then_some(out)
+        let mut message = Room::with_capacity(usize::try_from(self.length(plain.len() as u64)?).ok()?);
+        let mut encryptor = Encryptor::new(self, plain.len() as u64, &mut message)?;
+        let mut rest = plain;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(encryptor.wants().min(rest.len()));
+            message.add(now);
+            encryptor.seal(&mut message, now.len())?;
+            rest = later;
+        }
+        encryptor.finish(&mut message)?;
+        Some(message.into())
     }
 }
 
@@ -135,66 +142,85 @@ enum Packet {
     Ocb(Box<Ocb>),
 }
 
-/// Is given each next piece of a message.
-pub type Out<'a> = &'a mut dyn FnMut(&[u8]);
+/// What is best sealed at once in CFB, in octets: it stays in a processor's cache.
+const PIECE: usize = 64 * 1024;
 
-/// A message being made: data goes in, the message comes out in pieces.
+/// A message being made in a buffer: content is put behind what is there, and sealed where it is. What is sealed may be
+/// taken from the buffer's front.
 pub struct Encryptor {
     packet: Packet,
+    /// Octets at the buffer's end that are still to be sealed.
+    pending: usize,
+    /// Octets of content that are still to come.
     left: u64,
 }
 
 impl Encryptor {
-    /// Starts a message of exactly `plain` bytes; `None` when that is too many.
+    /// Starts a message for exactly `plain` octets of content; `None` when that is too many.
     #[must_use]
-    pub fn new(seal: &Seal, plain: u64, out: Out<'_>) -> Option<Self> {
+    pub fn new(seal: &Seal, plain: u64, message: &mut Room) -> Option<Self> {
         let body = seal.mode.body(plain)?;
         let literal = u32::try_from(plain + LITERAL_FIELDS).ok()?;
-        out(&seal.key_packets);
-        out(&header(seal.mode.tag(), body));
-        let packet = match seal.mode {
-            Mode::Cfb => Packet::Cfb(Box::new(Seipd::new(&seal.session_key, &seal.random, out))),
+        message.add(&seal.key_packets);
+        message.add(&header(seal.mode.tag(), body));
+        let (packet, prefix) = match seal.mode {
+            Mode::Cfb => {
+                let packet = Seipd::new(&seal.session_key, &seal.random, message);
+                (Packet::Cfb(Box::new(packet)), seipd::PREFIX)
+            }
             Mode::Ocb => {
                 let [iv @ .., _] = seal.random;
-                Packet::Ocb(Box::new(Ocb::new(&seal.session_key, iv, out)))
+                (Packet::Ocb(Box::new(Ocb::new(&seal.session_key, iv, message))), 0)
             }
         };
-        let mut it = Self { packet, left: plain };
-        it.encrypt(&header(11, literal), out);
-        it.encrypt(&[b'b', 0, 0, 0, 0, 0], out);
-        Some(it)
+        message.add(&header(11, literal));
+        message.add(&[b'b', 0, 0, 0, 0, 0]);
+        Some(Self {
+            packet,
+            pending: prefix + (HEADER + LITERAL_FIELDS) as usize,
+            left: plain,
+        })
     }
 
-    fn encrypt(&mut self, plain: &[u8], out: Out<'_>) {
-        match &mut self.packet {
-            Packet::Cfb(packet) => packet.add(plain, out),
-            Packet::Ocb(packet) => packet.add(plain, out),
-        }
-    }
-
-    /// Adds data. More than was announced is left out, and makes [`Encryptor::finish`] fail. Some of the message may
-    /// come out only with the next data, or at the end.
-    pub fn update(&mut self, plain: &[u8], out: Out<'_>) {
-        match self.left.checked_sub(plain.len() as u64) {
-            Some(left) => {
-                self.left = left;
-                self.encrypt(plain, out);
-            }
-            None => self.left = u64::MAX,
-        }
-    }
-
-    /// Ends the message. False when the data was not as long as announced: the message is then worthless.
+    /// How much content is best added before it is sealed, and at most. Never 0.
     #[must_use]
-    pub fn finish(self, out: Out<'_>) -> bool {
+    pub fn wants(&self) -> usize {
+        match &self.packet {
+            Packet::Cfb(_) => PIECE,
+            Packet::Ocb(packet) => packet.chunk() - self.pending,
+        }
+    }
+
+    /// Octets at the message's end that are still to be sealed. They stay where they are until they are.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Seals content: the last `added` octets of `message`, at most [`Encryptor::wants`]. `None` when there is more than
+    /// was announced: the message is then worthless.
+    #[must_use]
+    pub fn seal(&mut self, message: &mut Room, added: usize) -> Option<()> {
+        self.left = self.left.checked_sub(added as u64)?;
+        let pending = self.pending + added;
+        self.pending = match &mut self.packet {
+            Packet::Cfb(packet) => packet.seal(message, pending),
+            Packet::Ocb(packet) => packet.seal(message, pending),
+        };
+        Some(())
+    }
+
+    /// Ends the message. `None` when there was less content than announced: the message is then worthless.
+    #[must_use]
+    pub fn finish(self, message: &mut Room) -> Option<()> {
         if self.left != 0 {
-            return false;
+            return None;
         }
         match self.packet {
-            Packet::Cfb(packet) => packet.finish(out),
-            Packet::Ocb(packet) => packet.finish(out),
+            Packet::Cfb(packet) => packet.finish(message, self.pending),
+            Packet::Ocb(packet) => packet.finish(message, self.pending),
         }
-        true
+        Some(())
     }
 }
 
@@ -269,20 +295,26 @@ mod tests {
             data in proptest::collection::vec(any::<u8>(), 1..3000), sizes in proptest::collection::vec(1_usize..200, 1..30),
         ) {
             let seal = seal(mode, vec![1, 2, 3]);
-            let mut message = Vec::new();
-            let out: Out<'_> = &mut |piece| message.extend_from_slice(piece);
-            let mut encryptor = Encryptor::new(&seal, data.len() as u64, out).unwrap();
-            let mut rest = data.as_slice();
+            let (mut message, mut rest) = (Room::default(), data.as_slice());
+            let mut encryptor = Encryptor::new(&seal, data.len() as u64, &mut message).unwrap();
+            let mut taken = Vec::new();
             for size in sizes.iter().cycle() {
                 let (piece, tail) = rest.split_at((*size).min(rest.len()));
-                encryptor.update(piece, out);
+                message.add(piece);
+                encryptor.seal(&mut message, piece.len()).unwrap();
+                let sealed = message.octets().len() - encryptor.pending();
+                taken.extend_from_slice(&message.octets()[..sealed]);
+                let pending = message.split_off(sealed);
+                message.clear();
+                message.add(&pending);
                 rest = tail;
                 if rest.is_empty() {
                     break;
                 }
             }
-            prop_assert!(encryptor.finish(out));
-            prop_assert_eq!(message, seal.seal(&data).unwrap());
+            encryptor.finish(&mut message).unwrap();
+            taken.extend_from_slice(message.octets());
+            prop_assert_eq!(taken, seal.seal(&data).unwrap());
         }
 
         #[test]
@@ -319,10 +351,13 @@ mod tests {
             .into_iter()
             .flat_map(|given| Mode::ALL.map(|mode| (mode, given)))
         {
-            let out: Out<'_> = &mut |_| {};
-            let mut encryptor = Encryptor::new(&seal(mode, Vec::new()), 100, out).unwrap();
-            encryptor.update(&vec![0; given], out);
-            assert!(!encryptor.finish(out), "{mode:?} {given}");
+            let mut message = Room::default();
+            let mut encryptor = Encryptor::new(&seal(mode, Vec::new()), 100, &mut message).unwrap();
+            message.add(&vec![0; given]);
+            let whole = encryptor
+                .seal(&mut message, given)
+                .and_then(|()| encryptor.finish(&mut message));
+            assert_eq!(whole, None, "{mode:?} {given}");
         }
     }
 
@@ -333,7 +368,7 @@ mod tests {
         for mode in Mode::ALL {
             assert_eq!(sealed_length(mode, 100, most + 1), None);
             assert_eq!(sealed_length(mode, 100, u64::MAX), None);
-            assert!(Encryptor::new(&seal(mode, Vec::new()), most + 1, &mut |_| {}).is_none());
+            assert!(Encryptor::new(&seal(mode, Vec::new()), most + 1, &mut Room::default()).is_none());
         }
     }
 }

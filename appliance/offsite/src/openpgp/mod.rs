@@ -6,7 +6,6 @@
 //! the framing of the message is ours ([`message`]), because its length must be known before it is made, and the
 //! library writes partial lengths.
 
-mod aes_ocb;
 pub mod certificate;
 pub mod challenge;
 pub mod generate;
@@ -16,12 +15,14 @@ mod ocb;
 pub mod open;
 pub mod passphrase;
 pub mod recipients;
+mod room;
 mod seipd;
 pub mod sign;
 
 pub use gpg::Gpg;
-pub use message::{Encryption, Encryptor, Mode, Out, Seal, sealed_length};
+pub use message::{Encryption, Encryptor, Mode, Seal, sealed_length};
 pub use open::{Keyring, OpenError, Opener};
 pub use passphrase::passphrase;
 pub use recipients::{RecipientError, Recipients};
+pub use room::Room;
 pub use sign::{BadSignature, Signer};

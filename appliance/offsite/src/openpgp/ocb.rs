@@ -3,10 +3,9 @@
 //!
 //! GnuPG reads it from 2.2.21 on.
 
-use zeroize::Zeroizing;
+use strongroom_ciphers::{NONCE as IV, Ocb as Cipher, TAG};
 
-use super::aes_ocb::{AesOcb, NONCE as IV, TAG};
-use super::message::Out;
+use super::room::Room;
 
 /// Version, cipher (AES-256), mode (OCB); the coded chunk size follows.
 const START: [u8; 3] = [1, 9, 2];
@@ -27,12 +26,10 @@ pub(super) fn body_length(content: u64) -> Option<u64> {
 }
 
 pub(super) struct Ocb {
-    cipher: AesOcb,
+    cipher: Cipher,
     iv: [u8; IV],
     /// The octets that begin each chunk's associated data: packet tag and the packet's first four.
     head: [u8; 5],
-    /// What is still to be encrypted, all of it in its place: it is copied once.
-    chunk: Zeroizing<Vec<u8>>,
     /// Chunks done.
     index: u64,
     /// Octets of content done.
@@ -41,65 +38,62 @@ pub(super) struct Ocb {
 
 impl Ocb {
     /// Starts the packet's body.
-    pub fn new(key: &[u8; 32], iv: [u8; IV], out: Out<'_>) -> Self {
-        Self::with_chunks(CHUNK, key, iv, out)
+    pub fn new(key: &[u8; 32], iv: [u8; IV], message: &mut Room) -> Self {
+        Self::with_chunks(CHUNK, key, iv, message)
     }
 
-    fn with_chunks(coded: u8, key: &[u8; 32], iv: [u8; IV], out: Out<'_>) -> Self {
+    fn with_chunks(coded: u8, key: &[u8; 32], iv: [u8; IV], message: &mut Room) -> Self {
         let [version, cipher, mode] = START;
-        out(&[version, cipher, mode, coded]);
-        out(&iv);
+        message.add(&[version, cipher, mode, coded]);
+        message.add(&iv);
         Self {
-            cipher: AesOcb::new(key),
+            cipher: Cipher::new(key),
             iv,
             head: [0xd4, version, cipher, mode, coded],
-            // The buffer never grows, which would leave copies of its content behind.
-            chunk: Zeroizing::new(Vec::with_capacity(chunk_size(coded) + TAG)),
             index: 0,
             total: 0,
         }
     }
 
-    /// Adds content; what comes out lags by up to one chunk.
-    pub fn add(&mut self, mut plain: &[u8], out: Out<'_>) {
-        while !plain.is_empty() {
-            let room = chunk_size(self.head[4]) - self.chunk.len();
-            let (now, later) = plain.split_at(room.min(plain.len()));
-            self.chunk.extend_from_slice(now);
-            plain = later;
-            if now.len() == room {
-                self.seal_chunk(out);
-            }
-        }
+    /// Octets that are sealed at once.
+    pub fn chunk(&self) -> usize {
+        chunk_size(self.head[4])
     }
 
-    fn seal_chunk(&mut self, out: Out<'_>) {
-        self.total += self.chunk.len() as u64;
-        self.seal(&[], out);
+    /// Seals the last `pending` octets, at most one chunk, if they are one. Gives how many are still to be sealed.
+    pub fn seal(&mut self, message: &mut Room, pending: usize) -> usize {
+        if pending < self.chunk() {
+            return pending;
+        }
+        self.seal_chunk(message, pending);
+        0
+    }
+
+    fn seal_chunk(&mut self, message: &mut Room, pending: usize) {
+        self.encrypt(message, pending, &[]);
+        self.total += pending as u64;
         self.index += 1;
     }
 
-    /// Encrypts the chunk where it is, and gives it out with its tag.
-    fn seal(&mut self, more_associated: &[u8], out: Out<'_>) {
+    /// Encrypts the last octets where they are, and puts their tag behind them.
+    fn encrypt(&mut self, message: &mut Room, octets: usize, more_associated: &[u8]) {
         let index = self.index.to_be_bytes();
         let mut nonce = self.iv;
         for (octet, change) in nonce.iter_mut().skip(IV - index.len()).zip(index) {
             *octet ^= change;
         }
         let associated = [&self.head, index.as_slice(), more_associated].concat();
-        let tag = self.cipher.encrypt(&nonce, &associated, &mut self.chunk);
-        self.chunk.extend_from_slice(&tag);
-        out(&self.chunk);
-        self.chunk.clear();
+        let tag = self.cipher.encrypt(&nonce, &associated, message.last_mut(octets));
+        message.add(&tag);
     }
 
-    /// Ends the packet.
-    pub fn finish(mut self, out: Out<'_>) {
-        if !self.chunk.is_empty() {
-            self.seal_chunk(out);
+    /// Seals the last `pending` octets and ends the packet.
+    pub fn finish(mut self, message: &mut Room, pending: usize) {
+        if pending > 0 {
+            self.seal_chunk(message, pending);
         }
         let total = self.total.to_be_bytes();
-        self.seal(&total, out);
+        self.encrypt(message, 0, &total);
     }
 }
 
@@ -117,14 +111,17 @@ mod tests {
     const IV_OCTETS: [u8; IV] = *b"0123456789abcde";
 
     fn seal(coded: u8, data: &[u8], pieces: usize) -> Vec<u8> {
-        let mut body = Vec::new();
-        let out: Out<'_> = &mut |piece| body.extend_from_slice(piece);
-        let mut ocb = Ocb::with_chunks(coded, &KEY, IV_OCTETS, out);
-        for piece in data.chunks(pieces) {
-            ocb.add(piece, out);
+        let mut body = Room::default();
+        let mut ocb = Ocb::with_chunks(coded, &KEY, IV_OCTETS, &mut body);
+        let (mut pending, mut rest) = (0, data);
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(pieces.min(ocb.chunk() - pending).min(rest.len()));
+            body.add(piece);
+            pending = ocb.seal(&mut body, pending + piece.len());
+            rest = later;
         }
-        ocb.finish(out);
-        body
+        ocb.finish(&mut body, pending);
+        body.into()
     }
 
     /// Opens with another's implementation.

@@ -11,74 +11,53 @@ use cfb_mode::cipher::inout::InOutBuf;
 use cfb_mode::cipher::{AsyncStreamCipher, BlockEncryptMut, KeyIvInit};
 use sha1::{Digest, Sha1};
 
-use super::message::Out;
+use super::room::Room;
 
 const BLOCK: usize = 16;
 /// What is hashed and encrypted in one turn: one block of SHA-1, four of AES.
 const TURN: usize = 64;
 
+/// The random octets, the last two of them again.
+pub(super) const PREFIX: usize = BLOCK + 2;
 /// What the packet holds beside its content: version, prefix, MDC packet.
-pub(super) const OVERHEAD: u64 = 1 + BLOCK as u64 + 2 + 22;
+pub(super) const OVERHEAD: u64 = 1 + PREFIX as u64 + 22;
 
 pub(super) struct Seipd {
     cipher: Encryptor<Aes256>,
     mdc: Sha1,
-    /// What does not fill a turn yet.
-    pending: Vec<u8>,
-    /// What was encrypted, kept for its memory.
-    done: Vec<u8>,
 }
 
 impl Seipd {
-    /// Starts the packet's body.
-    pub fn new(key: &[u8; 32], prefix: &[u8; BLOCK], out: Out<'_>) -> Self {
-        out(&[1]);
-        let mut it = Self {
+    /// Starts the packet's body. The last [`PREFIX`] octets are still to be sealed.
+    pub fn new(key: &[u8; 32], prefix: &[u8; BLOCK], message: &mut Room) -> Self {
+        message.add(&[1]);
+        message.add(prefix);
+        message.add(&prefix[BLOCK - 2..]);
+        Self {
             cipher: Encryptor::new(key.into(), &[0; BLOCK].into()),
             mdc: Sha1::new(),
-            pending: Vec::with_capacity(TURN),
-            done: Vec::new(),
-        };
-        it.add(prefix, out);
-        it.add(&prefix[BLOCK - 2..], out);
-        it
+        }
     }
 
-    /// Adds content; what comes out may lag by less than one turn.
-    pub fn add(&mut self, plain: &[u8], out: Out<'_>) {
-        let missing = (TURN - self.pending.len()).min(plain.len());
-        let (head, rest) = plain.split_at(missing);
-        self.pending.extend_from_slice(head);
-        if self.pending.len() < TURN {
-            return;
+    /// Seals what it can of the last `pending` octets, where they are. Gives how many are still to be sealed: less than
+    /// one turn.
+    pub fn seal(&mut self, message: &mut Room, pending: usize) -> usize {
+        let mut turns = message.last_mut(pending).chunks_exact_mut(TURN);
+        for turn in &mut turns {
+            self.mdc.update(&*turn);
+            let blocks = InOutBuf::from(turn).into_chunks::<U16>().0;
+            self.cipher.encrypt_blocks_inout_mut(blocks);
         }
-        let (turns, tail) = rest.split_at(rest.len() - rest.len() % TURN);
-        let length = TURN + turns.len();
-        if self.done.len() < length {
-            self.done.resize(length, 0);
-        }
-        let done = self.done.get_mut(..length).unwrap_or_default();
-        let pending = std::mem::take(&mut self.pending);
-        let inputs = pending.chunks_exact(TURN).chain(turns.chunks_exact(TURN));
-        for (input, output) in inputs.zip(done.chunks_exact_mut(TURN)) {
-            self.mdc.update(input);
-            if let Ok(both) = InOutBuf::new(input, output) {
-                self.cipher.encrypt_blocks_inout_mut(both.into_chunks::<U16>().0);
-            }
-        }
-        out(done);
-        self.pending = pending;
-        self.pending.clear();
-        self.pending.extend_from_slice(tail);
+        turns.into_remainder().len()
     }
 
-    /// Ends the packet with its MDC.
-    pub fn finish(mut self, out: Out<'_>) {
+    /// Seals the rest, less than one turn, and ends the packet with its MDC.
+    pub fn finish(mut self, message: &mut Room, pending: usize) {
         // The old-looking header is fixed by the standard: tag 19, one length octet of 20.
-        self.pending.extend_from_slice(&[0xd3, 0x14]);
-        self.mdc.update(&self.pending);
-        self.pending.extend_from_slice(&self.mdc.finalize());
-        self.cipher.encrypt(&mut self.pending);
-        out(&self.pending);
+        message.add(&[0xd3, 0x14]);
+        self.mdc.update(message.last_mut(pending + 2));
+        let sum = self.mdc.finalize();
+        message.add(&sum);
+        self.cipher.encrypt(message.last_mut(pending + 2 + sum.len()));
     }
 }

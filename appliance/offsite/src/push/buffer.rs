@@ -1,17 +1,23 @@
 //! Room for what is being sealed and sent. There is a fixed number of buffers, whatever the files' sizes: that is what
 //! bounds a push's memory.
 
+use std::borrow::{Borrow, BorrowMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::openpgp::Room;
+
+/// Bytes that a buffer has room for beyond its size: a message is cut only where its next chunk ends.
+const OVER: usize = 128 * 1024;
+
 /// All buffers of a push.
 pub(super) struct Pool {
     free: Arc<Semaphore>,
     /// Those that were given back. Memory that was used once costs less than new memory, which the kernel clears.
-    spare: Mutex<Vec<Vec<u8>>>,
+    spare: Mutex<Vec<Room>>,
     size: usize,
 }
 
@@ -35,7 +41,7 @@ impl Pool {
         let permit = runtime.block_on(self.free.clone().acquire_owned()).ok()?;
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Some(Buffer {
-            bytes: spare.unwrap_or_else(|| Vec::with_capacity(self.size)),
+            room: spare.unwrap_or_else(|| Room::with_capacity(self.size + OVER)),
             pool: self.clone(),
             _permit: permit,
         })
@@ -44,44 +50,46 @@ impl Pool {
 
 /// One buffer. Dropped, it goes back to its pool.
 pub(super) struct Buffer {
-    bytes: Vec<u8>,
+    room: Room,
     pool: Arc<Pool>,
     /// Freed after the bytes were given back: fields go after [`Drop::drop`].
     _permit: OwnedSemaphorePermit,
 }
 
 impl Buffer {
-    /// How much still fits.
-    pub fn room(&self) -> usize {
-        self.pool.size.saturating_sub(self.bytes.len())
-    }
-
-    /// Adds bytes, at most [`Buffer::room`].
-    pub fn add(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
     /// The content as it is sent; the buffer goes back when the last clone is dropped.
     pub fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
     }
 }
 
+impl Borrow<Room> for Buffer {
+    fn borrow(&self) -> &Room {
+        &self.room
+    }
+}
+
+impl BorrowMut<Room> for Buffer {
+    fn borrow_mut(&mut self) -> &mut Room {
+        &mut self.room
+    }
+}
+
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.room.octets()
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
+        let mut room = std::mem::take(&mut self.room);
+        room.clear();
         self.pool
             .spare
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(bytes);
+            .push(room);
     }
 }
 
@@ -95,19 +103,18 @@ mod tests {
         let pool = Pool::new(2, 100);
         let mut first = pool.take(runtime.handle()).unwrap();
         let second = pool.take(runtime.handle()).unwrap();
-        first.add(&[1; 60]);
-        assert_eq!((first.room(), second.room()), (40, 100));
+        first.room.add(&[1; 60]);
         let sent = first.freeze();
         let again = sent.clone();
         drop(sent);
         assert_eq!(pool.free.available_permits(), 0);
         assert_eq!(again, [1; 60].as_slice());
         let waiting = std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| pool.take(runtime.handle()).unwrap().room());
+            let waiting = scope.spawn(|| pool.take(runtime.handle()).unwrap().as_ref().len());
             drop(again);
             waiting.join().unwrap()
         });
-        assert_eq!(waiting, 100);
+        assert_eq!(waiting, 0);
         drop(second);
         assert_eq!(pool.free.available_permits(), 2);
         assert_eq!(pool.spare.lock().unwrap().len(), 2);

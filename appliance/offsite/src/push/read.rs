@@ -1,5 +1,6 @@
 //! Reading a segment and sealing it, on a thread that may block, in bounded memory.
 
+use std::borrow::{Borrow as _, BorrowMut};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,17 +11,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
+use strongroom_ciphers::{Sum, update_both};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::buffer::{Buffer, Pool};
 use crate::digest::{Digest, Md5Sum, Sha256Sum};
-use crate::openpgp::{Encryptor, Seal};
+use crate::openpgp::{Encryptor, Room, Seal};
 use crate::s3::{BodySender, Payload};
-use crate::sums::{Behind, Lines, PartsSum};
+use crate::sums::{Lines, PartsSum};
 
-/// What is read at once, in bytes: with what comes out of it, it stays in a processor's cache.
+/// What is read at once to be summed up, in bytes: it stays in a processor's cache.
 const PIECE: usize = 64 * 1024;
+/// How much of a message that goes to a file or into a request is made in memory, in bytes.
+const FLOW: usize = 512 * 1024;
 
 /// Why a file could not be sealed.
 #[derive(Debug, thiserror::Error)]
@@ -66,16 +70,8 @@ pub(super) struct Part {
 
 /// SHA-256 of a file of a known size.
 pub(super) fn hash_file(path: &Path, size: u64) -> Result<Sha256Sum, ReadError> {
-    let mut hash = Sha256::new();
-    each_piece(path, size, |piece| {
-        hash.update(piece);
-        true
-    })?;
-    Ok(Digest(hash.finalize().into()))
-}
-
-fn each_piece(path: &Path, size: u64, mut piece: impl FnMut(&[u8]) -> bool) -> Result<(), ReadError> {
     let mut file = strongroom_borg::open_file(path)?;
+    let mut hash = Sha256::new();
     let mut buffer = vec![0; PIECE];
     let mut left = size;
     loop {
@@ -84,13 +80,46 @@ fn each_piece(path: &Path, size: u64, mut piece: impl FnMut(&[u8]) -> bool) -> R
             other => other?,
         };
         if read == 0 {
-            return if left == 0 { Ok(()) } else { Err(ReadError::Changed) };
+            break;
         }
         left = left.checked_sub(read as u64).ok_or(ReadError::Changed)?;
-        if !piece(buffer.get(..read).unwrap_or_default()) {
-            return Err(ReadError::Stopped);
+        hash.update(buffer.get(..read).unwrap_or_default());
+    }
+    if left > 0 {
+        return Err(ReadError::Changed);
+    }
+    Ok(Digest(hash.finalize().into()))
+}
+
+/// Reads so many bytes behind what is there, fewer only where the file ends. Gives how many.
+fn read_more(file: &mut File, message: &mut Room, wanted: usize) -> io::Result<usize> {
+    let spare = message.spare(wanted);
+    let mut read = 0;
+    while read < wanted {
+        match file.read(spare.get_mut(read..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
+    message.added(read);
+    Ok(read)
+}
+
+/// Takes a message in pieces while it is made.
+trait Sink {
+    /// What a piece is made in.
+    type Made: BorrowMut<Room>;
+
+    /// Empty room for the next piece; `None` when nobody wants it.
+    fn begin(&mut self) -> Option<Self::Made>;
+
+    /// Is shown all of the content, and all of the message: what of a piece was not shown before, last when it ends.
+    fn show(&mut self, plain: &[u8], sealed: &[u8]);
+
+    /// Takes a piece. False when nobody wants more.
+    fn end(&mut self, piece: Self::Made) -> bool;
 }
 
 impl Plan {
@@ -99,69 +128,59 @@ impl Plan {
         self.seal.length(self.size).ok_or(ReadError::TooLarge)
     }
 
-    /// Seals the file; `sink` is given each piece of the message, and says whether to go on. Gives the SHA-256 of the
-    /// content, which `sink` may help with.
-    fn seal_into(&self, mut sink: impl FnMut(&[u8], &mut Behind<'_>) -> bool) -> Result<Sha256Sum, ReadError> {
-        let mut sum = Sha256::new();
-        let go_on = Cell::new(true);
-        let mut give = |piece: &[u8], plain: &mut Behind<'_>| go_on.set(go_on.get() && sink(piece, plain));
-        let mut encryptor = {
-            let mut none = Behind::new(&mut sum, &[]);
-            Encryptor::new(&self.seal, self.size, &mut |out| give(out, &mut none)).ok_or(ReadError::TooLarge)?
-        };
-        each_piece(&self.path, self.size, |piece| {
-            let mut plain = Behind::new(&mut sum, piece);
-            encryptor.update(piece, &mut |out| give(out, &mut plain));
-            plain.catch_up();
-            go_on.get()
-        })?;
-        let mut none = Behind::new(&mut sum, &[]);
-        if !encryptor.finish(&mut |out| give(out, &mut none)) {
-            return Err(ReadError::Changed);
+    /// Seals the file, in pieces of this size. It is read to where it is sealed and sent from: nothing is copied but what
+    /// is over at the end of a piece.
+    fn seal_into<S: Sink>(&self, size: usize, sink: &mut S) -> Result<(), ReadError> {
+        let mut file = strongroom_borg::open_file(&self.path)?;
+        let mut piece = sink.begin().ok_or(ReadError::Stopped)?;
+        let encryptor = Encryptor::new(&self.seal, self.size, piece.borrow_mut());
+        let mut encryptor = encryptor.ok_or(ReadError::TooLarge)?;
+        let mut shown = 0;
+        loop {
+            let message = piece.borrow_mut();
+            let there = message.octets().len();
+            let read = read_more(&mut file, message, encryptor.wants())?;
+            if read == 0 {
+                break;
+            }
+            let (old, plain) = message.octets().split_at(there);
+            let sealed = there - encryptor.pending();
+            sink.show(plain, old.get(shown..sealed).unwrap_or_default());
+            shown = sealed;
+            encryptor.seal(message, read).ok_or(ReadError::Changed)?;
+            let sealed = message.octets().len() - encryptor.pending();
+            piece = cut(sink, piece, sealed, size, &mut shown)?;
         }
-        if !go_on.get() {
-            return Err(ReadError::Stopped);
+        let message = piece.borrow_mut();
+        encryptor.finish(message).ok_or(ReadError::Changed)?;
+        let sealed = message.octets().len();
+        let last = cut(sink, piece, sealed, size, &mut shown)?;
+        if !last.borrow().octets().is_empty() {
+            end(sink, last, shown)?;
         }
-        Ok(Digest(sum.finalize().into()))
-    }
-
-    /// Seals the file and gives its sums, while `sink` takes the message.
-    fn summed(&self, mut sink: impl FnMut(&[u8]) -> bool) -> Result<(Totals<Sha256Sum>, Md5Sum), ReadError> {
-        let mut sealed = Sha256::new();
-        let mut before = 0;
-        let mut md5 = Md5::new();
-        let plain_sha256 = self.seal_into(|out, plain| {
-            plain.beside(&mut sealed, before, out);
-            before += out.len();
-            md5.update(out);
-            sink(out)
-        })?;
-        let totals = Totals {
-            plain_sha256,
-            sum: Digest(sealed.finalize().into()),
-            size: self.length()?,
-        };
-        Ok((totals, Digest(md5.finalize().into())))
+        Ok(())
     }
 
     /// All of it in one buffer; for files whose message fits.
     pub fn whole(&self, pool: &Arc<Pool>, runtime: &Handle) -> Result<(Bytes, Totals<Sha256Sum>, Md5Sum), ReadError> {
-        let mut buffer = pool.take(runtime).ok_or(ReadError::Stopped)?;
-        let (totals, md5) = self.summed(|out| {
-            let fits = out.len() <= buffer.room();
-            if fits {
-                buffer.add(out);
-            }
-            fits
-        })?;
-        Ok((buffer.freeze(), totals, md5))
+        let mut whole = None;
+        let sums = self.summed(
+            usize::MAX,
+            || pool.take(runtime),
+            |buffer| {
+                whole = Some(buffer);
+                true
+            },
+        )?;
+        let bytes = whole.map(Buffer::freeze).unwrap_or_default();
+        Ok((bytes, sums.0, sums.1))
     }
 
     /// Into a file. The outer error is the file's.
     pub fn write(&self, file: &mut File) -> io::Result<Result<(Totals<Sha256Sum>, Md5Sum), ReadError>> {
         let mut written = Ok(());
-        let sums = self.summed(|out| {
-            written = file.write_all(out);
+        let sums = self.in_flow(|piece| {
+            written = file.write_all(piece);
             written.is_ok()
         });
         written.map(|()| sums)
@@ -169,13 +188,49 @@ impl Plan {
 
     /// Only the sums: the first of two passes.
     pub fn sums(&self) -> Result<(Totals<Sha256Sum>, Md5Sum), ReadError> {
-        self.summed(|_| true)
+        self.in_flow(|_| true)
+    }
+
+    fn in_flow(&self, mut give: impl FnMut(&[u8]) -> bool) -> Result<(Totals<Sha256Sum>, Md5Sum), ReadError> {
+        let room = Cell::new(Room::default());
+        self.summed(
+            FLOW,
+            || Some(room.take()),
+            |mut piece: Room| {
+                let go_on = give(piece.octets());
+                piece.clear();
+                room.set(piece);
+                go_on
+            },
+        )
+    }
+
+    fn summed<R: BorrowMut<Room>>(
+        &self,
+        size: usize,
+        begin: impl FnMut() -> Option<R>,
+        end: impl FnMut(R) -> bool,
+    ) -> Result<(Totals<Sha256Sum>, Md5Sum), ReadError> {
+        let mut sink = Summed {
+            begin,
+            end,
+            plain: Sum::default(),
+            sealed: Sum::default(),
+            md5: Md5::new(),
+        };
+        self.seal_into(size, &mut sink)?;
+        let totals = Totals {
+            plain_sha256: Digest(sink.plain.finish()),
+            sum: Digest(sink.sealed.finish()),
+            size: self.length()?,
+        };
+        Ok((totals, Digest(sink.md5.finalize().into())))
     }
 
     /// Into a request's body: the second pass. The service checks it against the sums of the first.
     pub fn stream(&self, sender: &BodySender) {
         // A failure shows as a body that is too short, which the service refuses.
-        let _ = self.seal_into(|out, _| sender.blocking_send(Bytes::copy_from_slice(out)));
+        let _ = self.seal_into(FLOW, &mut Body(sender));
     }
 
     /// In parts as large as the pool's buffers, each with its sum; those of `known` numbers also with their MD5.
@@ -186,86 +241,226 @@ impl Plan {
         known: &BTreeSet<u32>,
         sender: &mpsc::Sender<Part>,
     ) -> Result<Totals<PartsSum>, ReadError> {
-        let mut lines = Lines::default();
-        let mut filling: Option<Filling> = None;
-        let mut number = 0;
-        let mut send = |part: Filling| {
-            number += 1;
-            let part = part.done(number, known.contains(&number));
-            lines.add(&part.payload.sha256);
-            sender.blocking_send(part).is_ok()
+        let mut sink = Parts {
+            pool,
+            runtime,
+            known,
+            sender,
+            number: 0,
+            plain: Sum::default(),
+            part: Sum::default(),
+            lines: Lines::default(),
         };
-        let plain_sha256 = self.seal_into(|mut out, plain| {
-            while !out.is_empty() {
-                let mut part = match filling.take() {
-                    Some(part) => part,
-                    None => match pool.take(runtime) {
-                        Some(buffer) => Filling::new(buffer),
-                        None => return false,
-                    },
-                };
-                out = part.fill(out, plain);
-                if part.buffer.room() > 0 {
-                    filling = Some(part);
-                } else if !send(part) {
-                    return false;
-                }
-            }
-            true
-        })?;
-        if filling.is_some_and(|last| !send(last)) {
-            return Err(ReadError::Stopped);
-        }
+        self.seal_into(pool.size(), &mut sink)?;
         Ok(Totals {
-            plain_sha256,
+            plain_sha256: Digest(sink.plain.finish()),
             sum: PartsSum {
                 size: pool.size() as u64,
-                sha256: lines.finish(),
+                sha256: sink.lines.finish(),
             },
             size: self.length()?,
         })
     }
 }
 
-/// A part that is being filled.
-struct Filling {
-    buffer: Buffer,
-    hash: Sha256,
+/// Gives away all whole pieces of what is sealed, and gives back the one that comes next.
+fn cut<S: Sink>(
+    sink: &mut S,
+    mut piece: S::Made,
+    mut sealed: usize,
+    size: usize,
+    shown: &mut usize,
+) -> Result<S::Made, ReadError> {
+    while let Some(over) = sealed.checked_sub(size) {
+        let rest = piece.borrow_mut().split_off(size);
+        end(sink, piece, *shown)?;
+        piece = sink.begin().ok_or(ReadError::Stopped)?;
+        piece.borrow_mut().add(&rest);
+        (sealed, *shown) = (over, 0);
+    }
+    Ok(piece)
 }
 
-impl Filling {
-    fn new(buffer: Buffer) -> Self {
-        Self {
-            buffer,
-            hash: Sha256::new(),
-        }
+fn end<S: Sink>(sink: &mut S, piece: S::Made, shown: usize) -> Result<(), ReadError> {
+    sink.show(&[], piece.borrow().octets().get(shown..).unwrap_or_default());
+    if sink.end(piece) {
+        Ok(())
+    } else {
+        Err(ReadError::Stopped)
+    }
+}
+
+/// Sums up the content and the message.
+struct Summed<Begin, End> {
+    begin: Begin,
+    end: End,
+    plain: Sum,
+    sealed: Sum,
+    md5: Md5,
+}
+
+impl<R: BorrowMut<Room>, Begin: FnMut() -> Option<R>, End: FnMut(R) -> bool> Sink for Summed<Begin, End> {
+    type Made = R;
+
+    fn begin(&mut self) -> Option<R> {
+        (self.begin)()
     }
 
-    /// Takes what fits, and gives the rest.
-    fn fill<'a>(&mut self, bytes: &'a [u8], plain: &mut Behind<'_>) -> &'a [u8] {
-        let (now, later) = bytes.split_at(bytes.len().min(self.buffer.room()));
-        plain.beside(&mut self.hash, self.buffer.as_ref().len(), now);
-        self.buffer.add(now);
-        later
+    fn show(&mut self, plain: &[u8], sealed: &[u8]) {
+        update_both((&mut self.plain, plain), (&mut self.sealed, sealed));
+        self.md5.update(sealed);
     }
 
-    fn done(self, number: u32, with_md5: bool) -> Part {
-        let bytes = self.buffer.freeze();
-        Part {
-            number,
-            payload: Payload {
-                size: bytes.len() as u64,
-                sha256: Digest(self.hash.finalize().into()),
-                md5: with_md5.then(|| Digest(Md5::digest(&bytes).into())),
-            },
+    fn end(&mut self, piece: R) -> bool {
+        (self.end)(piece)
+    }
+}
+
+/// Sends what was summed up before.
+struct Body<'a>(&'a BodySender);
+
+impl Sink for Body<'_> {
+    type Made = Room;
+
+    fn begin(&mut self) -> Option<Room> {
+        Some(Room::default())
+    }
+
+    fn show(&mut self, _plain: &[u8], _sealed: &[u8]) {}
+
+    fn end(&mut self, piece: Room) -> bool {
+        self.0.blocking_send(Vec::from(piece).into())
+    }
+}
+
+/// Sums up the content and each part.
+struct Parts<'a> {
+    pool: &'a Arc<Pool>,
+    runtime: &'a Handle,
+    known: &'a BTreeSet<u32>,
+    sender: &'a mpsc::Sender<Part>,
+    number: u32,
+    plain: Sum,
+    part: Sum,
+    lines: Lines,
+}
+
+impl Sink for Parts<'_> {
+    type Made = Buffer;
+
+    fn begin(&mut self) -> Option<Buffer> {
+        self.pool.take(self.runtime)
+    }
+
+    fn show(&mut self, plain: &[u8], sealed: &[u8]) {
+        update_both((&mut self.plain, plain), (&mut self.part, sealed));
+    }
+
+    fn end(&mut self, piece: Buffer) -> bool {
+        self.number += 1;
+        let bytes = piece.freeze();
+        let payload = Payload {
+            size: bytes.len() as u64,
+            sha256: Digest(std::mem::take(&mut self.part).finish()),
+            md5: self
+                .known
+                .contains(&self.number)
+                .then(|| Digest(Md5::digest(&bytes).into())),
+        };
+        self.lines.add(&payload.sha256);
+        let part = Part {
+            number: self.number,
+            payload,
             bytes,
-        }
+        };
+        self.sender.blocking_send(part).is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::openpgp::Mode;
+
+    /// Keeps everything.
+    #[derive(Default)]
+    struct Kept {
+        plain: Vec<u8>,
+        sealed: Vec<u8>,
+        pieces: Vec<Vec<u8>>,
+    }
+
+    impl Sink for Kept {
+        type Made = Room;
+
+        fn begin(&mut self) -> Option<Room> {
+            Some(Room::default())
+        }
+
+        fn show(&mut self, plain: &[u8], sealed: &[u8]) {
+            self.plain.extend_from_slice(plain);
+            self.sealed.extend_from_slice(sealed);
+        }
+
+        fn end(&mut self, piece: Room) -> bool {
+            self.pieces.push(piece.into());
+            true
+        }
+    }
+
+    fn seal(mode: Mode) -> Seal {
+        let tag = match mode {
+            Mode::Cfb => 18,
+            Mode::Ocb => 20,
+        };
+        let mut secret = vec![1, tag];
+        secret.extend(1..=48);
+        secret.extend_from_slice(b"key packets");
+        Seal::from_secret(&secret).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Around the ends of chunks, and with pieces smaller and larger than those.
+        #[test]
+        fn the_message_is_the_same_however_it_is_cut(
+            mode in proptest::sample::select(Mode::ALL.to_vec()),
+            chunks in 0_usize..4, over in 0_usize..40, under in 0_usize..40,
+            size in prop_oneof![300_usize..2000, 60_000_usize..70_000, Just(usize::MAX)],
+        ) {
+            let length = (chunks * 65_536 + over).saturating_sub(under);
+            let content: Vec<u8> = (0..=250).cycle().take(length).collect();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("7");
+            std::fs::write(&path, &content).unwrap();
+            let plan = Plan { path, size: length as u64, seal: seal(mode) };
+            let mut kept = Kept::default();
+            plan.seal_into(size, &mut kept).unwrap();
+            prop_assert!(kept.plain == content);
+            prop_assert!(kept.sealed == plan.seal.seal(&content).unwrap());
+            prop_assert!(kept.sealed == kept.pieces.concat());
+            let (last, whole) = kept.pieces.split_last().unwrap();
+            prop_assert!(whole.iter().all(|piece| piece.len() == size));
+            prop_assert!(!last.is_empty() && last.len() <= size);
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("7");
+        std::fs::write(&path, vec![5; 200_000]).unwrap();
+        for mode in Mode::ALL {
+            for size in [0, 1, 65_536, 199_999, 200_001, 1_000_000] {
+                let (path, seal) = (path.clone(), seal(mode));
+                let plan = Plan { path, size, seal };
+                assert!(matches!(plan.sums(), Err(ReadError::Changed)), "{mode:?} {size}");
+            }
+        }
+    }
 
     /// A session could have put it in a segment's place after the segments were listed.
     #[test]

@@ -79,8 +79,12 @@ impl Sender {
         let host = url
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        // Another part of the program may have chosen a provider already; any will do.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        // What is sent is encrypted already: the cipher that is quickest goes first. Another part of the program may have
+        // chosen a provider already; any will do.
+        let mut provider = rustls::crypto::ring::default_provider();
+        let quickest = rustls::CipherSuite::TLS13_AES_128_GCM_SHA256;
+        provider.cipher_suites.sort_by_key(|suite| suite.suite() != quickest);
+        let _ = provider.install_default();
         let no_tls = |error: reqwest::Error| S3Error::Connect {
             endpoint: at.endpoint.clone(),
             why: causes(&error),
