@@ -119,9 +119,10 @@ pub fn build_one(workspace: &Workspace, package: &str) -> Result<PathBuf> {
     command.current_dir(&workspace.root).args([
         "build",
         "--locked",
-        "--bins",
         "--message-format=json-render-diagnostics",
-        "--package",
+        // With the features that all packages together ask for: the tests of the crates have built it like that.
+        "--workspace",
+        "--bin",
         package,
     ]);
     let messages = process::capture_output("build a program for this machine", &mut command)?;
