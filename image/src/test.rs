@@ -32,10 +32,7 @@ pub fn test(workspace: &Workspace, options: &Options) -> Result<()> {
         needs.push(Need::Thorough);
     }
     dependencies::ensure(workspace, &needs, options.install)?;
-    if options.only_appliance {
-        eprintln!("The image:");
-        image(workspace, options)?;
-    } else {
+    if !options.only_appliance {
         eprintln!("Form and lints:");
         cargo(workspace, "the check of the form", &["fmt", "--all", "--check"])?;
         let lints = [
@@ -48,21 +45,21 @@ pub fn test(workspace: &Workspace, options: &Options) -> Result<()> {
             "warnings",
         ];
         cargo(workspace, "the lints", &lints)?;
-        eprintln!(
-            "Tests of the crates, against real servers on loopback, and meanwhile the image, as these tests mostly wait:"
-        );
-        let tests = ["test", "--workspace", "--locked"];
+        eprintln!("Tests of the crates, against real servers on loopback:");
         cargo(
             workspace,
             "the tests of the crates",
-            &[&tests[..], &["--no-run"]].concat(),
+            &["test", "--workspace", "--locked"],
         )?;
-        std::thread::scope(|scope| {
-            let image = scope.spawn(|| image(workspace, options));
-            cargo(workspace, "the tests of the crates", &tests)?;
-            image.join().unwrap_or_else(|fault| std::panic::resume_unwind(fault))
-        })?;
     }
+    eprintln!("The image:");
+    build::build(
+        workspace,
+        &build::Options {
+            install: options.install,
+            locked: None,
+        },
+    )?;
     if matches!(workspace.foundation, Foundation::Buildroot(_)) {
         dependencies::ensure(workspace, &[Need::Upstream], options.install)?;
         eprintln!("The external tree, with Buildroot's own tools:");
@@ -89,14 +86,6 @@ pub fn test(workspace: &Workspace, options: &Options) -> Result<()> {
     cargo(workspace, "the tests of the image", &arguments)?;
     eprintln!("All tests passed, in {} min.", start.elapsed().as_secs().div_ceil(60));
     Ok(())
-}
-
-fn image(workspace: &Workspace, options: &Options) -> Result<()> {
-    let options = build::Options {
-        install: options.install,
-        locked: None,
-    };
-    build::build(workspace, &options).map(|_| ())
 }
 
 /// As many as there are processors, as each emulates one; not more than memory is sure to be there for.

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::openpgp::Room;
 
 /// Bytes that a buffer has room for beyond its size: a message is cut only where its next chunk ends.
-const OVER: usize = 128 * 1024;
+pub(super) const OVER: usize = 128 * 1024;
 
 /// All buffers of a push.
 pub(super) struct Pool {

@@ -15,7 +15,7 @@ use strongroom_ciphers::{Sum, update_both};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::buffer::{Buffer, Pool};
+use super::buffer::{Buffer, OVER, Pool};
 use crate::digest::{Digest, Md5Sum, Sha256Sum};
 use crate::openpgp::{Encryptor, Room, Seal};
 use crate::s3::{BodySender, Payload};
@@ -192,7 +192,7 @@ impl Plan {
     }
 
     fn in_flow(&self, mut give: impl FnMut(&[u8]) -> bool) -> Result<(Totals<Sha256Sum>, Md5Sum), ReadError> {
-        let room = Cell::new(Room::default());
+        let room = Cell::new(Room::with_capacity(FLOW + OVER));
         self.summed(
             FLOW,
             || Some(room.take()),
@@ -323,7 +323,7 @@ impl Sink for Body<'_> {
     type Made = Room;
 
     fn begin(&mut self) -> Option<Room> {
-        Some(Room::default())
+        Some(Room::with_capacity(FLOW + OVER))
     }
 
     fn show(&mut self, _plain: &[u8], _sealed: &[u8]) {}
