@@ -71,19 +71,13 @@ pub(super) struct Part {
 /// SHA-256 of a file of a known size.
 pub(super) fn hash_file(path: &Path, size: u64) -> Result<Sha256Sum, ReadError> {
     let mut file = strongroom_borg::open_file(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; PIECE];
-    let mut left = size;
-    loop {
-        let read = match file.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        if read == 0 {
-            break;
-        }
-        left = left.checked_sub(read as u64).ok_or(ReadError::Changed)?;
-        hash.update(buffer.get(..read).unwrap_or_default());
+    let (mut hash, mut piece, mut left) = (Sha256::new(), Room::default(), size);
+    while read_more(&mut file, &mut piece, PIECE)? > 0 {
+        left = left
+            .checked_sub(piece.octets().len() as u64)
+            .ok_or(ReadError::Changed)?;
+        hash.update(piece.octets());
+        piece.clear();
     }
     if left > 0 {
         return Err(ReadError::Changed);
@@ -92,8 +86,8 @@ pub(super) fn hash_file(path: &Path, size: u64) -> Result<Sha256Sum, ReadError> 
 }
 
 /// Reads so many bytes behind what is there, fewer only where the file ends. Gives how many.
-fn read_more(file: &mut File, message: &mut Room, wanted: usize) -> io::Result<usize> {
-    let spare = message.spare(wanted);
+fn read_more(file: &mut File, room: &mut Room, wanted: usize) -> io::Result<usize> {
+    let spare = room.spare(wanted);
     let mut read = 0;
     while read < wanted {
         match file.read(spare.get_mut(read..).unwrap_or_default()) {
@@ -103,7 +97,7 @@ fn read_more(file: &mut File, message: &mut Room, wanted: usize) -> io::Result<u
             Err(error) => return Err(error),
         }
     }
-    message.added(read);
+    room.added(read);
     Ok(read)
 }
 

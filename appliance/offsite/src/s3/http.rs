@@ -79,8 +79,8 @@ impl Sender {
         let host = url
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        // What is sent is encrypted already: the cipher that is quickest goes first. Another part of the program may have
-        // chosen a provider already; any will do.
+        // Nearly all that is sent is encrypted already: the cipher that is quickest goes first. Another part of the program
+        // may have chosen a provider before; any will do.
         let mut provider = rustls::crypto::ring::default_provider();
         let quickest = rustls::CipherSuite::TLS13_AES_128_GCM_SHA256;
         provider.cipher_suites.sort_by_key(|suite| suite.suite() != quickest);

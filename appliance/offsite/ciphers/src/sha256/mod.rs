@@ -9,6 +9,11 @@ mod x86_64;
 
 use sha2::block_api::compress256;
 
+#[cfg(not(target_arch = "x86_64"))]
+use self::one_after_the_other as compress_both;
+#[cfg(target_arch = "x86_64")]
+use self::x86_64::compress_both;
+
 /// Octets that are worked on at once.
 const BLOCK: usize = 64;
 
@@ -114,12 +119,8 @@ pub fn update_both(one: (&mut Sum, &[u8]), other: (&mut Sum, &[u8])) {
 /// A state, and the blocks that it is to take.
 type Work<'a> = (&'a mut [u32; 8], &'a [[u8; BLOCK]]);
 
-/// Both have as many blocks.
-fn compress_both(one: Work<'_>, other: Work<'_>) {
-    #[cfg(target_arch = "x86_64")]
-    let Some((one, other)) = x86_64::compress_both(one, other) else {
-        return;
-    };
+/// What is done where the processor has no instructions for it.
+fn one_after_the_other(one: Work<'_>, other: Work<'_>) {
     compress256(one.0, one.1);
     compress256(other.0, other.1);
 }
@@ -147,6 +148,18 @@ mod tests {
             assert_eq!(one.finish(), library(text), "{length}");
             assert_eq!(other.finish(), library(&octets), "{length}");
         }
+    }
+
+    /// Whatever this processor has.
+    #[test]
+    fn both_ways_come_to_the_same() {
+        let blocks = |first: u8| [first, 2, 3].map(|octet| [octet; BLOCK]);
+        let of = |way: fn(Work<'_>, Work<'_>)| {
+            let (mut one, mut other) = (START, START);
+            way((&mut one, &blocks(1)), (&mut other, &blocks(4)));
+            (one, other)
+        };
+        assert_eq!(of(compress_both), of(one_after_the_other));
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
     _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi32,
 };
 
-use super::{BLOCK, Work};
+use super::{BLOCK, Work, one_after_the_other};
 
 /// Section 4.2.2, four rounds in a row, sixteen in a line.
 #[rustfmt::skip]
@@ -43,14 +43,14 @@ const K: [[[u32; 4]; 4]; 4] = [
     ],
 ];
 
-/// Compresses both, as many blocks of each; gives them back where the processor can't.
-pub(super) fn compress_both<'a>(one: Work<'a>, other: Work<'a>) -> Option<(Work<'a>, Work<'a>)> {
-    if !is_x86_feature_detected!("sha") || !is_x86_feature_detected!("sse4.1") {
-        return Some((one, other));
+/// Compresses both, which have as many blocks.
+pub(super) fn compress_both(one: Work<'_>, other: Work<'_>) {
+    if is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1") {
+        // SAFETY: the processor has what the function is compiled for.
+        unsafe { with_instructions(one, other) }
+    } else {
+        one_after_the_other(one, other);
     }
-    // SAFETY: the processor has what the function is compiled for.
-    unsafe { with_instructions(one, other) };
-    None
 }
 
 #[target_feature(enable = "sha,sse4.1")]
